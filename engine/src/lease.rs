@@ -1,0 +1,23 @@
+//! Decides how long a node's lease lasts and how often it is renewed. Both follow from the period.
+
+use core::time::Duration;
+
+use crate::units::Period;
+
+/// How long a node may run the jobs that it holds after its last check-in: 5/2 of the period, at least
+/// 2.5 s.
+///
+/// After a crash the lease ends, at most one slot is missed (a gap of up to two periods), and the next beat
+/// takes the jobs over: 2.5 + 2 periods, within the promised max(5 s, 5 periods).
+pub const fn lease(period: Period) -> Duration {
+    let millis = period.as_millis() as u64;
+    let millis = if millis < 1_000 { 1_000 } else { millis };
+    Duration::from_millis(millis * 5 / 2)
+}
+
+/// How often a node that holds jobs checks in: a third of the lease, at most 2 s, so that two renewals
+/// in a row may be lost at the usual periods.
+pub const fn renew_every(period: Period) -> Duration {
+    let third = lease(period).as_millis() as u64 / 3;
+    Duration::from_millis(if third > 2_000 { 2_000 } else { third })
+}

@@ -1,0 +1,14 @@
+//! The row that the nodes share: who takes turns, who stands in for whom, who read when.
+//!
+//! - `roster`: whose turn a slot is;
+//! - `change`: what a join, a leave, a removal, a takeover or a new period writes;
+//! - `row`: what every statement does to the locked row. It is the reference: the SQLite store and
+//!   the simulators run it as it stands, the PostgreSQL store says the same in SQL and is held to it.
+
+mod change;
+mod roster;
+mod row;
+
+pub use change::{Change, ChangeKind};
+pub use roster::{Deputy, Roster, Version};
+pub use row::{Mark, TurnRow};

@@ -1,0 +1,144 @@
+//! Decides what a statement does to the turn row once it holds the row's lock: the slot that it falls
+//! into, whether a beat is accepted, whether a change commits.
+
+use alloc::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::change::Change;
+use super::roster::{Roster, Version};
+use crate::cadence::Cadence;
+use crate::units::{Epoch, NodeId, Period, ServerInstant, Slot};
+
+/// The one row on which the nodes take turns.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TurnRow {
+    /// The number of the roster's content.
+    pub epoch: Epoch,
+    /// The highest slot that any statement was stamped with.
+    pub high: Slot,
+    /// The slot of the last accepted beat.
+    pub slot: Slot,
+    /// The slot of the accepted beat before that.
+    pub previous: Slot,
+    /// How slots lie on server time.
+    pub cadence: Cadence,
+    /// Who takes turns.
+    pub roster: Roster,
+    /// When each node read the row, and how long that may license it.
+    pub marks: BTreeMap<NodeId, Mark>,
+}
+
+/// What a node's last read of the row left in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "(Slot, Slot)", into = "(Slot, Slot)")]
+pub struct Mark {
+    /// The slot of the read.
+    pub read: Slot,
+    /// The last slot that the read may license.
+    pub until: Slot,
+}
+
+impl From<(Slot, Slot)> for Mark {
+    fn from((read, until): (Slot, Slot)) -> Self {
+        Self { read, until }
+    }
+}
+
+impl From<Mark> for (Slot, Slot) {
+    fn from(mark: Mark) -> Self {
+        (mark.read, mark.until)
+    }
+}
+
+impl TurnRow {
+    /// The row of a new database: slot 0, nobody in it.
+    pub fn new(period: Period) -> Self {
+        Self {
+            epoch: Epoch(0),
+            high: Slot(0),
+            slot: Slot(0),
+            previous: Slot(0),
+            cadence: Cadence::new(period),
+            roster: Roster::default(),
+            marks: BTreeMap::new(),
+        }
+    }
+
+    /// What every statement does first, with the row locked: find its slot, never behind any other
+    /// statement's, and note that its sender has read the row.
+    ///
+    /// `clock` is the server's clock, read after the lock was got. `sender` is none for a statement that
+    /// comes from no node (the command line). `believed` is the slot that the sender takes it to be, which
+    /// counts only when the server's clock was set back.
+    pub fn stamp(
+        &mut self,
+        clock: ServerInstant,
+        sender: Option<NodeId>,
+        believed: Option<Slot>,
+    ) -> Slot {
+        let mut now = self.cadence.slot_at(clock);
+        self.cadence = self.cadence.settled_at(now);
+        if now + 1 < self.high {
+            let grace = self.roster.last().map_or(2, Version::grace);
+            let latest = match self.cadence.next {
+                Some(next) => (self.high + grace).min(next.from - 1),
+                None => self.high + grace,
+            };
+            now = believed.unwrap_or(self.high).clamp(self.high, latest);
+            self.cadence = self.cadence.rebased(now, clock);
+        }
+        now = now.max(self.high);
+        self.high = now;
+        if let Some(node) = sender {
+            let until = now + self.roster.grace_from(now) - 1;
+            self.marks.insert(node, Mark { read: now, until });
+        }
+        now
+    }
+
+    /// The fence: accept the beat that was stamped with `now`, unless its slot has had one.
+    pub fn beat(&mut self, now: Slot) -> bool {
+        if self.slot >= now {
+            return false;
+        }
+        self.previous = self.slot;
+        self.slot = now;
+        true
+    }
+
+    /// Commit a change that was stamped with `now`, if nothing that it was computed from has moved.
+    /// `sender` is none for a statement that comes from no node.
+    pub fn change(&mut self, now: Slot, sender: Option<NodeId>, change: &Change) -> bool {
+        let reads_as_seen = change
+            .victims
+            .iter()
+            .all(|(node, read)| self.marks.get(node).map(|mark| mark.read) == *read);
+        let holds = self.epoch == change.epoch
+            && now <= change.latest
+            && reads_as_seen
+            && (!change.takeover || self.all_lapsed(now, sender));
+        if !holds {
+            return false;
+        }
+        self.epoch = Epoch(self.epoch.0 + 1);
+        self.roster = change.roster.clone();
+        self.cadence.next = change.next_period;
+        if change.forgets_sender
+            && let Some(node) = sender
+        {
+            self.marks.remove(&node);
+        }
+        let roster = &self.roster;
+        self.marks.retain(|node, mark| mark.until >= now || roster.nodes().any(|n| n == *node));
+        true
+    }
+
+    /// Whether no node but `except` can act any more on what it read, as of `now`.
+    pub fn all_lapsed(&self, now: Slot, except: Option<NodeId>) -> bool {
+        self.roster
+            .nodes()
+            .filter(|node| Some(*node) != except)
+            .all(|node| self.marks.get(&node).is_none_or(|mark| mark.until < now))
+    }
+}

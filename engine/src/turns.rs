@@ -1,0 +1,497 @@
+//! Decides what this node does on the turn row and when: beat, read, or change the roster. The node's
+//! side of the turn protocol: licences, suspicion, joining, leaving, taking over. Knows nothing of jobs.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::clock::{Clock, Learned};
+use crate::io::{Fate, Note, Reason, RequestId, ServerIdentity, TurnAnswer, TurnKind};
+use crate::random::Random;
+use crate::turn::{Change, ChangeKind, TurnRow, Version};
+use crate::units::{LocalInstant, NodeId, Period, Slot, nanos};
+
+/// A statement is given up after this share of a period, so that a read can follow in the next slot ...
+const PATIENCE_OF_PERIOD: (i64, i64) = (3, 4);
+/// ... but not before this many of the smallest round trips ...
+const PATIENCE_ROUND_TRIPS: i64 = 8;
+/// ... nor earlier than this ...
+const PATIENCE_MIN: Duration = Duration::from_millis(250);
+/// ... and while nothing is known of the road, after this.
+const PATIENCE_UNKNOWN: Duration = Duration::from_secs(5);
+/// After this many failures in a row, reads are at least [`READ_SPACING`] apart.
+const EAGER_FAILURES: u32 = 4;
+/// How far apart reads are that keep failing, at short periods.
+const READ_SPACING: Duration = Duration::from_millis(200);
+/// A node that finds all others lapsed looks for so many slots more before it takes over.
+const TAKEOVER_AFTER_SLOTS: i64 = 3;
+
+/// Where the node stands with the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Phase {
+    /// It takes turns, or is on its way in.
+    Member,
+    /// It is on its way out.
+    Leaving,
+    /// It is out.
+    Left,
+}
+
+/// What this node knows of the turn row and is doing about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Turns {
+    id: NodeId,
+    phase: Phase,
+    /// The newest row seen, and the slot of the statement that brought it.
+    view: Option<View>,
+    identity: Option<ServerIdentity>,
+    /// The slot of the last accepted beat of this node, or of its joining.
+    since: Option<Slot>,
+    /// Nodes that missed a turn, with the turn: to be removed.
+    suspects: Vec<(NodeId, Slot)>,
+    /// When everybody else was first found lapsed, while outside the ring.
+    lapsed_since: Option<Slot>,
+    in_flight: Option<InFlight>,
+    /// The row must be read, at this time, before the node may do anything else.
+    read_first: Option<LocalInstant>,
+    failures: u32,
+    plan: Plan,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct View {
+    row: TurnRow,
+    read: Slot,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct InFlight {
+    request: RequestId,
+    kind: Sent,
+    /// The slot that it was sent in, as far as known.
+    slot: Option<Slot>,
+    patience: LocalInstant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    Read,
+    Beat(Slot),
+    Change(ChangeKind),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plan {
+    Nothing,
+    Read { at: LocalInstant },
+    Beat { slot: Slot, at: LocalInstant, not_after: LocalInstant },
+}
+
+/// What is to be sent now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    Nothing,
+    Read { due: LocalInstant, not_after: LocalInstant },
+    Beat { slot: Slot, due: LocalInstant, not_after: LocalInstant },
+    Change { change: Change, identity: ServerIdentity, not_after: LocalInstant },
+    Abandon(RequestId),
+}
+
+impl Turns {
+    pub(crate) fn new(id: NodeId, now: LocalInstant) -> Self {
+        Self {
+            id,
+            phase: Phase::Member,
+            view: None,
+            identity: None,
+            since: None,
+            suspects: Vec::new(),
+            lapsed_since: None,
+            in_flight: None,
+            read_first: Some(now),
+            failures: 0,
+            plan: Plan::Read { at: now },
+        }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    pub(crate) fn row(&self) -> Option<&TurnRow> {
+        self.view.as_ref().map(|view| &view.row)
+    }
+
+    /// The slot of the last read, and the next turn that the view gives.
+    pub(crate) fn outlook(&self) -> Option<(Slot, Option<Slot>)> {
+        let view = self.view.as_ref()?;
+        Some((view.read, view.row.roster.next_turn(self.id, view.read)))
+    }
+
+    pub(crate) fn period(&self) -> Period {
+        self.view.as_ref().map_or(Period::DEFAULT, |view| view.row.cadence.period_at(view.read))
+    }
+
+    pub(crate) fn deadline(&self) -> Option<(LocalInstant, Reason)> {
+        if let Some(in_flight) = &self.in_flight {
+            return Some((in_flight.patience, Reason::TurnPatience));
+        }
+        match self.plan {
+            Plan::Nothing => None,
+            Plan::Read { at } => Some((at, Reason::Read)),
+            Plan::Beat { at, .. } => Some((at, Reason::Beat)),
+        }
+    }
+
+    /// The slot that it is now, as far as known: by the clock, never behind what the server said.
+    pub(crate) fn believed(&self, now: LocalInstant, clock: &Clock) -> Option<Slot> {
+        let view = self.view.as_ref()?;
+        Some(view.row.cadence.slot_at(clock.server_time(now)?).max(view.read))
+    }
+
+    /// What is due at `now`.
+    pub(crate) fn due(&self, now: LocalInstant) -> Act {
+        if let Some(in_flight) = &self.in_flight {
+            return if in_flight.patience <= now {
+                Act::Abandon(in_flight.request)
+            } else {
+                Act::Nothing
+            };
+        }
+        match self.plan {
+            Plan::Read { at } if at <= now => {
+                Act::Read { due: at, not_after: now + self.period().as_duration() }
+            }
+            Plan::Beat { slot, at, not_after } if at <= now => {
+                Act::Beat { slot, due: at, not_after }
+            }
+            _ => Act::Nothing,
+        }
+    }
+
+    /// A statement leaves under `request`.
+    pub(crate) fn sent(
+        &mut self,
+        now: LocalInstant,
+        request: RequestId,
+        kind: &TurnKind,
+        clock: &Clock,
+    ) {
+        let slot = self.believed(now, clock);
+        let kind = match kind {
+            TurnKind::Read => Sent::Read,
+            TurnKind::Beat { .. } => match self.plan {
+                Plan::Beat { slot, .. } => Sent::Beat(slot),
+                _ => Sent::Read,
+            },
+            TurnKind::Change { change, .. } => Sent::Change(change.kind),
+        };
+        let patience = match clock.round_trip() {
+            None => PATIENCE_UNKNOWN,
+            Some(round_trip) => {
+                let (part, whole) = PATIENCE_OF_PERIOD;
+                let nanos = (self.period().as_nanos() * part / whole)
+                    .max(round_trip.saturating_mul(PATIENCE_ROUND_TRIPS))
+                    .max(nanos(PATIENCE_MIN))
+                    .min(nanos(PATIENCE_UNKNOWN));
+                Duration::from_nanos(nanos.unsigned_abs())
+            }
+        };
+        self.in_flight = Some(InFlight { request, kind, slot, patience: now + patience });
+        self.plan = Plan::Nothing;
+    }
+
+    pub(crate) fn is_in_flight(&self, request: RequestId) -> bool {
+        self.in_flight.as_ref().is_some_and(|in_flight| in_flight.request == request)
+    }
+
+    /// The node shall leave the ring.
+    pub(crate) fn leave(&mut self, now: LocalInstant, clock: &Clock, notes: &mut Vec<Note>) {
+        if self.phase != Phase::Member {
+            return;
+        }
+        self.phase = Phase::Leaving;
+        if self.in_flight.is_none() {
+            self.leave_if_out(notes);
+            self.replan(now, clock, notes);
+        }
+    }
+
+    /// The statement in flight was not answered.
+    pub(crate) fn failed(
+        &mut self,
+        now: LocalInstant,
+        fate: Fate,
+        clock: &Clock,
+        random: &mut Random,
+        notes: &mut Vec<Note>,
+    ) {
+        let Some(in_flight) = self.in_flight.take() else {
+            return;
+        };
+        self.failures = self.failures.saturating_add(1);
+        notes.push(Note::Unanswered { failures: self.failures });
+        if let (Sent::Beat(slot), Fate::NotSent) = (in_flight.kind, fate) {
+            notes.push(Note::TurnSkipped { slot });
+        }
+        self.suspects.clear();
+        // A node that was leaving before it ever saw the row is in no ring: there is nothing to leave.
+        if self.phase == Phase::Leaving && self.view.is_none() && self.identity.is_none() {
+            self.phase = Phase::Left;
+            notes.push(Note::Left);
+        }
+        self.read_first = Some(self.next_read(now, in_flight.slot, clock, random));
+        self.replan(now, clock, notes);
+    }
+
+    /// The statement in flight was answered. Returns a change that must be sent at once, if any.
+    pub(crate) fn answered(
+        &mut self,
+        now: LocalInstant,
+        answer: &TurnAnswer,
+        clock: &mut Clock,
+        random: &mut Random,
+        notes: &mut Vec<Note>,
+    ) -> Act {
+        let Some(in_flight) = self.in_flight.take() else {
+            return Act::Nothing;
+        };
+        self.failures = 0;
+        self.read_first = None;
+        let other_server =
+            self.identity.replace(answer.identity).is_some_and(|old| old != answer.identity);
+        if other_server {
+            // Another server: another clock, perhaps another history. Nothing known holds.
+            *clock = Clock::new();
+            self.view = None;
+            self.since = None;
+            self.suspects.clear();
+            self.lapsed_since = None;
+            notes.push(Note::ServerChanged);
+        }
+        let stepped = answer.exchange.as_ref().is_some_and(|e| clock.observe(e) == Learned::Step);
+        if stepped {
+            notes.push(Note::ClockStep);
+        }
+        let slot = answer.now;
+        self.view = Some(View { row: answer.row.clone(), read: slot });
+        self.note_answer(&in_flight, answer, notes);
+
+        if other_server || stepped || clock.transit().is_none() {
+            self.read_first = Some(now);
+            self.replan(now, clock, notes);
+            return Act::Nothing;
+        }
+        let accepted = matches!(in_flight.kind, Sent::Beat(_)) && answer.done;
+        if accepted {
+            if in_flight.kind == Sent::Beat(slot) {
+                self.suspects = self.missing(slot);
+            }
+            self.since = Some(slot);
+        }
+        match (in_flight.kind, answer.done) {
+            (Sent::Change(ChangeKind::Join | ChangeKind::Takeover), true) => {
+                self.since = Some(slot);
+                self.lapsed_since = None;
+            }
+            (Sent::Change(ChangeKind::Remove), true) => self.suspects.clear(),
+            _ => {}
+        }
+        self.leave_if_out(notes);
+        let change = self.wanted_change(now, slot, accepted, clock, random);
+        self.replan(now, clock, notes);
+        match change {
+            Some(change) => {
+                let not_after = now + self.period().as_duration() / 2;
+                Act::Change { change, identity: answer.identity, not_after }
+            }
+            None => Act::Nothing,
+        }
+    }
+
+    fn note_answer(&self, in_flight: &InFlight, answer: &TurnAnswer, notes: &mut Vec<Note>) {
+        match in_flight.kind {
+            Sent::Read => {}
+            Sent::Beat(_) => notes.push(Note::Beat {
+                slot: answer.now,
+                accepted: answer.done,
+                arrival_error: answer.exchange.as_ref().map(|exchange| {
+                    exchange.arrived.nanos_from(answer.row.cadence.boundary(answer.now))
+                }),
+                claimed: answer.claimed,
+            }),
+            Sent::Change(kind) if answer.done => notes.push(Note::Changed {
+                kind,
+                victims: match kind {
+                    ChangeKind::Remove => self.suspects.iter().map(|(node, _)| *node).collect(),
+                    _ => Vec::new(),
+                },
+            }),
+            Sent::Change(_) => {}
+        }
+    }
+
+    fn leave_if_out(&mut self, notes: &mut Vec<Note>) {
+        let out = self.view.as_ref().is_some_and(|view| !view.row.roster.is_member(self.id));
+        if self.phase == Phase::Leaving && out {
+            self.phase = Phase::Left;
+            notes.push(Note::Left);
+        }
+    }
+
+    /// The change of the roster that the protocol wants now, computed from the view.
+    fn wanted_change(
+        &mut self,
+        now: LocalInstant,
+        slot: Slot,
+        accepted: bool,
+        clock: &Clock,
+        random: &mut Random,
+    ) -> Option<Change> {
+        let view = self.view.as_ref()?;
+        let row = &view.row;
+        // A change must not commit after the slot that it was computed with, so that slot is the one
+        // in which it will arrive.
+        let arrival = clock
+            .transit()
+            .and_then(|transit| {
+                let nanos = (now.as_nanos() as i64).checked_add(transit)?;
+                Some(row.cadence.slot_at(crate::units::ServerInstant::from_nanos(nanos)))
+            })
+            .map_or(slot, |arrival| arrival.max(slot));
+        match self.phase {
+            Phase::Left => return None,
+            Phase::Leaving if accepted => return Change::leave(row, self.id, slot),
+            Phase::Leaving | Phase::Member => {}
+        }
+        if row.roster.is_member(self.id) {
+            self.suspects.retain(|(node, turn)| {
+                row.roster.is_member(*node)
+                    && row.marks.get(node).is_none_or(|mark| mark.read < *turn)
+            });
+            let victims: Vec<_> = self.suspects.iter().map(|(node, _)| *node).collect();
+            return Change::remove(row, self.id, &victims, arrival);
+        }
+        if self.phase == Phase::Leaving {
+            return None;
+        }
+        let nobody = row.roster.last().is_none_or(|last| last.ring.is_empty());
+        if !row.all_lapsed(slot, Some(self.id)) {
+            self.lapsed_since = None;
+            return Change::join(row, self.id, arrival);
+        }
+        if nobody {
+            return Some(Change::takeover(row, self.id, arrival));
+        }
+        let since = *self.lapsed_since.get_or_insert(slot);
+        if slot - since >= TAKEOVER_AFTER_SLOTS {
+            return Some(Change::takeover(row, self.id, arrival));
+        }
+        self.read_first = Some(self.next_read(now, Some(slot), clock, random));
+        None
+    }
+
+    /// The owners of the last round's slots that have not read since their turn. Nobody after a silence
+    /// of a whole round: that is an outage.
+    fn missing(&self, slot: Slot) -> Vec<(NodeId, Slot)> {
+        let Some(View { row, .. }) = &self.view else {
+            return Vec::new();
+        };
+        let round = row.roster.largest_ring(row.previous, slot);
+        let mut missing: Vec<(NodeId, Slot)> = Vec::new();
+        if slot - row.previous > round {
+            return missing;
+        }
+        let mut turn = self.since.map_or(slot - round, |since| since.max(slot - round)) + 1;
+        while turn < slot {
+            if let Some(owner) = row.roster.owner(turn)
+                && owner != self.id
+                && row.roster.is_member(owner)
+                && row.marks.get(&owner).is_none_or(|mark| mark.read < turn)
+            {
+                missing.retain(|(node, _)| *node != owner);
+                missing.push((owner, turn));
+            }
+            turn = turn + 1;
+        }
+        missing
+    }
+
+    /// When to read again after a statement that was sent in `slot`: somewhere in the slot that follows,
+    /// off its boundary, where the beats are.
+    fn next_read(
+        &self,
+        now: LocalInstant,
+        slot: Option<Slot>,
+        clock: &Clock,
+        random: &mut Random,
+    ) -> LocalInstant {
+        let period = self.period().as_nanos();
+        let earliest = if self.failures > EAGER_FAILURES && period < nanos(READ_SPACING) {
+            now + READ_SPACING
+        } else {
+            now
+        };
+        let planned = slot.and_then(|slot| self.read_in(slot + 1, clock, random));
+        match planned {
+            Some(at) if at >= earliest => at,
+            Some(_) => earliest.offset(random.below(period / 5)),
+            None => earliest.offset(period / 2 + random.below(period)),
+        }
+    }
+
+    /// When to send a read so that it falls into `slot`, after the boundary.
+    fn read_in(&self, slot: Slot, clock: &Clock, random: &mut Random) -> Option<LocalInstant> {
+        let cadence = &self.view.as_ref()?.row.cadence;
+        let period = cadence.period_at(slot).as_nanos();
+        let after_boundary = period / 10 + random.below(period * 3 / 10);
+        clock.send_time(cadence.boundary(slot).offset(after_boundary))
+    }
+
+    /// Find the next thing to do. Called after everything that changes the view, the clock or the phase.
+    fn replan(&mut self, now: LocalInstant, clock: &Clock, notes: &mut Vec<Note>) {
+        self.plan = self.next_plan(now, clock, notes);
+    }
+
+    fn next_plan(&mut self, now: LocalInstant, clock: &Clock, notes: &mut Vec<Note>) -> Plan {
+        if self.phase == Phase::Left {
+            return Plan::Nothing;
+        }
+        if let Some(at) = self.read_first {
+            return Plan::Read { at };
+        }
+        let Some(view) = &self.view else {
+            return Plan::Read { at: now };
+        };
+        let roster = &view.row.roster;
+        let cadence = &view.row.cadence;
+        let period = cadence.period_at(view.read + 1).as_duration();
+        let Some(turn) = roster.next_turn(self.id, view.read) else {
+            // Outside the ring and without a change under way: look again in a while.
+            return Plan::Read { at: now + period };
+        };
+        let grace = roster.version_at(turn).map_or(2, Version::grace);
+        let licensed = turn < view.read + grace;
+        let slot = if licensed { turn } else { turn - 1 };
+        let half = cadence.period_at(slot).as_nanos() / 2;
+        let Some(at) = clock.send_time(cadence.boundary(slot)) else {
+            return Plan::Read { at: now };
+        };
+        if !licensed {
+            return Plan::Read { at: at.offset(half / 2).max(now) };
+        }
+        let not_after = at.offset(half);
+        if now > not_after {
+            notes.push(Note::TurnSkipped { slot: turn });
+            self.read_first = Some(now);
+            return Plan::Read { at: now };
+        }
+        Plan::Beat { slot: turn, at, not_after }
+    }
+
+    /// The turn of the plan has passed (the node slept): read first.
+    pub(crate) fn missed(&mut self, now: LocalInstant, slot: Slot, notes: &mut Vec<Note>) {
+        notes.push(Note::TurnSkipped { slot });
+        self.read_first = Some(now);
+        self.plan = Plan::Read { at: now };
+    }
+}

@@ -1,0 +1,326 @@
+//! Decides when to claim, how much, and when to renew the lease: the free places, the drain of a
+//! backlog, the claims whose answers were lost. Knows nothing of turns.
+
+use alloc::collections::VecDeque;
+use core::time::Duration;
+
+use crate::io::{Claim, Fate, Reason, RequestId, WorkStatement};
+use crate::lease::renew_every;
+use crate::units::{LocalInstant, Period, Token};
+
+/// How long a statement on the jobs may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The first wait after a statement that failed; it doubles up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_millis(100);
+/// The longest wait between tries.
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// The jobs that this node holds, as numbers, and what it asks of the database on their account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Work {
+    capacity: u32,
+    /// Jobs claimed and not yet ended.
+    held: u32,
+    /// The last token given out.
+    token: Token,
+    /// The claim that travels with the beat in flight.
+    with_beat: Option<Claim>,
+    in_flight: Option<InFlight>,
+    /// Claims whose answers were lost: each must be recovered before anything else is claimed.
+    lost_claims: VecDeque<Token>,
+    /// There may be more due jobs than this node took last time.
+    backlog: bool,
+    target_reachable: bool,
+    stopped: bool,
+    checked_in: Option<LocalInstant>,
+    failures: u32,
+    retry_at: Option<LocalInstant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct InFlight {
+    request: RequestId,
+    statement: WorkStatement,
+    patience: LocalInstant,
+}
+
+/// What is to be sent now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    Nothing,
+    Send(WorkStatement),
+    Abandon(RequestId),
+}
+
+impl Work {
+    pub(crate) fn new(capacity: u32) -> Self {
+        Self {
+            capacity,
+            held: 0,
+            token: Token(0),
+            with_beat: None,
+            in_flight: None,
+            lost_claims: VecDeque::new(),
+            backlog: false,
+            target_reachable: true,
+            stopped: false,
+            checked_in: None,
+            failures: 0,
+            retry_at: None,
+        }
+    }
+
+    pub(crate) fn held(&self) -> u32 {
+        self.held
+    }
+
+    /// The claim that goes with a beat that leaves now.
+    pub(crate) fn claim_with_beat(&mut self) -> Option<Claim> {
+        let limit = self.free();
+        if limit == 0 && self.may_claim() {
+            // Full: whether jobs wait is not known, so ask as soon as a place is free.
+            self.backlog = true;
+        }
+        self.with_beat = self.next_claim();
+        self.with_beat
+    }
+
+    /// The beat was answered.
+    pub(crate) fn beat_answered(&mut self, accepted: bool, claimed: u32) {
+        let Some(claim) = self.with_beat.take() else {
+            return;
+        };
+        if accepted {
+            self.took(claim, claimed);
+        }
+    }
+
+    /// The beat was not answered.
+    pub(crate) fn beat_failed(&mut self, fate: Fate) {
+        if let Some(claim) = self.with_beat.take()
+            && fate == Fate::Unknown
+        {
+            self.lost_claims.push_back(claim.token);
+        }
+    }
+
+    /// Any statement that proves that the node lives was sent at `sent` and answered.
+    pub(crate) fn checked_in(&mut self, sent: LocalInstant) {
+        self.checked_in = self.checked_in.max(Some(sent));
+    }
+
+    pub(crate) fn target(&mut self, reachable: bool) {
+        self.target_reachable = reachable;
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    pub(crate) fn ended(&mut self, jobs: u32) {
+        self.held = self.held.saturating_sub(jobs);
+    }
+
+    pub(crate) fn sent(
+        &mut self,
+        now: LocalInstant,
+        request: RequestId,
+        statement: WorkStatement,
+    ) -> LocalInstant {
+        let patience = now + PATIENCE;
+        self.in_flight = Some(InFlight { request, statement, patience });
+        patience
+    }
+
+    /// A statement on the jobs was answered. False when it is not the one in flight.
+    pub(crate) fn answered(&mut self, request: RequestId, claimed: u32) -> bool {
+        let Some(in_flight) = self.in_flight.take_if(|f| f.request == request) else {
+            return false;
+        };
+        self.failures = 0;
+        self.retry_at = None;
+        match in_flight.statement {
+            WorkStatement::Renew => {}
+            WorkStatement::Claim(claim) => self.took(claim, claimed),
+            WorkStatement::Recover(token) => {
+                self.lost_claims.retain(|lost| *lost != token);
+                self.held += claimed;
+                self.backlog = true;
+            }
+        }
+        true
+    }
+
+    /// A statement on the jobs was not answered. False when it is not the one in flight.
+    pub(crate) fn failed(&mut self, now: LocalInstant, request: RequestId, fate: Fate) -> bool {
+        let Some(in_flight) = self.in_flight.take_if(|f| f.request == request) else {
+            return false;
+        };
+        if let (WorkStatement::Claim(claim), Fate::Unknown) = (in_flight.statement, fate) {
+            self.lost_claims.push_back(claim.token);
+        }
+        let wait = RETRY_MIN * 2_u32.saturating_pow(self.failures.min(16));
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(now + wait.min(RETRY_MAX));
+        true
+    }
+
+    pub(crate) fn deadline(
+        &self,
+        now: LocalInstant,
+        period: Period,
+    ) -> Option<(LocalInstant, Reason)> {
+        if let Some(in_flight) = &self.in_flight {
+            return Some((in_flight.patience, Reason::WorkPatience));
+        }
+        let (at, reason) = match self.wanted(period)? {
+            (WorkStatement::Renew, at) => (at, Reason::Renew),
+            (_, at) => (at.max(now), Reason::Retry),
+        };
+        match self.retry_at {
+            Some(retry) if retry > at => Some((retry, Reason::Retry)),
+            _ => Some((at, reason)),
+        }
+    }
+
+    pub(crate) fn due(&mut self, now: LocalInstant, period: Period) -> Act {
+        if let Some(in_flight) = &self.in_flight {
+            return if in_flight.patience <= now {
+                Act::Abandon(in_flight.request)
+            } else {
+                Act::Nothing
+            };
+        }
+        if self.retry_at.is_some_and(|retry| retry > now) {
+            return Act::Nothing;
+        }
+        match self.wanted(period) {
+            Some((WorkStatement::Claim(_), _)) => match self.next_claim() {
+                Some(claim) => Act::Send(WorkStatement::Claim(claim)),
+                None => Act::Nothing,
+            },
+            Some((statement, at)) if at <= now => Act::Send(statement),
+            _ => Act::Nothing,
+        }
+    }
+
+    /// The statement that is wanted next, and from when on.
+    fn wanted(&self, period: Period) -> Option<(WorkStatement, LocalInstant)> {
+        let at_once = LocalInstant::from_nanos(0);
+        if let Some(token) = self.lost_claims.front() {
+            return Some((WorkStatement::Recover(*token), at_once));
+        }
+        if self.backlog && self.may_claim() && self.free() > 0 {
+            let claim = Claim { token: self.token, limit: self.free() };
+            return Some((WorkStatement::Claim(claim), at_once));
+        }
+        if self.held > 0 {
+            let last = self.checked_in.unwrap_or(at_once);
+            return Some((WorkStatement::Renew, last + renew_every(period)));
+        }
+        None
+    }
+
+    fn next_claim(&mut self) -> Option<Claim> {
+        let limit = self.free();
+        if !self.may_claim() || limit == 0 {
+            return None;
+        }
+        self.token = Token(self.token.0 + 1);
+        Some(Claim { token: self.token, limit })
+    }
+
+    fn took(&mut self, claim: Claim, claimed: u32) {
+        self.held += claimed;
+        self.backlog = claimed >= claim.limit;
+    }
+
+    fn may_claim(&self) -> bool {
+        !self.stopped && self.target_reachable && self.lost_claims.is_empty()
+    }
+
+    /// Places that are neither taken nor asked for.
+    fn free(&self) -> u32 {
+        let asked = self.with_beat.map_or(0, |claim| claim.limit);
+        let asked_too = match self.in_flight {
+            Some(InFlight { statement: WorkStatement::Claim(claim), .. }) => claim.limit,
+            _ => 0,
+        };
+        self.capacity.saturating_sub(self.held).saturating_sub(asked).saturating_sub(asked_too)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> LocalInstant {
+        LocalInstant::from_nanos(millis * 1_000_000)
+    }
+
+    const PERIOD: Period = Period::DEFAULT;
+
+    #[test]
+    fn a_full_claim_is_followed_by_another_as_places_free() {
+        let mut work = Work::new(4);
+        assert_eq!(work.claim_with_beat(), Some(Claim { token: Token(1), limit: 4 }));
+        work.beat_answered(true, 4);
+        assert_eq!(work.due(at(0), PERIOD), Act::Nothing, "no place is free");
+        work.ended(3);
+        let claim = WorkStatement::Claim(Claim { token: Token(2), limit: 3 });
+        assert_eq!(work.due(at(1), PERIOD), Act::Send(claim));
+        work.sent(at(1), RequestId(1), claim);
+        assert!(work.answered(RequestId(1), 2), "fewer than asked for: the queue is empty");
+        work.ended(3);
+        assert_eq!(work.due(at(2), PERIOD), Act::Nothing);
+    }
+
+    #[test]
+    fn a_lost_claim_is_recovered_before_anything_else_is_claimed() {
+        let mut work = Work::new(4);
+        work.claim_with_beat();
+        work.beat_failed(Fate::Unknown);
+        assert_eq!(work.claim_with_beat(), None);
+        let recover = WorkStatement::Recover(Token(1));
+        assert_eq!(work.due(at(0), PERIOD), Act::Send(recover));
+        work.sent(at(0), RequestId(1), recover);
+        assert!(work.failed(at(5), RequestId(1), Fate::Unknown));
+        assert_eq!(work.due(at(6), PERIOD), Act::Nothing, "not before the wait is over");
+        assert_eq!(work.due(at(105), PERIOD), Act::Send(recover));
+        work.sent(at(105), RequestId(2), recover);
+        assert!(work.answered(RequestId(2), 3));
+        assert_eq!(work.held(), 3);
+    }
+
+    #[test]
+    fn a_claim_that_was_never_sent_needs_no_recovery() {
+        let mut work = Work::new(4);
+        work.claim_with_beat();
+        work.beat_failed(Fate::NotSent);
+        assert_eq!(work.claim_with_beat(), Some(Claim { token: Token(2), limit: 4 }));
+    }
+
+    #[test]
+    fn the_lease_is_renewed_only_while_jobs_are_held() {
+        let mut work = Work::new(4);
+        assert_eq!(work.deadline(at(0), PERIOD), None);
+        work.claim_with_beat();
+        work.beat_answered(true, 1);
+        work.checked_in(at(1_000));
+        let (when, reason) = work.deadline(at(1_000), PERIOD).unwrap();
+        assert_eq!((when, reason), (at(1_000) + renew_every(PERIOD), Reason::Renew));
+        assert_eq!(work.due(when, PERIOD), Act::Send(WorkStatement::Renew));
+        work.ended(1);
+        assert_eq!(work.deadline(at(1_000), PERIOD), None);
+    }
+
+    #[test]
+    fn nothing_is_claimed_for_a_target_that_is_away_or_by_a_node_that_leaves() {
+        let mut work = Work::new(4);
+        work.target(false);
+        assert_eq!(work.claim_with_beat(), None);
+        work.target(true);
+        work.stop();
+        assert_eq!(work.claim_with_beat(), None);
+    }
+}
