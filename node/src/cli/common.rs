@@ -1,0 +1,65 @@
+//! Decides what every command takes, and leads from there to the store. The commands themselves are
+//! elsewhere.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::failure::Failure;
+use crate::config::{self, Environment, Flags, Layers};
+use crate::store::{AnyStore, Store};
+
+/// What every command takes.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Common {
+    /// The database: sqlite://FILE or postgres://USER:PASSWORD@HOST/NAME [default: sqlite://turnwise.db]
+    ///
+    /// Also from TURNWISE_DATABASE_URL, DATABASE_URL or `database-url` in the file. A password on the
+    /// command line can be seen by other users of the machine: prefer the environment.
+    #[arg(long, value_name = "URL")]
+    pub(super) database_url: Option<String>,
+
+    /// The configuration file [default: turnwise.toml, if it is there]
+    ///
+    /// Its keys are the long names of the flags of `turnwise run`: `capacity = 32`,
+    /// `queues = ["mail", "reports"]`, `fail-fast = true`. Also from TURNWISE_CONFIG.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}
+
+impl Common {
+    /// The flags that every command has, as settings.
+    pub(super) fn flags(&self) -> Flags {
+        let mut flags = Flags::default();
+        flags.add("database-url", self.database_url.clone());
+        flags
+    }
+
+    /// A store whose schema this program may use.
+    pub(super) async fn store(&self) -> Result<AnyStore, Failure> {
+        let store = self.unchecked_store()?;
+        store.check_schema().await?;
+        Ok(store)
+    }
+
+    /// A store of which only the connection is known to be good.
+    pub(super) fn unchecked_store(&self) -> Result<AnyStore, Failure> {
+        let environment = Environment::of_process()?;
+        let layers = Layers::new(self.flags(), &environment, self.config.as_deref())?;
+        Ok(AnyStore::connect(&config::database_url(&layers)?, 1)?)
+    }
+}
+
+/// Run a command to its end on a runtime of its own.
+pub(super) fn block_on(
+    command: impl Future<Output = Result<ExitCode, Failure>>,
+) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("the runtime cannot be started: {error}")))?;
+    let result = runtime.block_on(command);
+    // A look-up of a name that hangs must not keep the program from ending.
+    runtime.shutdown_background();
+    result
+}

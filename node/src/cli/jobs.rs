@@ -1,0 +1,418 @@
+//! `turnwise jobs`: shows jobs, and retries or cancels them. What may be retried or cancelled is the
+//! store's to tell.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde::Serialize;
+use turnwise_engine::{NodeId, ServerInstant};
+
+use super::common::Common;
+use super::failure::Failure;
+use super::show;
+use crate::config;
+use crate::exit;
+use crate::job::{AttemptView, JobFilter, JobId, JobState, JobView};
+use crate::rfc3339;
+use crate::store::Store;
+
+/// How much of an answer's body is shown, in characters.
+const ANSWER_CHARS_SHOWN: usize = 400;
+
+/// List, show, retry and cancel jobs
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  turnwise jobs list --state dead --queue mail
+  turnwise jobs show 01936c5e-7d1a-7cc3-98c4-dc0c0c07398f
+  turnwise jobs list --state dead --json | jq -r '.[].id' | xargs turnwise jobs retry")]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    List(ListArgs),
+    Show(ShowArgs),
+    Retry(RetryArgs),
+    Cancel(CancelArgs),
+}
+
+/// List jobs, newest first
+#[derive(Debug, clap::Args)]
+struct ListArgs {
+    #[command(flatten)]
+    common: Common,
+
+    /// Only in this state
+    #[arg(long, value_name = "STATE", value_parser = state_parser())]
+    state: Option<JobState>,
+
+    /// Only of this queue
+    #[arg(long, value_name = "QUEUE", value_parser = config::parse_queue)]
+    queue: Option<String>,
+
+    /// At most so many, up to 1000
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    limit: u32,
+
+    /// Only jobs older than this one: the last of a page leads to the next
+    #[arg(long, value_name = "ID")]
+    before: Option<JobId>,
+
+    /// Print a JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+/// Show a job and its attempts
+#[derive(Debug, clap::Args)]
+struct ShowArgs {
+    #[command(flatten)]
+    common: Common,
+
+    /// The job's id
+    #[arg(value_name = "ID")]
+    id: JobId,
+
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Run jobs now that are dead, cancelled or waiting
+///
+/// A job that has spent its attempts gets one more. Exits with 1 when one of the jobs is running, has
+/// succeeded or is not known; the others are retried all the same.
+#[derive(Debug, clap::Args)]
+struct RetryArgs {
+    #[command(flatten)]
+    common: Common,
+
+    /// The jobs' ids
+    #[arg(value_name = "ID", required = true)]
+    ids: Vec<JobId>,
+
+    /// Print a JSON array of {"id", "result"}
+    #[arg(long)]
+    json: bool,
+}
+
+/// Cancel jobs
+///
+/// A job that is queued will not run; one that runs ends its attempt and is not tried again. Exits with 1
+/// when one of the jobs has ended or is not known; the others are cancelled all the same.
+#[derive(Debug, clap::Args)]
+struct CancelArgs {
+    #[command(flatten)]
+    common: Common,
+
+    /// The jobs' ids
+    #[arg(value_name = "ID", required = true)]
+    ids: Vec<JobId>,
+
+    /// Print a JSON array of {"id", "result"}
+    #[arg(long)]
+    json: bool,
+}
+
+/// Do what was asked of the jobs.
+pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
+    match args.command {
+        Command::List(args) => list(args).await,
+        Command::Show(args) => show_one(args).await,
+        Command::Retry(args) => retry(args).await,
+        Command::Cancel(args) => cancel(args).await,
+    }
+}
+
+async fn list(args: ListArgs) -> Result<ExitCode, Failure> {
+    let ListArgs { common, state, queue, limit, before, json } = args;
+    let filter = JobFilter { state, queue, limit, before };
+    let jobs = common.store().await?.jobs(&filter).await?;
+    if json {
+        show::print_json(&jobs.iter().map(JobLine::new).collect::<Vec<_>>())?;
+    } else if jobs.is_empty() {
+        show::print("no jobs")?;
+    } else {
+        let header = ["ID", "STATE", "QUEUE", "ATTEMPT", "SCHEDULED", "CALL", "LAST ERROR"];
+        show::print(&show::table(header, jobs.iter().map(row).collect()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show_one(args: ShowArgs) -> Result<ExitCode, Failure> {
+    let found = args.common.store().await?.job(args.id).await?;
+    let Some((job, attempts)) = found else { return Err(Failure::failed(unknown(args.id))) };
+    if args.json {
+        show::print_json(&JobPage::new(&job, &attempts))?;
+    } else {
+        show::print(&in_words(&job, &attempts))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn retry(args: RetryArgs) -> Result<ExitCode, Failure> {
+    let store = args.common.store().await?;
+    let mut outcomes = Vec::new();
+    for id in args.ids {
+        outcomes.push((id, store.retry(id).await?));
+    }
+    let words = Words {
+        done: ("retried", "will run now"),
+        refused: ("not-retried", "was not retried: it is running, or has succeeded"),
+    };
+    tell(&outcomes, &words, args.json)
+}
+
+async fn cancel(args: CancelArgs) -> Result<ExitCode, Failure> {
+    let store = args.common.store().await?;
+    let mut outcomes = Vec::new();
+    for id in args.ids {
+        outcomes.push((id, store.cancel(id).await?));
+    }
+    let words = Words {
+        done: ("cancelled", "is cancelled"),
+        refused: ("not-cancelled", "was not cancelled: it has ended"),
+    };
+    tell(&outcomes, &words, args.json)
+}
+
+/// For each outcome the word for programs and the words for people.
+struct Words {
+    done: (&'static str, &'static str),
+    refused: (&'static str, &'static str),
+}
+
+#[derive(Serialize)]
+struct Told {
+    id: JobId,
+    result: &'static str,
+}
+
+/// Tell what became of each job. None: there is no such job.
+fn tell(
+    outcomes: &[(JobId, Option<bool>)],
+    words: &Words,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let mut told = Vec::new();
+    let mut done = Vec::new();
+    let mut not_done = Vec::new();
+    for (id, outcome) in outcomes.iter().copied() {
+        let result = match outcome {
+            Some(true) => {
+                done.push(format!("job {id} {}", words.done.1));
+                words.done.0
+            }
+            Some(false) => {
+                not_done.push(format!("job {id} {}", words.refused.1));
+                words.refused.0
+            }
+            None => {
+                not_done.push(unknown(id));
+                "unknown"
+            }
+        };
+        told.push(Told { id, result });
+    }
+    if json {
+        show::print_json(&told)?;
+    } else if !done.is_empty() {
+        show::print(&done.join("\n"))?;
+    }
+    if not_done.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(Failure { code: exit::FAILED, message: not_done.join("\nturnwise: ") })
+}
+
+fn unknown(id: JobId) -> String {
+    format!(
+        "there is no job {id} in this database; `turnwise jobs list` shows those that there are"
+    )
+}
+
+fn state_parser() -> impl TypedValueParser<Value = JobState> {
+    let words = JobState::ALL.map(JobState::as_str);
+    PossibleValuesParser::new(words).try_map(|word| {
+        let state = JobState::ALL.into_iter().find(|state| state.as_str() == word);
+        state.ok_or("no such state")
+    })
+}
+
+fn row(job: &JobView) -> [String; 7] {
+    [
+        job.id.to_string(),
+        job.state.as_str().to_owned(),
+        show::printable(&job.queue),
+        format!("{}/{}", job.attempt, job.max_attempts),
+        rfc3339::format(job.scheduled_at),
+        show::shortened(&format!("{} {}", job.method, job.url), 60),
+        job.last_error
+            .as_deref()
+            .map_or_else(|| show::NOTHING.to_owned(), |e| show::shortened(e, 60)),
+    ]
+}
+
+fn in_words(job: &JobView, attempts: &[AttemptView]) -> String {
+    let mut lines = vec![
+        format!("job        {}", job.id),
+        format!("state      {}", job.state.as_str()),
+        format!("call       {} {}", show::printable(&job.method), show::printable(&job.url)),
+        format!("queue      {}", show::printable(&job.queue)),
+        format!("priority   {}", job.priority),
+        format!("attempt    {} of {}", job.attempt, job.max_attempts),
+        format!("created    {}", rfc3339::format(job.created_at)),
+        format!("scheduled  {}", rfc3339::format(job.scheduled_at)),
+        format!("finished   {}", show::or_nothing(job.finished_at.map(rfc3339::format))),
+        format!("node       {}", show::or_nothing(job.node)),
+    ];
+    if !attempts.is_empty() {
+        let header = ["ATTEMPT", "STARTED", "FINISHED", "STATUS", "NODE", "ERROR"];
+        let rows = attempts.iter().map(|attempt| {
+            [
+                attempt.attempt.to_string(),
+                rfc3339::format(attempt.started_at),
+                show::or_nothing(attempt.finished_at.map(rfc3339::format)),
+                show::or_nothing(attempt.status),
+                attempt.node.to_string(),
+                show::or_nothing(attempt.error.as_deref().map(show::printable)),
+            ]
+        });
+        lines.push(String::new());
+        lines.push(show::table(header, rows.collect()));
+    }
+    if let Some(answer) = attempts.iter().rev().find_map(|attempt| attempt.answer.as_deref()) {
+        let text = String::from_utf8_lossy(answer);
+        lines.push(format!("\nlast answer: {}", show::shortened(&text, ANSWER_CHARS_SHOWN)));
+    }
+    lines.join("\n")
+}
+
+/// A job in a list. The names and their order are promised to programs.
+#[derive(Serialize)]
+struct JobLine<'a> {
+    id: JobId,
+    queue: &'a str,
+    method: &'a str,
+    url: &'a str,
+    state: JobState,
+    priority: i16,
+    attempt: u32,
+    max_attempts: u32,
+    scheduled_at: String,
+    created_at: String,
+    finished_at: Option<String>,
+    node: Option<NodeId>,
+}
+
+/// A job by itself.
+#[derive(Serialize)]
+struct JobPage<'a> {
+    #[serde(flatten)]
+    job: JobLine<'a>,
+    attempts: Vec<AttemptLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct AttemptLine<'a> {
+    attempt: u32,
+    node: NodeId,
+    started_at: String,
+    finished_at: Option<String>,
+    status: Option<u16>,
+    error: Option<&'a str>,
+}
+
+impl<'a> JobLine<'a> {
+    fn new(job: &'a JobView) -> Self {
+        Self {
+            id: job.id,
+            queue: &job.queue,
+            method: &job.method,
+            url: &job.url,
+            state: job.state,
+            priority: job.priority,
+            attempt: job.attempt,
+            max_attempts: job.max_attempts,
+            scheduled_at: rfc3339::format(job.scheduled_at),
+            created_at: rfc3339::format(job.created_at),
+            finished_at: time(job.finished_at),
+            node: job.node,
+        }
+    }
+}
+
+impl<'a> JobPage<'a> {
+    fn new(job: &'a JobView, attempts: &'a [AttemptView]) -> Self {
+        let attempts = attempts.iter().map(|attempt| AttemptLine {
+            attempt: attempt.attempt,
+            node: attempt.node,
+            started_at: rfc3339::format(attempt.started_at),
+            finished_at: time(attempt.finished_at),
+            status: attempt.status,
+            error: attempt.error.as_deref(),
+        });
+        Self { job: JobLine::new(job), attempts: attempts.collect() }
+    }
+}
+
+fn time(instant: Option<ServerInstant>) -> Option<String> {
+    instant.map(rfc3339::format)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn the_json_of_a_job_is_as_promised() {
+        let at = ServerInstant::from_micros;
+        let job = JobView {
+            id: JobId(Uuid::from_u128(7)),
+            queue: "mail".to_owned(),
+            method: "POST".to_owned(),
+            url: "/x".to_owned(),
+            state: JobState::Retrying,
+            priority: -3,
+            attempt: 1,
+            max_attempts: 20,
+            scheduled_at: at(2_000_000),
+            created_at: at(1),
+            finished_at: None,
+            node: Some(NodeId::from_u128(9)),
+            last_status: Some(503),
+            last_error: Some("the target answered 503".to_owned()),
+        };
+        let attempt = AttemptView {
+            attempt: 1,
+            node: NodeId::from_u128(9),
+            started_at: at(1_000_000),
+            finished_at: Some(at(1_500_000)),
+            status: Some(503),
+            error: Some("the target answered 503".to_owned()),
+            answer: Some(b"busy\x1b[31m".to_vec()),
+        };
+        let common = concat!(
+            r#""id":"00000000-0000-0000-0000-000000000007","queue":"mail","method":"POST","url":"/x","#,
+            r#""state":"retrying","priority":-3,"attempt":1,"max_attempts":20,"#,
+            r#""scheduled_at":"1970-01-01T00:00:02.000000Z","created_at":"1970-01-01T00:00:00.000001Z","#,
+            r#""finished_at":null,"node":"00000000-0000-0000-0000-000000000009""#,
+        );
+        let attempts = concat!(
+            r#""attempts":[{"attempt":1,"node":"00000000-0000-0000-0000-000000000009","#,
+            r#""started_at":"1970-01-01T00:00:01.000000Z","finished_at":"1970-01-01T00:00:01.500000Z","#,
+            r#""status":503,"error":"the target answered 503"}]"#,
+        );
+        assert_eq!(serde_json::to_string(&JobLine::new(&job)).unwrap(), format!("{{{common}}}"));
+        let attempt = [attempt];
+        let page = serde_json::to_string(&JobPage::new(&job, &attempt)).unwrap();
+        assert_eq!(page, format!("{{{common},{attempts}}}"));
+        assert!(in_words(&job, &attempt).ends_with("last answer: busy\\u{1b}[31m"));
+    }
+}

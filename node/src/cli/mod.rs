@@ -1,0 +1,105 @@
+//! Decides what the words typed after `turnwise` mean, what is printed, and with which exit code the
+//! program ends. Does nothing by itself: every command is a few calls of the store or of the shell.
+//!
+//! - `failure`: the exit code and the report of an error;
+//! - `log`: the log of a node;
+//! - `common`: what every command takes, and the way from there to the store;
+//! - `show`: tables, JSON and text from the database, made safe for a terminal;
+//! - one file for each command.
+
+mod common;
+mod enqueue;
+mod failure;
+mod jobs;
+mod log;
+mod migrate;
+mod nodes;
+mod period;
+mod run;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::failure::Failure;
+
+/// A fault-tolerant background job processor with no leader and no broker.
+///
+/// The same node runs beside the web app on every server; the queue is a table in the SQL database that
+/// the servers share; a job is an HTTP call. The machines take turns at polling the table.
+#[derive(Debug, Parser)]
+#[command(
+    name = "turnwise",
+    version,
+    arg_required_else_help = true,
+    after_long_help = "\
+Settings come from flags, then from the environment (TURNWISE_CAPACITY for --capacity and so on; \
+DATABASE_URL too), then from turnwise.toml in the working directory or the file that --config or \
+TURNWISE_CONFIG names, then from the defaults.
+
+Exit codes:
+  0   done
+  1   failed
+  2   usage
+  69  database or target unreachable
+  75  drain timed out
+  78  bad configuration
+
+Examples:
+  turnwise run --target http://127.0.0.1:3000
+  turnwise enqueue /jobs/send-mail --body '{\"to\":\"ada@example.com\"}' --in 10m
+  turnwise jobs list --state dead"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Args),
+    Enqueue(enqueue::Args),
+    Jobs(jobs::Args),
+    Nodes(nodes::Args),
+    Period(period::Args),
+    Migrate(migrate::Args),
+}
+
+/// The program: reads the command line and the environment of this process, does what they say, and
+/// reports an error on stderr.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Enqueue(args) => common::block_on(enqueue::run(args)),
+        Command::Jobs(args) => common::block_on(jobs::run(args)),
+        Command::Nodes(args) => common::block_on(nodes::run(args)),
+        Command::Period(args) => common::block_on(period::run(args)),
+        Command::Migrate(args) => common::block_on(migrate::run(args)),
+    };
+    result.unwrap_or_else(|failure: Failure| failure.report())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::config::SETTINGS;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_setting_is_a_flag_of_run() {
+        let cli = Cli::command();
+        let run = cli.find_subcommand("run").unwrap();
+        let flags: Vec<_> = run.get_arguments().filter_map(clap::Arg::get_long).collect();
+        for setting in SETTINGS {
+            assert!(flags.contains(&setting.key), "--{}", setting.key);
+        }
+        assert_eq!(flags.len(), SETTINGS.len() + 1, "every flag but --config is a setting");
+    }
+}

@@ -1,0 +1,291 @@
+//! What a job is, on its way from the person who enqueues it to the node that runs it and back. Decides
+//! nothing about turns; the limits that a job must keep are here.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use turnwise_engine::{NodeId, ServerInstant, Token};
+use uuid::Uuid;
+
+/// The largest body of a request, in bytes.
+pub const BODY_BYTES_MAX: usize = 256 * 1024;
+/// The most of an answer's body that is read, in bytes.
+pub const ANSWER_BYTES_READ_MAX: usize = 64 * 1024;
+/// The most of an answer's body that is kept, in bytes.
+pub const ANSWER_BYTES_KEPT_MAX: usize = 8 * 1024;
+/// How often a job may be given back without spending an attempt.
+pub const HAND_BACKS_MAX: u32 = 10;
+/// The queue of a job that names none.
+pub const DEFAULT_QUEUE: &str = "default";
+/// Attempts of a job that says nothing about it.
+pub const DEFAULT_MAX_ATTEMPTS: u32 = 20;
+/// How long a call may take, from the connect to the end of the answer, unless the job says otherwise.
+pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(600);
+
+/// A job's id. The target sees it as `webhook-id`, the same on every attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JobId(pub Uuid);
+
+impl JobId {
+    /// A new id (UUID version 7, so that ids sort by their time).
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for JobId {
+    type Err = uuid::Error;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// When a job is due. Relative times are resolved against the server's clock, by the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// At once.
+    Now,
+    /// So long from now.
+    In(Duration),
+    /// At an instant of server time.
+    At(ServerInstant),
+}
+
+/// A job to be enqueued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewJob {
+    /// Its id, made beforehand so that an enqueue whose answer was lost can be repeated.
+    pub id: JobId,
+    /// Its lane.
+    pub queue: String,
+    /// The HTTP method, upper case.
+    pub method: String,
+    /// A path (`/jobs/tidy?id=7`) for the executing node's own target, or a full URL.
+    pub url: String,
+    /// Headers in the order in which they are sent.
+    pub headers: Vec<(String, String)>,
+    /// The request's body.
+    pub body: Option<Vec<u8>>,
+    /// When it is due.
+    pub when: When,
+    /// Higher is sooner: from -100 to 100. Each point counts as ten seconds of waiting.
+    pub priority: i16,
+    /// How many attempts it has, at least 1.
+    pub max_attempts: u32,
+    /// How long one attempt may take.
+    pub deadline: Duration,
+}
+
+impl NewJob {
+    /// A job for `url` with the defaults.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            id: JobId::generate(),
+            queue: DEFAULT_QUEUE.to_owned(),
+            method: "POST".to_owned(),
+            url: url.into(),
+            headers: Vec::new(),
+            body: None,
+            when: When::Now,
+            priority: 0,
+            max_attempts: DEFAULT_MAX_ATTEMPTS,
+            deadline: DEFAULT_DEADLINE,
+        }
+    }
+}
+
+/// A job that this node has claimed: it must run it, or give it back. As it stands in the table, which
+/// anyone may have written: nothing in it has been checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimedJob {
+    /// Its id.
+    pub id: JobId,
+    /// The claim that took it. With the node's id this is the fencing token.
+    pub token: Token,
+    /// Its lane.
+    pub queue: String,
+    /// The HTTP method.
+    pub method: String,
+    /// A path or a full URL.
+    pub url: String,
+    /// The headers column: a JSON object of strings, or whatever stands there.
+    pub headers: Option<String>,
+    /// The body; none when there is none or when it is over [`BODY_BYTES_MAX`], which `body_bytes` tells.
+    pub body: Option<Vec<u8>>,
+    /// The length of the body as stored.
+    pub body_bytes: u64,
+    /// The number of this attempt, from 1.
+    pub attempt: u32,
+    /// How many attempts it has.
+    pub max_attempts: u32,
+    /// How often it was given back without spending an attempt.
+    pub hand_backs: u32,
+    /// How long one attempt may take, in milliseconds.
+    pub deadline_ms: i64,
+    /// When it was due.
+    pub scheduled_at: ServerInstant,
+}
+
+/// What became of one attempt: what the node tells the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Which job.
+    pub job: JobId,
+    /// The claim that took it.
+    pub token: Token,
+    /// The number of the attempt.
+    pub attempt: u32,
+    /// What happens to the job.
+    pub fate: JobFate,
+    /// The status of the answer, if one came.
+    pub status: Option<u16>,
+    /// Why it failed, in words.
+    pub error: Option<String>,
+    /// The kept part of the answer's body, at most [`ANSWER_BYTES_KEPT_MAX`] bytes.
+    pub answer: Option<Vec<u8>>,
+}
+
+/// What happens to a job after an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobFate {
+    /// It is done.
+    Succeeded,
+    /// It runs again, not before this long from now.
+    Retry(Duration),
+    /// It is given up.
+    Dead,
+    /// It goes back as if this attempt had not been, and may run again at once.
+    HandBack,
+}
+
+/// What the store made of an [`End`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndOutcome {
+    /// It is recorded.
+    Ended,
+    /// It had been recorded before: the answer to the first try was lost.
+    AlreadyEnded,
+    /// The job is not this claim's any more; nothing was changed.
+    Stale,
+}
+
+/// The state of a job as people see it. Stored are only `queued, running, succeeded, dead, cancelled`; the
+/// others are read off time and attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobState {
+    /// Queued, never tried, not due yet.
+    Scheduled,
+    /// Queued and due.
+    Ready,
+    /// A node runs it.
+    Running,
+    /// Done.
+    Succeeded,
+    /// Queued after a failed attempt, not due yet.
+    Retrying,
+    /// Given up.
+    Dead,
+    /// Cancelled by a person.
+    Cancelled,
+}
+
+impl JobState {
+    /// Every state.
+    pub const ALL: [Self; 7] = [
+        Self::Scheduled,
+        Self::Ready,
+        Self::Running,
+        Self::Succeeded,
+        Self::Retrying,
+        Self::Dead,
+        Self::Cancelled,
+    ];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Ready => "ready",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Retrying => "retrying",
+            Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// A job as people see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobView {
+    /// Its id.
+    pub id: JobId,
+    /// Its lane.
+    pub queue: String,
+    /// The HTTP method.
+    pub method: String,
+    /// A path or a full URL.
+    pub url: String,
+    /// Its state, as of the server's clock at the reading.
+    pub state: JobState,
+    /// Its priority.
+    pub priority: i16,
+    /// Attempts begun, those given back not counted.
+    pub attempt: u32,
+    /// How many attempts it has.
+    pub max_attempts: u32,
+    /// When it is or was due.
+    pub scheduled_at: ServerInstant,
+    /// When it was enqueued.
+    pub created_at: ServerInstant,
+    /// When it ended.
+    pub finished_at: Option<ServerInstant>,
+    /// The node that runs it, or ran it last.
+    pub node: Option<NodeId>,
+    /// The status of the last answer.
+    pub last_status: Option<u16>,
+    /// Why the last attempt failed.
+    pub last_error: Option<String>,
+}
+
+/// One attempt as people see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptView {
+    /// Its number; given-back ones share theirs with the one that follows.
+    pub attempt: u32,
+    /// Who ran it.
+    pub node: NodeId,
+    /// When it was claimed.
+    pub started_at: ServerInstant,
+    /// When its end was recorded; none while it runs.
+    pub finished_at: Option<ServerInstant>,
+    /// The status of the answer, if one came.
+    pub status: Option<u16>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// The kept part of the answer's body.
+    pub answer: Option<Vec<u8>>,
+}
+
+/// Which jobs to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    /// Only in this state.
+    pub state: Option<JobState>,
+    /// Only of this lane.
+    pub queue: Option<String>,
+    /// At most so many, newest first.
+    pub limit: u32,
+    /// Only those with an id below this one: the next page.
+    pub before: Option<JobId>,
+}

@@ -1,0 +1,12 @@
+//! The node of Turnwise as a library: tokio, SQL and HTTP around the engine.
+
+pub mod api;
+pub mod caller;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod exit;
+pub mod job;
+pub mod rfc3339;
+pub mod shell;
+pub mod store;

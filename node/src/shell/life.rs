@@ -1,0 +1,190 @@
+//! Decides the course of one life of a node, from its registration to its end: the tasks that it
+//! consists of, and the order in which it stops.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use turnwise_engine::{Config, Engine, Input, NodeId};
+
+use super::ends::EndsTask;
+use super::runs::{Destinations, RunsTask};
+use super::stop::Stop;
+use super::target::TargetTask;
+use super::turns::{Channels, Pulse, TurnsEnd, TurnsTask};
+use super::work::WorkTask;
+use crate::caller::Caller;
+use crate::clock::Clock;
+use crate::store::Store;
+
+/// After its time is up, a node tries for so long to give its jobs back.
+const HAND_BACK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long saying goodbye to the database may take.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a shell stands on: production's, or a simulator's.
+#[derive(Clone)]
+pub struct Leaves<C, S, K> {
+    /// The node's own clock.
+    pub clock: C,
+    /// The database.
+    pub store: S,
+    /// Whatever carries calls.
+    pub caller: K,
+}
+
+/// Where the engine's task runs.
+pub trait Stage {
+    /// Run the future there. The receiver gets its result; when the future is cut short, nothing.
+    fn perform<F>(&self, engine: F) -> oneshot::Receiver<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static;
+}
+
+/// What a life is lived by.
+pub(crate) struct Way {
+    pub(crate) capacity: u32,
+    pub(crate) queues: Option<Arc<[String]>>,
+    pub(crate) destinations: Arc<Destinations>,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) seed: u64,
+}
+
+/// How a life ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LifeEnd {
+    /// The farm declared the node lost: its calls are cancelled and it may live again under a new id.
+    Lost,
+    /// It stopped in good order.
+    Stopped,
+    /// It stopped; calls were cut short when the time was up, and their jobs given back.
+    TimedOut,
+    /// It stopped at once; its jobs run again elsewhere when its lease has run out.
+    Aborted,
+}
+
+/// Live one life. `pulse` is kept up to date for whoever watches.
+pub(crate) async fn live<C: Clock, S: Store, K: Caller>(
+    leaves: &Leaves<C, S, K>,
+    stage: &impl Stage,
+    node: NodeId,
+    way: &Way,
+    pulse: &watch::Sender<Pulse>,
+    stop: &mut Stop,
+) -> LifeEnd {
+    let (inputs, inputs_out) = mpsc::unbounded_channel();
+    let (orders, orders_out) = mpsc::unbounded_channel();
+    let (jobs, jobs_out) = mpsc::unbounded_channel();
+    let (ends, ends_out) = mpsc::unbounded_channel();
+    let (refused, refused_out) = mpsc::unbounded_channel();
+    let (hand_back, hand_back_out) = watch::channel(false);
+    let (clock, store, caller) =
+        (leaves.clock.clone(), leaves.store.clone(), leaves.caller.clone());
+
+    let config = Config { capacity: way.capacity };
+    let engine = Engine::new(node, config, way.seed, clock.now());
+    let channels = Channels { inputs: inputs_out, orders, pulse: pulse.clone() };
+    let turns = TurnsTask::new(clock.clone(), store.clone(), engine, way.queues.clone(), channels);
+    let mut turns = stage.perform(turns.run());
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(
+        WorkTask {
+            clock: clock.clone(),
+            store: store.clone(),
+            node,
+            queues: way.queues.clone(),
+            orders: orders_out,
+            inputs: inputs.clone(),
+            jobs,
+        }
+        .run(),
+    );
+    tasks.spawn(
+        RunsTask {
+            clock: clock.clone(),
+            caller: caller.clone(),
+            destinations: Arc::clone(&way.destinations),
+            pulse: pulse.subscribe(),
+            jobs: jobs_out,
+            ends,
+            hand_back: hand_back_out,
+            target_refused: refused,
+            seed: way.seed,
+        }
+        .run(),
+    );
+    tasks.spawn(
+        EndsTask {
+            clock: clock.clone(),
+            store: store.clone(),
+            node,
+            ends: ends_out,
+            inputs: inputs.clone(),
+        }
+        .run(),
+    );
+    tasks.spawn(TargetTask { caller, refused: refused_out, inputs: inputs.clone() }.run());
+
+    // Dropping `tasks` cancels every call that is still going on, however this function ends.
+    tokio::select! {
+        biased;
+        end = &mut turns => return lost(&end),
+        () = stop.requested() => {}
+    }
+    tracing::info!("stopping: leaving the ring, claiming nothing more");
+    let _ = inputs.send(Input::Leave);
+
+    let mut end = LifeEnd::Stopped;
+    let done = |pulse: &Pulse| pulse.left && pulse.held == 0;
+    let drained = tokio::select! {
+        biased;
+        () = stop.insisted() => return LifeEnd::Aborted,
+        end = &mut turns => return lost(&end),
+        drained = came_true(pulse, way.drain_timeout, done) => drained,
+    };
+    if !drained && pulse.borrow().held > 0 {
+        tracing::warn!("the time to drain is up; cutting calls short and giving their jobs back");
+        end = LifeEnd::TimedOut;
+        let _ = hand_back.send(true);
+        let given_back = tokio::select! {
+            biased;
+            () = stop.insisted() => return LifeEnd::Aborted,
+            end = &mut turns => return lost(&end),
+            given_back = came_true(pulse, HAND_BACK_TIMEOUT, |pulse| pulse.held == 0) => given_back,
+        };
+        if !given_back {
+            tracing::warn!("not all could be given back; they run again when the lease is out");
+        }
+    }
+    if !pulse.borrow().left {
+        tracing::warn!("could not leave the ring in time; the others will close the gap");
+    }
+    let goodbye = tokio::time::timeout(GOODBYE_TIMEOUT, store.deregister(node)).await;
+    if let Ok(Err(error)) = goodbye {
+        tracing::debug!("could not say goodbye: {error}");
+    }
+    end
+}
+
+/// Wait until `what` holds of the pulse; false when it does not within `time`.
+async fn came_true(
+    pulse: &watch::Sender<Pulse>,
+    time: Duration,
+    what: impl Fn(&Pulse) -> bool,
+) -> bool {
+    let mut watcher = pulse.subscribe();
+    tokio::time::timeout(time, watcher.wait_for(|pulse| what(pulse))).await.is_ok()
+}
+
+fn lost<E>(end: &Result<TurnsEnd, E>) -> LifeEnd {
+    // Any other end of the engine's task, while its inputs are held here, is a panic in it: then too the
+    // right thing is to begin anew.
+    if let Ok(TurnsEnd::Lost) = end {
+        tracing::warn!("the farm has declared this node lost; cancelling its calls");
+    }
+    LifeEnd::Lost
+}

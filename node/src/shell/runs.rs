@@ -1,0 +1,131 @@
+//! Decides what happens to each job that this node holds: its call, its verdict, and its way back when the
+//! node must stop. When jobs are claimed is not decided here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rand_core::{Rng, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, Id, JoinSet};
+use turnwise_engine::{ServerInstant, Token};
+
+use super::turns::Pulse;
+use crate::caller::{AllowedOrigins, CallOutcome, Caller, Targets, Verdict, judge, prepare};
+use crate::clock::Clock;
+use crate::job::{ClaimedJob, End, JobFate, JobId};
+
+/// What a run needs to know of the node.
+#[derive(Clone, Debug)]
+pub(crate) struct Destinations {
+    pub(crate) targets: Targets,
+    pub(crate) allowed: AllowedOrigins,
+}
+
+/// The task that runs the jobs.
+pub(crate) struct RunsTask<C: Clock, K: Caller> {
+    pub(crate) clock: C,
+    pub(crate) caller: K,
+    pub(crate) destinations: Arc<Destinations>,
+    pub(crate) pulse: watch::Receiver<Pulse>,
+    pub(crate) jobs: mpsc::UnboundedReceiver<Vec<ClaimedJob>>,
+    pub(crate) ends: mpsc::UnboundedSender<End>,
+    /// Set once: cut the calls short and give their jobs back.
+    pub(crate) hand_back: watch::Receiver<bool>,
+    /// Told when this node's own target refuses connections.
+    pub(crate) target_refused: mpsc::UnboundedSender<()>,
+    pub(crate) seed: u64,
+}
+
+struct Running {
+    job: JobId,
+    token: Token,
+    attempt: u32,
+    handle: AbortHandle,
+}
+
+impl<C: Clock, K: Caller> RunsTask<C, K> {
+    pub(crate) async fn run(mut self) {
+        let mut random = Pcg64Mcg::seed_from_u64(self.seed);
+        let mut calls: JoinSet<End> = JoinSet::new();
+        let mut running: BTreeMap<Id, Running> = BTreeMap::new();
+        loop {
+            let giving_back = *self.hand_back.borrow();
+            tokio::select! {
+                biased;
+                Some(ended) = calls.join_next_with_id(), if !calls.is_empty() => {
+                    let (id, end) = match ended {
+                        Ok((id, end)) => (id, Some(end)),
+                        Err(error) => (error.id(), None),
+                    };
+                    // A call that was cut short is not in the list any more: it was given back then.
+                    if let Some(run) = running.remove(&id) {
+                        match end {
+                            Some(end) => drop(self.ends.send(end)),
+                            None => {
+                                tracing::error!(job = %run.job, "the node failed to run this job");
+                                self.give_back(run.job, run.token, run.attempt);
+                            }
+                        }
+                    }
+                }
+                changed = self.hand_back.changed(), if !giving_back => {
+                    if changed.is_ok() && *self.hand_back.borrow() {
+                        for run in std::mem::take(&mut running).into_values() {
+                            run.handle.abort();
+                            self.give_back(run.job, run.token, run.attempt);
+                        }
+                    }
+                }
+                jobs = self.jobs.recv() => {
+                    let Some(jobs) = jobs else { return };
+                    for job in jobs {
+                        if giving_back {
+                            self.give_back(job.id, job.token, job.attempt);
+                            continue;
+                        }
+                        let (id, token, attempt) = (job.id, job.token, job.attempt);
+                        let handle = calls.spawn(self.call(job, random.next_u64()));
+                        running.insert(handle.id(), Running { job: id, token, attempt, handle });
+                    }
+                }
+            }
+        }
+    }
+
+    fn give_back(&self, job: JobId, token: Token, attempt: u32) {
+        let error = Some("given back: the node stopped".to_owned());
+        let fate = JobFate::HandBack;
+        let end = End { job, token, attempt, fate, status: None, error, answer: None };
+        let _ = self.ends.send(end);
+    }
+
+    fn call(&self, job: ClaimedJob, random: u64) -> impl Future<Output = End> + Send + 'static {
+        let caller = self.caller.clone();
+        let destinations = Arc::clone(&self.destinations);
+        let refused = self.target_refused.clone();
+        let now = self.server_time();
+        async move {
+            let call = match prepare(&job, &destinations.targets, &destinations.allowed, now) {
+                Ok(call) => call,
+                Err(rejection) => {
+                    tracing::warn!(job = %job.id, "{rejection}");
+                    return Verdict::rejected(&rejection).into_end(&job);
+                }
+            };
+            tracing::debug!(job = %job.id, attempt = job.attempt, url = %call.url, "calling");
+            let outcome = caller.call(&call).await;
+            if matches!(outcome, CallOutcome::RefusedByOwnTarget { .. }) {
+                let _ = refused.send(());
+            }
+            let end = judge(&job, outcome, random).into_end(&job);
+            tracing::debug!(job = %job.id, status = end.status, fate = ?end.fate, "answered");
+            end
+        }
+    }
+
+    fn server_time(&self) -> ServerInstant {
+        let offset = self.pulse.borrow().offset.unwrap_or(0);
+        ServerInstant::from_nanos((self.clock.now().as_nanos() as i64).saturating_add(offset))
+    }
+}

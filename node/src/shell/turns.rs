@@ -1,0 +1,339 @@
+//! The task that owns the engine and the beat's connection: carries what the engine wants to the
+//! database and what happens to the engine. Decides nothing that the engine could decide.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use turnwise_engine::{
+    Engine, Fate, Input, LocalInstant, Output, Reason, RequestId, Status, TurnAnswer,
+    TurnStatement, WorkStatement,
+};
+
+use super::notes::NoteLog;
+use crate::clock::Clock;
+use crate::job::ClaimedJob;
+use crate::store::{NodeReport, Store, StoreError, TurnReply, TurnRequest, Turns};
+
+/// What the engine's task tells the task that does the work.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Send a statement on the jobs.
+    Statement {
+        request: RequestId,
+        statement: WorkStatement,
+        not_after: LocalInstant,
+        report: NodeReport,
+    },
+    /// Give the statement up.
+    Abandon(RequestId),
+    /// Jobs that a beat claimed.
+    Run(Vec<ClaimedJob>),
+}
+
+/// What everybody may know of the engine, as of its last input.
+#[derive(Clone, Debug, Default)]
+pub struct Pulse {
+    /// Server time minus local time, in nanoseconds; none before the first exchange.
+    pub offset: Option<i64>,
+    /// The node is in the newest ring.
+    pub in_ring: bool,
+    /// The node is out of the ring for good.
+    pub left: bool,
+    /// Jobs held.
+    pub held: u32,
+    /// Why the last statement on the turn row failed; none when it was answered.
+    pub trouble: Option<String>,
+}
+
+/// Why the task ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum TurnsEnd {
+    /// The farm declared the node lost.
+    Lost,
+    /// Nobody wants its inputs any more.
+    Stopped,
+}
+
+/// The ends of the channels that the task talks through.
+///
+/// The channels are not bounded by themselves: what travels in them is bounded by the engine, which has one
+/// statement of each kind in flight and no more jobs than the node's capacity.
+pub(crate) struct Channels {
+    pub(crate) inputs: mpsc::UnboundedReceiver<Input>,
+    pub(crate) orders: mpsc::UnboundedSender<Order>,
+    pub(crate) pulse: watch::Sender<Pulse>,
+}
+
+type InFlight<T> = Pin<Box<dyn Future<Output = (T, Result<TurnReply, StoreError>)> + Send>>;
+type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
+
+/// The beat's connection.
+enum Line<T> {
+    /// None, and nobody is making one.
+    Down,
+    /// One is being made; a statement may be waiting for it.
+    Connecting(Connecting<T>, Option<Waiting>),
+    /// Ready for a statement.
+    Ready(T),
+    /// A statement is on its way.
+    Busy(RequestId, InFlight<T>),
+}
+
+struct Waiting {
+    request: RequestId,
+    statement: TurnStatement,
+    not_after: LocalInstant,
+}
+
+/// The engine's task.
+pub(crate) struct TurnsTask<C: Clock, S: Store> {
+    clock: C,
+    store: S,
+    engine: Engine,
+    queues: Option<Arc<[String]>>,
+    channels: Channels,
+    line: Line<S::Turns>,
+    trouble: Option<String>,
+    log: NoteLog,
+}
+
+/// What the task woke up for.
+enum Event<T> {
+    Input(Option<Input>),
+    Connected(Result<T, StoreError>),
+    Answered(RequestId, T, Box<Result<TurnReply, StoreError>>),
+}
+
+impl<C: Clock, S: Store> TurnsTask<C, S> {
+    pub(crate) fn new(
+        clock: C,
+        store: S,
+        engine: Engine,
+        queues: Option<Arc<[String]>>,
+        channels: Channels,
+    ) -> Self {
+        let log = NoteLog::new(engine.id());
+        Self { clock, store, engine, queues, channels, line: Line::Down, trouble: None, log }
+    }
+
+    pub(crate) async fn run(mut self) -> TurnsEnd {
+        self.engine.handle_input(self.clock.now(), Input::Wake);
+        loop {
+            while let Some(output) = self.engine.poll_output() {
+                if self.carry_out(output) {
+                    return TurnsEnd::Lost;
+                }
+            }
+            self.publish();
+            match self.next_event().await {
+                Event::Input(Some(input)) => self.engine.handle_input(self.clock.now(), input),
+                Event::Input(None) => return TurnsEnd::Stopped,
+                Event::Connected(connection) => self.connected(connection),
+                Event::Answered(request, turns, reply) => self.answered(request, turns, *reply),
+            }
+        }
+    }
+
+    async fn next_event(&mut self) -> Event<S::Turns> {
+        let timeout = self.engine.poll_timeout();
+        let clock = &self.clock;
+        let wake = async {
+            match timeout {
+                Some((at, Reason::Beat)) => clock.sleep_precisely_until(at).await,
+                Some((at, _)) => clock.sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let line = &mut self.line;
+        let database = async {
+            match line {
+                Line::Down | Line::Ready(_) => std::future::pending().await,
+                Line::Connecting(connecting, _) => Event::Connected(connecting.as_mut().await),
+                Line::Busy(request, in_flight) => {
+                    let (turns, reply) = in_flight.as_mut().await;
+                    Event::Answered(*request, turns, Box::new(reply))
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            event = database => event,
+            input = self.channels.inputs.recv() => Event::Input(input),
+            () = wake => Event::Input(Some(Input::Wake)),
+        }
+    }
+
+    /// Do what the engine wants; true when it is finished.
+    fn carry_out(&mut self, output: Output) -> bool {
+        match output {
+            Output::Turn { request, statement, due, not_after } => {
+                self.log.sending(&statement, due, self.clock.now());
+                self.send(Waiting { request, statement, not_after });
+            }
+            Output::Work { request, statement, not_after } => {
+                let report = self.report();
+                self.order(Order::Statement { request, statement, not_after, report });
+            }
+            Output::Abandon(request) => self.abandon(request),
+            Output::Retire(_) => return true,
+            Output::Note(note) => self.log.note(&note),
+        }
+        false
+    }
+
+    fn send(&mut self, waiting: Waiting) {
+        match std::mem::replace(&mut self.line, Line::Down) {
+            Line::Ready(turns) => self.put_on_line(turns, waiting),
+            Line::Down => self.line = Line::Connecting(self.connect(), Some(waiting)),
+            Line::Connecting(connecting, earlier) => {
+                self.line = Line::Connecting(connecting, Some(waiting));
+                if let Some(earlier) = earlier {
+                    self.not_sent(earlier.request);
+                }
+            }
+            Line::Busy(other, in_flight) => {
+                // The engine has one statement on the turn row in flight; it gave `other` up.
+                drop((other, in_flight));
+                self.line = Line::Connecting(self.connect(), Some(waiting));
+            }
+        }
+    }
+
+    fn put_on_line(&mut self, mut turns: S::Turns, waiting: Waiting) {
+        let Waiting { request, statement, not_after } = waiting;
+        if self.clock.now() > not_after {
+            self.line = Line::Ready(turns);
+            self.not_sent(request);
+            return;
+        }
+        let clock = self.clock.clone();
+        let queues = self.queues.clone();
+        let report = self.report();
+        let in_flight = async move {
+            let reply = {
+                let request =
+                    TurnRequest { statement: &statement, queues: queues.as_deref(), report };
+                turns.execute(&request, &|| clock.now()).await
+            };
+            (turns, reply)
+        };
+        self.line = Line::Busy(request, Box::pin(in_flight));
+    }
+
+    fn abandon(&mut self, request: RequestId) {
+        match &mut self.line {
+            Line::Busy(busy, _) if *busy == request => {
+                self.trouble = Some("the database did not answer in time".to_owned());
+                self.line = Line::Connecting(self.connect(), None);
+            }
+            Line::Connecting(_, waiting)
+                if waiting.as_ref().is_some_and(|waiting| waiting.request == request) =>
+            {
+                self.trouble = Some("no connection to the database yet".to_owned());
+                *waiting = None;
+            }
+            _ => self.order(Order::Abandon(request)),
+        }
+    }
+
+    fn connected(&mut self, connection: Result<S::Turns, StoreError>) {
+        let waiting = match std::mem::replace(&mut self.line, Line::Down) {
+            Line::Connecting(_, waiting) => waiting,
+            _ => None,
+        };
+        match (connection, waiting) {
+            (Ok(turns), Some(waiting)) => self.put_on_line(turns, waiting),
+            (Ok(turns), None) => self.line = Line::Ready(turns),
+            (Err(error), waiting) => {
+                self.log.unreachable(&error);
+                self.trouble = Some(error.to_string());
+                if let Some(waiting) = waiting {
+                    self.not_sent(waiting.request);
+                }
+            }
+        }
+    }
+
+    fn answered(
+        &mut self,
+        request: RequestId,
+        turns: S::Turns,
+        reply: Result<TurnReply, StoreError>,
+    ) {
+        let now = self.clock.now();
+        match reply {
+            Ok(reply) => {
+                self.line = Line::Ready(turns);
+                self.trouble = None;
+                self.log.reachable();
+                let claimed = u32::try_from(reply.jobs.len()).unwrap_or(u32::MAX);
+                let answer = TurnAnswer {
+                    request,
+                    exchange: Some(reply.exchange),
+                    identity: reply.identity,
+                    now: reply.now,
+                    done: reply.done,
+                    row: reply.row,
+                    claimed,
+                    lost: reply.lost,
+                };
+                // The engine counts the jobs before the first of them can end.
+                self.engine.handle_input(now, Input::TurnAnswer(Box::new(answer)));
+                if !reply.jobs.is_empty() {
+                    self.order(Order::Run(reply.jobs));
+                }
+            }
+            Err(error) => {
+                drop(turns);
+                self.log.unreachable(&error);
+                let fate = error.fate();
+                self.trouble = Some(error.to_string());
+                self.line = Line::Connecting(self.connect(), None);
+                self.engine.handle_input(now, Input::Failed { request, fate });
+            }
+        }
+    }
+
+    fn not_sent(&mut self, request: RequestId) {
+        let input = Input::Failed { request, fate: Fate::NotSent };
+        self.engine.handle_input(self.clock.now(), input);
+    }
+
+    fn connect(&self) -> Connecting<S::Turns> {
+        let store = self.store.clone();
+        Box::pin(async move { store.turns().await })
+    }
+
+    fn order(&self, order: Order) {
+        // Without a receiver the node is about to stop, and this task with it.
+        let _ = self.channels.orders.send(order);
+    }
+
+    fn report(&self) -> NodeReport {
+        let now = self.clock.now();
+        let status = self.engine.status(now);
+        let micros = |nanos: i64| nanos.div_euclid(1_000);
+        let wall = self.clock.wall_micros();
+        NodeReport {
+            offset_us: status.offset.map(|offset| {
+                micros(offset.nanos.saturating_add(now.as_nanos() as i64)).saturating_sub(wall)
+            }),
+            offset_error_us: status.offset.map(|offset| micros(offset.error) + 1),
+            transit_us: status.way_there.map(micros),
+            running: status.held,
+        }
+    }
+
+    fn publish(&self) {
+        let Status { offset, rank, left, held, .. } = self.engine.status(self.clock.now());
+        self.channels.pulse.send_replace(Pulse {
+            offset: offset.map(|offset| offset.nanos),
+            in_ring: rank.is_some(),
+            left,
+            held,
+            trouble: self.trouble.clone(),
+        });
+    }
+}

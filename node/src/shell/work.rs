@@ -1,0 +1,110 @@
+//! The statements on the jobs that the engine asks for, and the jobs that they bring. Decides nothing:
+//! when to claim and how much is the engine's, what to do with a job is `runs`'.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+use turnwise_engine::{Fate, Input, LocalInstant, NodeId, RequestId, WorkAnswer, WorkStatement};
+
+use super::turns::Order;
+use crate::clock::Clock;
+use crate::job::ClaimedJob;
+use crate::store::{CheckIn, Claimed, NodeReport, Store};
+
+/// A statement that its database never answers is dropped after so long, whatever the engine thinks.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The task that carries the engine's orders out.
+pub(crate) struct WorkTask<C: Clock, S: Store> {
+    pub(crate) clock: C,
+    pub(crate) store: S,
+    pub(crate) node: NodeId,
+    pub(crate) queues: Option<Arc<[String]>>,
+    pub(crate) orders: mpsc::UnboundedReceiver<Order>,
+    pub(crate) inputs: mpsc::UnboundedSender<Input>,
+    pub(crate) jobs: mpsc::UnboundedSender<Vec<ClaimedJob>>,
+}
+
+impl<C: Clock, S: Store> WorkTask<C, S> {
+    pub(crate) async fn run(mut self) {
+        let mut statements: JoinSet<()> = JoinSet::new();
+        let mut latest: Option<(RequestId, AbortHandle)> = None;
+        loop {
+            tokio::select! {
+                biased;
+                Some(_) = statements.join_next(), if !statements.is_empty() => {}
+                order = self.orders.recv() => match order {
+                    None => return,
+                    Some(Order::Run(jobs)) => {
+                        let _ = self.jobs.send(jobs);
+                    }
+                    Some(Order::Abandon(request)) => {
+                        if let Some((_, handle)) = latest.take_if(|(known, _)| *known == request) {
+                            handle.abort();
+                        }
+                    }
+                    Some(Order::Statement { request, statement, not_after, report }) => {
+                        let handle =
+                            statements.spawn(self.carry_out(request, statement, not_after, report));
+                        latest = Some((request, handle));
+                    }
+                }
+            }
+        }
+    }
+
+    fn carry_out(
+        &self,
+        request: RequestId,
+        statement: WorkStatement,
+        not_after: LocalInstant,
+        report: NodeReport,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (clock, store, node) = (self.clock.clone(), self.store.clone(), self.node);
+        let queues = self.queues.clone();
+        let (inputs, jobs) = (self.inputs.clone(), self.jobs.clone());
+        async move {
+            let sent = clock.now();
+            if sent > not_after {
+                let _ = inputs.send(Input::Failed { request, fate: Fate::NotSent });
+                return;
+            }
+            let ask = async {
+                match statement {
+                    WorkStatement::Renew => store
+                        .renew(node, &report)
+                        .await
+                        .map(|check_in| Claimed { jobs: Vec::new(), check_in }),
+                    WorkStatement::Claim(claim) => {
+                        store.claim(node, claim, queues.as_deref(), &report).await
+                    }
+                    WorkStatement::Recover(token) => store.recover(node, token, &report).await,
+                }
+            };
+            match tokio::time::timeout(STATEMENT_TIMEOUT, ask).await {
+                Ok(Ok(claimed)) => {
+                    let answer = WorkAnswer {
+                        request,
+                        sent,
+                        claimed: u32::try_from(claimed.jobs.len()).unwrap_or(u32::MAX),
+                        lost: claimed.check_in == CheckIn::Lost,
+                    };
+                    // The engine counts the jobs before the first of them can end.
+                    let _ = inputs.send(Input::WorkAnswer(answer));
+                    if !claimed.jobs.is_empty() {
+                        let _ = jobs.send(claimed.jobs);
+                    }
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(?statement, "{error}");
+                    let _ = inputs.send(Input::Failed { request, fate: error.fate() });
+                }
+                Err(_) => {
+                    let _ = inputs.send(Input::Failed { request, fate: Fate::Unknown });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The store that a URL names. Decides which implementation that is and hands everything on to it.
+
+use turnwise_engine::{
+    Change, Claim, LocalInstant, NodeId, Period, ServerIdentity, Slot, Token, TurnRow,
+};
+
+use super::errors::without_password;
+use super::postgres::{PgStore, PgTurns};
+use super::sqlite::{SqliteStore, SqliteTurns};
+use super::{
+    CheckIn, Claimed, Look, NodeReport, NodeView, Registration, Store, StoreError, TurnReply,
+    TurnRequest, Turns,
+};
+use crate::job::{AttemptView, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
+
+/// A database of any supported kind.
+#[derive(Clone, Debug)]
+pub enum AnyStore {
+    /// One file, several processes on one machine.
+    Sqlite(SqliteStore),
+    /// A server that many machines share.
+    Postgres(PgStore),
+}
+
+/// The connection for the turn row to a database of any supported kind.
+#[derive(Debug)]
+pub enum AnyTurns {
+    /// See [`SqliteTurns`].
+    Sqlite(SqliteTurns),
+    /// See [`PgTurns`].
+    Postgres(PgTurns),
+}
+
+impl AnyStore {
+    /// The store that `url` names. Nothing is dialled or opened yet. At most `max_connections` are used at
+    /// once beside those of [`Store::turns`]; SQLite always uses one.
+    pub fn connect(url: &str, max_connections: u32) -> Result<Self, StoreError> {
+        let scheme = url.split(':').next().unwrap_or_default();
+        match scheme {
+            "sqlite" => SqliteStore::open(url).map(Self::Sqlite),
+            "postgres" | "postgresql" => PgStore::open(url, max_connections).map(Self::Postgres),
+            _ => Err(StoreError::BadUrl {
+                url: without_password(url),
+                reason: "a URL begins with sqlite://, postgres:// or postgresql://".to_owned(),
+            }),
+        }
+    }
+}
+
+macro_rules! delegate {
+    ($self:ident, $store:ident => $call:expr) => {
+        match $self {
+            Self::Sqlite($store) => $call,
+            Self::Postgres($store) => $call,
+        }
+    };
+}
+
+impl Turns for AnyTurns {
+    async fn execute(
+        &mut self,
+        request: &TurnRequest<'_>,
+        clock: &(dyn Fn() -> LocalInstant + Sync),
+    ) -> Result<TurnReply, StoreError> {
+        delegate!(self, turns => turns.execute(request, clock).await)
+    }
+}
+
+impl Store for AnyStore {
+    type Turns = AnyTurns;
+
+    async fn turns(&self) -> Result<AnyTurns, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.turns().await.map(AnyTurns::Sqlite),
+            Self::Postgres(store) => store.turns().await.map(AnyTurns::Postgres),
+        }
+    }
+
+    async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        delegate!(self, store => store.migrate().await)
+    }
+
+    async fn check_schema(&self) -> Result<(), StoreError> {
+        delegate!(self, store => store.check_schema().await)
+    }
+
+    async fn agree_period(&self, wanted: Option<Period>) -> Result<Period, StoreError> {
+        delegate!(self, store => store.agree_period(wanted).await)
+    }
+
+    async fn register(&self, node: &Registration) -> Result<(), StoreError> {
+        delegate!(self, store => store.register(node).await)
+    }
+
+    async fn deregister(&self, node: NodeId) -> Result<(), StoreError> {
+        delegate!(self, store => store.deregister(node).await)
+    }
+
+    async fn renew(&self, node: NodeId, report: &NodeReport) -> Result<CheckIn, StoreError> {
+        delegate!(self, store => store.renew(node, report).await)
+    }
+
+    async fn claim(
+        &self,
+        node: NodeId,
+        claim: Claim,
+        queues: Option<&[String]>,
+        report: &NodeReport,
+    ) -> Result<Claimed, StoreError> {
+        delegate!(self, store => store.claim(node, claim, queues, report).await)
+    }
+
+    async fn recover(
+        &self,
+        node: NodeId,
+        token: Token,
+        report: &NodeReport,
+    ) -> Result<Claimed, StoreError> {
+        delegate!(self, store => store.recover(node, token, report).await)
+    }
+
+    async fn end(
+        &self,
+        node: NodeId,
+        ends: &[End],
+    ) -> Result<(Vec<EndOutcome>, CheckIn), StoreError> {
+        delegate!(self, store => store.end(node, ends).await)
+    }
+
+    async fn enqueue(&self, jobs: &[NewJob]) -> Result<(), StoreError> {
+        delegate!(self, store => store.enqueue(jobs).await)
+    }
+
+    async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobView>, StoreError> {
+        delegate!(self, store => store.jobs(filter).await)
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError> {
+        delegate!(self, store => store.job(id).await)
+    }
+
+    async fn retry(&self, id: JobId) -> Result<Option<bool>, StoreError> {
+        delegate!(self, store => store.retry(id).await)
+    }
+
+    async fn cancel(&self, id: JobId) -> Result<Option<bool>, StoreError> {
+        delegate!(self, store => store.cancel(id).await)
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {
+        delegate!(self, store => store.nodes().await)
+    }
+
+    async fn look(&self) -> Result<Look, StoreError> {
+        delegate!(self, store => store.look().await)
+    }
+
+    async fn stamp(&self) -> Result<(Slot, TurnRow, ServerIdentity), StoreError> {
+        delegate!(self, store => store.stamp().await)
+    }
+
+    async fn change(&self, change: &Change, identity: ServerIdentity) -> Result<bool, StoreError> {
+        delegate!(self, store => store.change(change, identity).await)
+    }
+}

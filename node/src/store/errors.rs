@@ -1,0 +1,71 @@
+//! What went wrong below a store, before it is known to which database that happened. The words for
+//! people are made by each store.
+
+/// An error inside a store.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The driver or the database said so.
+    Sql(sqlx::Error),
+    /// A value that no version of this program writes.
+    Corrupt(String),
+}
+
+impl Trouble {
+    pub(super) fn corrupt(what: String) -> Self {
+        Self::Corrupt(what)
+    }
+}
+
+impl From<sqlx::Error> for Trouble {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
+                Self::Corrupt(error.to_string())
+            }
+            error => Self::Sql(error),
+        }
+    }
+}
+
+/// The URL as it may be shown: without its password.
+pub(super) fn without_password(url: &str) -> String {
+    let Ok(mut parsed) = url::Url::parse(url) else {
+        // What cannot be parsed may hold a password anywhere before the last '@'.
+        return match url.rsplit_once('@') {
+            Some((before, after)) => {
+                let scheme = before.split_once(':').map_or("", |(scheme, _)| scheme);
+                format!("{scheme}://***@{after}")
+            }
+            None => url.to_owned(),
+        };
+    };
+    let in_query = parsed.query_pairs().any(|(key, _)| key == "password");
+    if parsed.password().is_none() && !in_query {
+        return url.to_owned();
+    }
+    if parsed.password().is_some() && parsed.set_password(Some("***")).is_err() {
+        return format!("{}://***", parsed.scheme());
+    }
+    if in_query {
+        let pairs: Vec<_> = parsed.query_pairs().into_owned().collect();
+        let shown = pairs.iter().map(|(key, value)| {
+            (key.as_str(), if key == "password" { "***" } else { value.as_str() })
+        });
+        parsed.query_pairs_mut().clear().extend_pairs(shown);
+    }
+    parsed.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_password;
+
+    #[test]
+    fn a_password_is_never_shown() {
+        assert_eq!(without_password("postgres://u:p%40w@h/d"), "postgres://u:***@h/d");
+        assert_eq!(without_password("postgres://u@h/d"), "postgres://u@h/d");
+        assert_eq!(without_password("sqlite://turnwise.db"), "sqlite://turnwise.db");
+        assert_eq!(without_password("postgres://u:se@cret@h:x/d"), "postgres://***@h:x/d");
+        assert!(!without_password("postgres://h/d?password=geheim").contains("geheim"));
+    }
+}

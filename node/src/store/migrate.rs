@@ -1,0 +1,239 @@
+//! Decides which migrations a database needs and whether this binary may use its schema. Migrations are
+//! only ever added, so that binaries of several versions can share a database; each names the least
+//! version that may use the schema from then on.
+
+use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
+
+use super::StoreError;
+use super::errors::Trouble;
+
+/// One step of the schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Migration {
+    /// Its number, from 1.
+    pub version: i64,
+    /// Its name, for people.
+    pub name: &'static str,
+    /// Its statements; the first line tells the least binary.
+    pub sql: &'static str,
+}
+
+macro_rules! migration {
+    ($version:literal, $database:literal, $name:literal) => {
+        Migration {
+            version: $version,
+            name: $name,
+            sql: include_str!(concat!("../../../migrations/", $database, "/", $name, ".sql")),
+        }
+    };
+}
+
+/// The schema for PostgreSQL.
+pub const POSTGRES: &[Migration] = &[migration!(1, "postgres", "0001_turns_and_jobs")];
+
+/// The schema for SQLite.
+pub const SQLITE: &[Migration] = &[migration!(1, "sqlite", "0001_turns_and_jobs")];
+
+/// The version of this binary.
+pub(super) const THIS: &str = env!("CARGO_PKG_VERSION");
+
+/// Held while the schema is changed, so that processes that start at once take turns.
+const ADVISORY_LOCK: i64 = 0x7475_726e_7769_7365;
+
+impl Migration {
+    /// The least version of the binary that may use a schema with this step.
+    pub fn least_binary(&self) -> &'static str {
+        let first = self.sql.lines().next().unwrap_or_default();
+        first.strip_prefix("-- least-binary:").map_or("0.0.0", str::trim)
+    }
+}
+
+/// What the database says of a step that it has: its number and the least binary.
+pub(super) type Applied = Vec<(i64, String)>;
+
+/// Whether this binary may use a schema with these steps.
+pub(super) fn check(
+    known: &[Migration],
+    applied: &Applied,
+    database: &str,
+) -> Result<(), StoreError> {
+    refuse_newer(applied, database)?;
+    match missing(known, applied).next() {
+        None => Ok(()),
+        Some(step) => Err(StoreError::SchemaMissing {
+            database: database.to_owned(),
+            missing: step.name.to_owned(),
+        }),
+    }
+}
+
+pub(super) fn refuse_newer(applied: &Applied, database: &str) -> Result<(), StoreError> {
+    let least = applied.iter().map(|(_, least)| least).max_by_key(|least| numbers(least));
+    match least {
+        Some(least) if numbers(least) > numbers(THIS) => Err(StoreError::SchemaTooNew {
+            database: database.to_owned(),
+            least: least.clone(),
+            this: THIS.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The three numbers of a version; what is no number counts as zero.
+fn numbers(version: &str) -> [u64; 3] {
+    let core = version.split(['-', '+']).next().unwrap_or_default();
+    let mut parts = core.split('.').map(|part| part.trim().parse().unwrap_or(0));
+    std::array::from_fn(|_| parts.next().unwrap_or(0))
+}
+
+fn missing<'a>(
+    known: &'a [Migration],
+    applied: &'a Applied,
+) -> impl Iterator<Item = &'a Migration> + 'a {
+    known.iter().filter(|step| !applied.iter().any(|(version, _)| *version == step.version))
+}
+
+/// The steps that a PostgreSQL database has.
+pub(super) async fn postgres_applied(connection: &mut PgConnection) -> Result<Applied, Trouble> {
+    let there: bool = sqlx::query_scalar("SELECT to_regclass('turnwise.migrations') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await?;
+    if !there {
+        return Ok(Vec::new());
+    }
+    let applied = sqlx::query_as("SELECT version, least_binary FROM turnwise.migrations")
+        .fetch_all(connection)
+        .await?;
+    Ok(applied)
+}
+
+/// Apply what is missing, in one transaction. `allowed` judges what is there before anything is changed.
+pub(super) async fn postgres_apply(
+    connection: &mut PgConnection,
+    allowed: impl Fn(&Applied) -> Result<(), StoreError> + Send,
+) -> Result<Result<Vec<String>, StoreError>, Trouble> {
+    let mut transaction = connection.begin().await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(ADVISORY_LOCK)
+        .execute(&mut *transaction)
+        .await?;
+    let applied = postgres_applied(&mut transaction).await?;
+    if let Err(refused) = allowed(&applied) {
+        return Ok(Err(refused));
+    }
+    let mut names = Vec::new();
+    for step in missing(POSTGRES, &applied) {
+        if names.is_empty() && applied.is_empty() {
+            // The schema may have been made beforehand, for a role that may not make one.
+            let schema: bool = sqlx::query_scalar("SELECT to_regnamespace('turnwise') IS NOT NULL")
+                .fetch_one(&mut *transaction)
+                .await?;
+            if !schema {
+                transaction.execute(sqlx::raw_sql("CREATE SCHEMA turnwise")).await?;
+            }
+            transaction
+                .execute(sqlx::raw_sql(
+                    "CREATE TABLE IF NOT EXISTS turnwise.migrations (
+                        version bigint PRIMARY KEY, name text NOT NULL, least_binary text NOT NULL,
+                        applied_at timestamptz NOT NULL DEFAULT now())",
+                ))
+                .await?;
+        }
+        transaction.execute(sqlx::raw_sql(step.sql)).await?;
+        sqlx::query(
+            "INSERT INTO turnwise.migrations (version, name, least_binary) VALUES ($1, $2, $3)",
+        )
+        .bind(step.version)
+        .bind(step.name)
+        .bind(step.least_binary())
+        .execute(&mut *transaction)
+        .await?;
+        names.push(step.name.to_owned());
+    }
+    transaction.commit().await?;
+    Ok(Ok(names))
+}
+
+/// The steps that a SQLite database has.
+pub(super) async fn sqlite_applied(connection: &mut SqliteConnection) -> Result<Applied, Trouble> {
+    let there: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'turnwise_migrations'",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if there == 0 {
+        return Ok(Vec::new());
+    }
+    let applied = sqlx::query_as("SELECT version, least_binary FROM turnwise_migrations")
+        .fetch_all(connection)
+        .await?;
+    Ok(applied)
+}
+
+/// Apply what is missing. The caller has begun a transaction that may write.
+pub(super) async fn sqlite_apply(
+    connection: &mut SqliteConnection,
+    now_us: i64,
+    applied: &Applied,
+) -> Result<Vec<String>, Trouble> {
+    let mut names = Vec::new();
+    for step in missing(SQLITE, applied) {
+        if names.is_empty() {
+            connection
+                .execute(sqlx::raw_sql(
+                    "CREATE TABLE IF NOT EXISTS turnwise_migrations (
+                        version INTEGER PRIMARY KEY, name TEXT NOT NULL, least_binary TEXT NOT NULL,
+                        applied_at INTEGER NOT NULL) STRICT",
+                ))
+                .await?;
+        }
+        connection.execute(sqlx::raw_sql(step.sql)).await?;
+        sqlx::query(
+            "INSERT INTO turnwise_migrations (version, name, least_binary, applied_at)
+             VALUES (?, ?, ?, ?)",
+        )
+        .bind(step.version)
+        .bind(step.name)
+        .bind(step.least_binary())
+        .bind(now_us)
+        .execute(&mut *connection)
+        .await?;
+        names.push(step.name.to_owned());
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert!(numbers("0.10.0") > numbers("0.9.9"));
+        assert!(numbers("1.0.0-rc1") == numbers("1.0.0"));
+        assert!(numbers("nonsense") == [0, 0, 0]);
+    }
+
+    #[test]
+    fn every_step_names_its_least_binary_and_this_one_suffices() {
+        for (place, step) in POSTGRES.iter().enumerate() {
+            assert_eq!(step.version, place as i64 + 1);
+        }
+        for step in POSTGRES.iter().chain(SQLITE) {
+            assert!(step.sql.starts_with("-- least-binary: "), "{}", step.name);
+            assert!(numbers(step.least_binary()) <= numbers(THIS));
+        }
+    }
+
+    #[test]
+    fn a_step_of_a_newer_binary_counts_only_if_it_says_so() {
+        let mut applied = vec![(1, "0.1.0".to_owned()), (99, "0.1.0".to_owned())];
+        assert!(check(SQLITE, &applied, "d").is_ok());
+        applied.push((100, "99.0.0".to_owned()));
+        assert!(matches!(check(SQLITE, &applied, "d"), Err(StoreError::SchemaTooNew { .. })));
+        let none = check(SQLITE, &Vec::new(), "d");
+        assert!(
+            matches!(none, Err(StoreError::SchemaMissing { missing, .. }) if missing.starts_with("0001"))
+        );
+    }
+}

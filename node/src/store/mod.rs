@@ -1,0 +1,370 @@
+//! What the shell asks of a database: one trait, two implementations, one contract.
+//!
+//! - `postgres`: one statement and one round trip a beat; the steps are functions in the schema;
+//! - `sqlite`: one transaction a beat; the steps of the turn row are the engine's own.
+//!
+//! What a store promises is stated as tests, in `node/tests/store_contract.rs`, which run against every
+//! implementation.
+
+mod any;
+mod connections;
+mod errors;
+pub mod migrate;
+pub mod postgres;
+mod rows;
+pub mod sqlite;
+
+use std::future::Future;
+
+pub use any::{AnyStore, AnyTurns};
+
+use serde::Serialize;
+use turnwise_engine::{
+    Change, Claim, Exchange, Fate, LocalInstant, NodeId, Period, ServerIdentity, ServerInstant,
+    Slot, Token, TurnRow, TurnStatement,
+};
+
+use crate::job::{AttemptView, ClaimedJob, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
+
+/// How often a node that holds jobs renews its lease, and how long a lease lasts, follow from the period:
+/// 5/2 of it, and no less than 2.5 s. With the one slot that a crash may miss and the beat after it, a dead
+/// node's jobs run again within max(5 s, 5 P).
+pub const fn lease_nanos(period: Period) -> i64 {
+    turnwise_engine::lease(period).as_nanos() as i64
+}
+
+/// A database that nodes share.
+///
+/// Every method but [`Store::turns`] may use a connection of a small pool. All times that are stored come
+/// from the server's clock.
+pub trait Store: Clone + Send + Sync + 'static {
+    /// The connection that is kept for the turn row.
+    type Turns: Turns;
+
+    /// Open a connection for the turn row and make it ready: connected, statements prepared, so that the
+    /// next statement costs its round trip alone.
+    fn turns(&self) -> impl Future<Output = Result<Self::Turns, StoreError>> + Send;
+
+    /// Create or complete the schema. Safe when several processes do it at once. Returns the names of the
+    /// migrations that were applied, none when it was complete.
+    fn migrate(&self) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
+
+    /// Fail with [`StoreError::SchemaMissing`] or [`StoreError::SchemaTooNew`] unless this binary may use
+    /// the schema.
+    fn check_schema(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The period of this database. On one that has none yet, `wanted` (or one second) becomes it. Fails
+    /// with [`StoreError::OtherPeriod`] when `wanted` is given and is neither the period nor the pending
+    /// next one.
+    fn agree_period(
+        &self,
+        wanted: Option<Period>,
+    ) -> impl Future<Output = Result<Period, StoreError>> + Send;
+
+    /// Announce a node: its row in `nodes`, with a fresh lease. Once for each id.
+    fn register(&self, node: &Registration) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The node has left for good and holds nothing.
+    fn deregister(&self, node: NodeId) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Renew the node's lease.
+    fn renew(
+        &self,
+        node: NodeId,
+        report: &NodeReport,
+    ) -> impl Future<Output = Result<CheckIn, StoreError>> + Send;
+
+    /// Claim due jobs outside the turn; renews the lease.
+    fn claim(
+        &self,
+        node: NodeId,
+        claim: Claim,
+        queues: Option<&[String]>,
+        report: &NodeReport,
+    ) -> impl Future<Output = Result<Claimed, StoreError>> + Send;
+
+    /// Bar `token` and every earlier one from claiming, and return the jobs that run under `token`; renews
+    /// the lease. Once this has committed, a claim with a barred token claims nothing, however late it
+    /// reaches the server.
+    fn recover(
+        &self,
+        node: NodeId,
+        token: Token,
+        report: &NodeReport,
+    ) -> impl Future<Output = Result<Claimed, StoreError>> + Send;
+
+    /// Record the ends of attempts, each by itself: an outcome for each, in their order. Only the claim
+    /// (node, token) that a job is running under can end it. Repeating it is harmless. Renews the lease.
+    fn end(
+        &self,
+        node: NodeId,
+        ends: &[End],
+    ) -> impl Future<Output = Result<(Vec<EndOutcome>, CheckIn), StoreError>> + Send;
+
+    /// Insert jobs, all or none. An id that exists already is left as it is.
+    fn enqueue(&self, jobs: &[NewJob]) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Jobs, newest first.
+    fn jobs(
+        &self,
+        filter: &JobFilter,
+    ) -> impl Future<Output = Result<Vec<JobView>, StoreError>> + Send;
+
+    /// One job with its attempts, oldest first; a running attempt is the last.
+    fn job(
+        &self,
+        id: JobId,
+    ) -> impl Future<Output = Result<Option<(JobView, Vec<AttemptView>)>, StoreError>> + Send;
+
+    /// Make a job that is `dead`, `cancelled` or waiting run now. A job that has spent its attempts gets one
+    /// more. False when it is running or succeeded.
+    fn retry(&self, id: JobId) -> impl Future<Output = Result<Option<bool>, StoreError>> + Send;
+
+    /// Cancel a job: at once while it is queued; a running one is not tried again after this attempt. False
+    /// when it has ended. None when there is no such job (as with `retry`).
+    fn cancel(&self, id: JobId) -> impl Future<Output = Result<Option<bool>, StoreError>> + Send;
+
+    /// The nodes that are known, in turn order, those out of the ring last.
+    fn nodes(&self) -> impl Future<Output = Result<Vec<NodeView>, StoreError>> + Send;
+
+    /// Look at the turn row without a lock and without leaving a mark: the row, the server's clock, and
+    /// how many beats were refused so far.
+    fn look(&self) -> impl Future<Output = Result<Look, StoreError>> + Send;
+
+    /// Stamp the row as no node, returning the slot and the row: what a change of the period is computed
+    /// from.
+    fn stamp(
+        &self,
+    ) -> impl Future<Output = Result<(Slot, TurnRow, ServerIdentity), StoreError>> + Send;
+
+    /// Try a change of no node's; whether it committed.
+    fn change(
+        &self,
+        change: &Change,
+        identity: ServerIdentity,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+}
+
+/// The connection that is kept for the turn row: one statement at a time.
+pub trait Turns: Send {
+    /// Send one statement and wait for its answer.
+    ///
+    /// `clock` reads the node's monotonic clock: it is called right before the statement is handed to the
+    /// socket and right after its answer was read, with nothing else in between. After an error the
+    /// connection must not be used again.
+    fn execute(
+        &mut self,
+        request: &TurnRequest<'_>,
+        clock: &(dyn Fn() -> LocalInstant + Sync),
+    ) -> impl Future<Output = Result<TurnReply, StoreError>> + Send;
+}
+
+/// A statement on the turn row with all that goes along.
+#[derive(Clone, Debug)]
+pub struct TurnRequest<'a> {
+    /// The engine's statement.
+    pub statement: &'a TurnStatement,
+    /// The lanes that this node claims from; none: all.
+    pub queues: Option<&'a [String]>,
+    /// What the node says of itself.
+    pub report: NodeReport,
+}
+
+/// The answer to a statement on the turn row.
+#[derive(Clone, Debug)]
+pub struct TurnReply {
+    /// The four stamps of the round trip.
+    pub exchange: Exchange,
+    /// Who answered.
+    pub identity: ServerIdentity,
+    /// The slot that the statement was stamped with.
+    pub now: Slot,
+    /// A beat: accepted. A change: committed. A read: true.
+    pub done: bool,
+    /// The row after the statement.
+    pub row: TurnRow,
+    /// The jobs that the beat claimed.
+    pub jobs: Vec<ClaimedJob>,
+    /// The node is not known (any more), or was declared lost. Nothing was claimed.
+    pub lost: bool,
+}
+
+/// A node that announces itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name, for people.
+    pub name: String,
+    /// How many jobs it runs at once.
+    pub capacity: u32,
+}
+
+/// What a node says of itself with each check-in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeReport {
+    /// Server time minus the node's wall clock, in microseconds; none before the first exchange.
+    pub offset_us: Option<i64>,
+    /// How far from the truth that may be, in microseconds.
+    pub offset_error_us: Option<i64>,
+    /// The way to the database, in microseconds.
+    pub transit_us: Option<i64>,
+    /// Jobs that it holds.
+    pub running: u32,
+}
+
+/// Whether the node was known when it checked in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckIn {
+    /// Its lease is renewed.
+    Alive,
+    /// It is not known (any more), or was declared lost.
+    Lost,
+}
+
+/// The answer to a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The jobs, which this node must run or give back.
+    pub jobs: Vec<ClaimedJob>,
+    /// Whether the node was known; when lost, there are no jobs.
+    pub check_in: CheckIn,
+}
+
+/// A node as people see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NodeView {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// `live`, `joining` (not in the ring yet), `silent` (its lease and its turn have passed), `left` or
+    /// `lost`.
+    pub state: String,
+    /// Server time minus the node's wall clock, in microseconds.
+    pub offset_us: Option<i64>,
+    /// How far from the truth that may be, in microseconds.
+    pub offset_error_us: Option<i64>,
+    /// The way to the database, in microseconds.
+    pub transit_us: Option<i64>,
+    /// Its place in the ring, from 0; none when it is out of it.
+    pub rank: Option<u32>,
+    /// The number of the roster's content.
+    pub epoch: i64,
+    /// How many jobs it runs at once.
+    pub capacity: u32,
+    /// Jobs that it holds, as it said last.
+    pub running: u32,
+    /// When it last proved that it lives (RFC 3339, server time).
+    pub last_check_in: String,
+}
+
+/// What a look at the turn row shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// The row.
+    pub row: TurnRow,
+    /// The server's clock.
+    pub clock: ServerInstant,
+    /// Beats refused by the fence so far.
+    pub refused: i64,
+    /// Ends that came too late and changed nothing, so far.
+    pub stale_ends: i64,
+}
+
+/// Why a store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No connection, or it broke.
+    #[error("the database at {database} cannot be reached: {reason}")]
+    Unreachable {
+        /// The database, without its password.
+        database: String,
+        /// What went wrong.
+        reason: String,
+        /// Whether the statement may have been executed.
+        fate: Fate,
+    },
+    /// The server refuses this user or database.
+    #[error("the database at {database} refuses the connection: {reason}. {remedy}")]
+    Refused {
+        /// The database, without its password.
+        database: String,
+        /// What the server said.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// The URL names no database that can be used.
+    #[error("{url:?} is not a database URL that can be used: {reason}")]
+    BadUrl {
+        /// The URL, without its password.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// There is no schema, or not all of it.
+    #[error(
+        "the database at {database} has no complete Turnwise schema: {missing} is missing. Run `turnwise migrate`"
+    )]
+    SchemaMissing {
+        /// The database, without its password.
+        database: String,
+        /// The first migration that is missing.
+        missing: String,
+    },
+    /// The schema may only be used by newer binaries.
+    #[error(
+        "the schema in {database} needs turnwise {least} or newer, this is {this}. Upgrade this binary"
+    )]
+    SchemaTooNew {
+        /// The database, without its password.
+        database: String,
+        /// The least version that may use it.
+        least: String,
+        /// The version of this binary.
+        this: String,
+    },
+    /// The database has another period than the one asked for.
+    #[error(
+        "the database has a period of {has}, this node asks for {wanted}. Start it without --period, or change the period of the whole farm with `turnwise period {wanted}`"
+    )]
+    OtherPeriod {
+        /// The database's.
+        has: Period,
+        /// What was asked for.
+        wanted: Period,
+    },
+    /// The database refused a statement.
+    #[error("the database at {database} refused a statement: {reason}")]
+    Failed {
+        /// The database, without its password.
+        database: String,
+        /// What it said.
+        reason: String,
+    },
+    /// The database holds something that no version of this program writes.
+    #[error("the database at {database} holds what it should not: {what}")]
+    Corrupt {
+        /// The database, without its password.
+        database: String,
+        /// What.
+        what: String,
+    },
+}
+
+impl StoreError {
+    /// What is known of the fate of the statement that failed.
+    pub fn fate(&self) -> Fate {
+        match self {
+            Self::Unreachable { fate, .. } => *fate,
+            Self::Failed { .. } | Self::Corrupt { .. } => Fate::Unknown,
+            _ => Fate::NotSent,
+        }
+    }
+
+    /// Whether waiting may help: the database is away, not wrong.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Failed { .. })
+    }
+}

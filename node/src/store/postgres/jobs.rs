@@ -1,0 +1,292 @@
+//! Statements on the jobs: claim, recover, end, enqueue, and what people ask and order.
+
+use sqlx::{Postgres, QueryBuilder};
+use turnwise_engine::{Claim, NodeId, Token};
+
+use super::turns::claimed;
+use super::{PgStore, check_in, integer};
+use crate::job::{AttemptView, End, EndOutcome, JobFilter, JobId, JobState, JobView, NewJob, When};
+use crate::store::errors::Trouble;
+use crate::store::rows::{
+    self, AttemptColumns, JobColumns, fate_word, headers_json, micros, storable,
+};
+use crate::store::{CheckIn, Claimed, NodeReport, StoreError};
+
+const JOB_COLUMNS: &str =
+    "SELECT j.id::text, j.queue, j.method, j.url, j.state, j.priority::bigint,
+    j.attempt::bigint, j.max_attempts::bigint, turnwise.micros(j.scheduled_at),
+    turnwise.micros(j.created_at), turnwise.micros(j.finished_at), j.node::text,
+    j.last_status::bigint, j.last_error, turnwise.micros(c.now)
+    FROM (SELECT turnwise.clock() AS now OFFSET 0) c, turnwise.jobs j WHERE ";
+
+impl PgStore {
+    pub(super) async fn claim_jobs(
+        &self,
+        node: NodeId,
+        claim: Claim,
+        queues: Option<&[String]>,
+        report: &NodeReport,
+    ) -> Result<Claimed, StoreError> {
+        let mut connection = self.connection().await?;
+        let rows = sqlx::query(
+            "SELECT * FROM turnwise.jobs_claim(
+                $1::text::uuid, $2::bigint, $3::integer, $4::text[],
+                $5::integer, $6::bigint, $7::bigint, $8::bigint)",
+        )
+        .bind(node.to_string())
+        .bind(claim.token.0)
+        .bind(integer(claim.limit))
+        .bind(queues)
+        .bind(integer(report.running))
+        .bind(report.offset_us)
+        .bind(report.offset_error_us)
+        .bind(report.transit_us)
+        .fetch_all(&mut *connection)
+        .await;
+        let rows = self.settle(connection, rows)?;
+        self.claimed(&rows)
+    }
+
+    pub(super) async fn recover_jobs(
+        &self,
+        node: NodeId,
+        token: Token,
+        report: &NodeReport,
+    ) -> Result<Claimed, StoreError> {
+        let mut connection = self.connection().await?;
+        let rows = sqlx::query(
+            "SELECT * FROM turnwise.jobs_recover(
+                $1::text::uuid, $2::bigint, $3::integer, $4::bigint, $5::bigint, $6::bigint)",
+        )
+        .bind(node.to_string())
+        .bind(token.0)
+        .bind(integer(report.running))
+        .bind(report.offset_us)
+        .bind(report.offset_error_us)
+        .bind(report.transit_us)
+        .fetch_all(&mut *connection)
+        .await;
+        let rows = self.settle(connection, rows)?;
+        self.claimed(&rows)
+    }
+
+    fn claimed(&self, rows: &[sqlx::postgres::PgRow]) -> Result<Claimed, StoreError> {
+        let jobs: Result<Vec<_>, Trouble> = rows.iter().map(claimed).collect();
+        let jobs = jobs.map_err(|trouble| self.trouble(trouble))?;
+        // A row without a job says that the node is lost.
+        let lost = jobs.iter().any(Option::is_none);
+        Ok(Claimed { jobs: jobs.into_iter().flatten().collect(), check_in: check_in(lost) })
+    }
+
+    pub(super) async fn end_jobs(
+        &self,
+        node: NodeId,
+        ends: &[End],
+    ) -> Result<(Vec<EndOutcome>, CheckIn), StoreError> {
+        let fates: Vec<_> = ends.iter().map(|end| fate_word(end.fate)).collect();
+        let mut connection = self.connection().await?;
+        let ended: Result<(Vec<i32>, bool), _> = sqlx::query_as(
+            "SELECT outcomes, lost FROM turnwise.jobs_end(
+                $1::text::uuid, $2::text[], $3::bigint[], $4::text[], $5::bigint[],
+                $6::integer[], $7::text[], $8::bytea[])",
+        )
+        .bind(node.to_string())
+        .bind(ends.iter().map(|end| end.job.to_string()).collect::<Vec<_>>())
+        .bind(ends.iter().map(|end| end.token.0).collect::<Vec<_>>())
+        .bind(fates.iter().map(|(word, _)| *word).collect::<Vec<_>>())
+        .bind(fates.iter().map(|(_, wait)| *wait).collect::<Vec<_>>())
+        .bind(ends.iter().map(|end| end.status.map(i32::from)).collect::<Vec<_>>())
+        .bind(ends.iter().map(|end| storable(end.error.as_deref())).collect::<Vec<_>>())
+        .bind(ends.iter().map(|end| end.answer.as_deref()).collect::<Vec<_>>())
+        .fetch_one(&mut *connection)
+        .await;
+        let (codes, lost) = self.settle(connection, ended)?;
+        let outcomes: Vec<_> = codes
+            .into_iter()
+            .map(|code| match code {
+                0 => EndOutcome::Ended,
+                1 => EndOutcome::AlreadyEnded,
+                _ => EndOutcome::Stale,
+            })
+            .collect();
+        let stale = outcomes.iter().filter(|outcome| **outcome == EndOutcome::Stale).count();
+        if stale > 0 {
+            self.count_stale(stale).await;
+        }
+        Ok((outcomes, check_in(lost)))
+    }
+
+    /// A statement of its own, since the turn row is never locked after a node's. The ends stand without
+    /// it, so its failure is only told.
+    async fn count_stale(&self, stale: usize) {
+        let counted = async {
+            let mut connection = self.connection().await?;
+            let counted = sqlx::query(
+                "UPDATE turnwise.turn SET stale_ends = stale_ends + $1::bigint WHERE id = 1",
+            )
+            .bind(i64::try_from(stale).unwrap_or(i64::MAX))
+            .execute(&mut *connection)
+            .await;
+            self.settle(connection, counted)
+        };
+        if let Err(error) = counted.await {
+            tracing::warn!(%error, stale, "stale ends were not counted");
+        }
+    }
+
+    pub(super) async fn enqueue_jobs(&self, jobs: &[NewJob]) -> Result<(), StoreError> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let (mut at, mut wait) = (Vec::new(), Vec::new());
+        for job in jobs {
+            let (job_at, job_wait) = match job.when {
+                When::Now => (None, 0),
+                When::In(duration) => (None, micros(duration)),
+                When::At(instant) => (Some(instant.as_micros()), 0),
+            };
+            at.push(job_at);
+            wait.push(job_wait);
+        }
+        let mut connection = self.connection().await?;
+        let done = sqlx::query(
+            "INSERT INTO turnwise.jobs
+                (id, queue, method, url, headers, body, priority, scheduled_at, created_at, queued_at,
+                max_attempts, deadline_ms)
+             SELECT n.id::uuid, n.queue, n.method, n.url, n.headers::jsonb, n.body, n.priority,
+                coalesce(turnwise.instant(n.at), c.now + n.wait * interval '1 microsecond'),
+                c.now, c.now, n.max_attempts, n.deadline_ms
+             FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[],
+                    $7::smallint[], $8::bigint[], $9::bigint[], $10::integer[], $11::bigint[])
+                n (id, queue, method, url, headers, body, priority, at, wait, max_attempts, deadline_ms),
+                (SELECT turnwise.clock() AS now OFFSET 0) c
+             ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(jobs.iter().map(|job| job.id.to_string()).collect::<Vec<_>>())
+        .bind(jobs.iter().map(|job| job.queue.as_str()).collect::<Vec<_>>())
+        .bind(jobs.iter().map(|job| job.method.as_str()).collect::<Vec<_>>())
+        .bind(jobs.iter().map(|job| job.url.as_str()).collect::<Vec<_>>())
+        .bind(jobs.iter().map(|job| headers_json(&job.headers)).collect::<Vec<_>>())
+        .bind(jobs.iter().map(|job| job.body.as_deref()).collect::<Vec<_>>())
+        .bind(jobs.iter().map(|job| job.priority).collect::<Vec<_>>())
+        .bind(at)
+        .bind(wait)
+        .bind(jobs.iter().map(|job| integer(job.max_attempts)).collect::<Vec<_>>())
+        .bind(jobs.iter().map(deadline_ms).collect::<Vec<_>>())
+        .execute(&mut *connection)
+        .await;
+        self.settle(connection, done)?;
+        Ok(())
+    }
+
+    pub(super) async fn list_jobs(&self, filter: &JobFilter) -> Result<Vec<JobView>, StoreError> {
+        let mut query = QueryBuilder::<Postgres>::new(JOB_COLUMNS);
+        query.push(state_condition(filter.state));
+        if let Some(queue) = &filter.queue {
+            query.push(" AND j.queue = ").push_bind(queue);
+        }
+        if let Some(before) = filter.before {
+            query.push(" AND j.id < ").push_bind(before.to_string()).push("::text::uuid");
+        }
+        query.push(" ORDER BY j.id DESC LIMIT ").push_bind(i64::from(filter.limit));
+        let mut connection = self.connection().await?;
+        let found: Result<Vec<JobColumns>, _> =
+            query.build_query_as().fetch_all(&mut *connection).await;
+        let found = self.settle(connection, found)?;
+        let views: Result<Vec<_>, Trouble> = found.into_iter().map(rows::job_view).collect();
+        views.map_err(|trouble| self.trouble(trouble))
+    }
+
+    pub(super) async fn show_job(
+        &self,
+        id: JobId,
+    ) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError> {
+        let mut query = QueryBuilder::<Postgres>::new(JOB_COLUMNS);
+        query.push("j.id = ").push_bind(id.to_string()).push("::text::uuid");
+        let mut connection = self.connection().await?;
+        let found: Result<Option<JobColumns>, _> =
+            query.build_query_as().fetch_optional(&mut *connection).await;
+        let Some(job) = self.settle(connection, found)? else { return Ok(None) };
+        let job = rows::job_view(job).map_err(|trouble| self.trouble(trouble))?;
+        let mut connection = self.connection().await?;
+        let attempts: Result<Vec<AttemptColumns>, _> = sqlx::query_as(
+            "SELECT attempt::bigint, node::text, turnwise.micros(started_at),
+                turnwise.micros(finished_at), status::bigint, error, answer
+             FROM turnwise.attempts WHERE job = $1::text::uuid
+             UNION ALL
+             SELECT attempt, node::text, turnwise.micros(started_at), NULL, NULL, NULL, NULL
+             FROM turnwise.jobs WHERE id = $1::text::uuid AND state = 'running'
+             ORDER BY 1, 4 NULLS LAST",
+        )
+        .bind(id.to_string())
+        .fetch_all(&mut *connection)
+        .await;
+        let attempts = self.settle(connection, attempts)?;
+        let attempts: Result<Vec<_>, Trouble> =
+            attempts.into_iter().map(rows::attempt_view).collect();
+        let attempts = attempts.map_err(|trouble| self.trouble(trouble))?;
+        Ok(Some((job, attempts)))
+    }
+
+    pub(super) async fn retry_job(&self, id: JobId) -> Result<Option<bool>, StoreError> {
+        let mut connection = self.connection().await?;
+        let done: Result<(bool, bool), _> = sqlx::query_as(
+            "WITH here AS MATERIALIZED (SELECT turnwise.clock() AS now), done AS (
+                UPDATE turnwise.jobs j SET
+                    state = 'queued', scheduled_at = least(j.scheduled_at, h.now), queued_at = h.now,
+                    max_attempts = greatest(j.max_attempts, j.attempt + 1),
+                    hand_backs = 0, cancel_requested = false, finished_at = NULL
+                FROM here h
+                WHERE j.id = $1::text::uuid AND j.state IN ('queued', 'dead', 'cancelled')
+                RETURNING 1)
+             SELECT EXISTS (SELECT FROM done),
+                EXISTS (SELECT FROM turnwise.jobs WHERE id = $1::text::uuid)",
+        )
+        .bind(id.to_string())
+        .fetch_one(&mut *connection)
+        .await;
+        let (done, exists) = self.settle(connection, done)?;
+        Ok(exists.then_some(done))
+    }
+
+    pub(super) async fn cancel_job(&self, id: JobId) -> Result<Option<bool>, StoreError> {
+        let mut connection = self.connection().await?;
+        let done: Result<(bool, bool), _> = sqlx::query_as(
+            "WITH done AS (
+                UPDATE turnwise.jobs j SET
+                    state = CASE WHEN j.state = 'queued' THEN 'cancelled' ELSE j.state END,
+                    finished_at = CASE WHEN j.state = 'queued' THEN turnwise.clock() END,
+                    cancel_requested = true
+                WHERE j.id = $1::text::uuid AND j.state IN ('queued', 'running')
+                RETURNING 1)
+             SELECT EXISTS (SELECT FROM done),
+                EXISTS (SELECT FROM turnwise.jobs WHERE id = $1::text::uuid)",
+        )
+        .bind(id.to_string())
+        .fetch_one(&mut *connection)
+        .await;
+        let (done, exists) = self.settle(connection, done)?;
+        Ok(exists.then_some(done))
+    }
+}
+
+fn state_condition(state: Option<JobState>) -> &'static str {
+    match state {
+        None => "true",
+        Some(JobState::Ready) => "j.state = 'queued' AND j.scheduled_at <= c.now",
+        Some(JobState::Scheduled) => {
+            "j.state = 'queued' AND j.scheduled_at > c.now AND j.attempt = 0"
+        }
+        Some(JobState::Retrying) => {
+            "j.state = 'queued' AND j.scheduled_at > c.now AND j.attempt > 0"
+        }
+        Some(JobState::Running) => "j.state = 'running'",
+        Some(JobState::Succeeded) => "j.state = 'succeeded'",
+        Some(JobState::Dead) => "j.state = 'dead'",
+        Some(JobState::Cancelled) => "j.state = 'cancelled'",
+    }
+}
+
+fn deadline_ms(job: &NewJob) -> i64 {
+    i64::try_from(job.deadline.as_millis()).unwrap_or(i64::MAX).max(1)
+}

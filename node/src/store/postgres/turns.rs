@@ -1,0 +1,244 @@
+//! Statements on the turn row: their texts, their arguments, and how an answer is read. Decides nothing;
+//! the functions `turn_read`, `turn_beat` and `turn_change` of the schema do.
+
+use sqlx::postgres::{PgArguments, PgConnection, PgRow};
+use sqlx::query::Query;
+use sqlx::{Executor, Postgres, Row, SqlSafeStr};
+use turnwise_engine::{
+    Change, Exchange, LocalInstant, NodeId, ServerIdentity, ServerInstant, Slot, TurnKind, TurnRow,
+};
+
+use super::{PgStore, integer};
+use crate::job::ClaimedJob;
+use crate::store::errors::Trouble;
+use crate::store::rows::{self, TurnColumns, json};
+use crate::store::{Look, NodeReport, StoreError, TurnReply, TurnRequest, Turns};
+
+const READ: &str = "SELECT * FROM turnwise.turn_read(
+    $1::text::uuid, $2::bigint, $3::integer, $4::bigint, $5::bigint, $6::bigint)";
+
+const BEAT: &str = "SELECT * FROM turnwise.turn_beat(
+    $1::text::uuid, $2::bigint, $3::bigint, $4::integer, $5::text[],
+    $6::integer, $7::bigint, $8::bigint, $9::bigint)";
+
+const CHANGE: &str = "SELECT * FROM turnwise.turn_change(
+    $1::text::uuid, $2::bigint, $3::bigint, $4::bigint,
+    $5::bigint, $6::bigint, $7::text::jsonb, $8::boolean, $9::boolean,
+    $10::text::jsonb, $11::text::jsonb, $12::integer, $13::bigint,
+    $14::integer, $15::bigint, $16::bigint, $17::bigint)";
+
+/// The columns of `turnwise.claimed_job`, which stand first in an answer.
+const JOB_COLUMNS: usize = 13;
+
+type Statement<'a> = Query<'a, Postgres, PgArguments>;
+
+/// The connection that is kept for the turn row. Each statement is one round trip: the driver sends Bind,
+/// Execute and Sync of a prepared statement at once.
+#[derive(Debug)]
+pub struct PgTurns {
+    store: PgStore,
+    connection: PgConnection,
+}
+
+impl PgTurns {
+    pub(super) async fn ready(
+        store: PgStore,
+        mut connection: PgConnection,
+    ) -> Result<Self, StoreError> {
+        for statement in [READ, BEAT, CHANGE] {
+            let prepared = (&mut connection).prepare(statement.into_sql_str()).await;
+            prepared.map_err(|error| store.trouble(error.into()))?;
+        }
+        Ok(Self { store, connection })
+    }
+}
+
+impl Turns for PgTurns {
+    async fn execute(
+        &mut self,
+        request: &TurnRequest<'_>,
+        clock: &(dyn Fn() -> LocalInstant + Sync),
+    ) -> Result<TurnReply, StoreError> {
+        let statement = statement(request).map_err(|trouble| self.store.trouble(trouble))?;
+        let sent = clock();
+        let rows = statement.fetch_all(&mut self.connection).await;
+        let received = clock();
+        let rows = rows.map_err(|error| self.store.trouble(error.into()))?;
+        let answer = answer(&rows).map_err(|trouble| self.store.trouble(trouble))?;
+        let exchange = Exchange {
+            sent,
+            arrived: answer.arrived,
+            answered: answer.answered,
+            received,
+            resolution: 1_000,
+        };
+        Ok(TurnReply {
+            exchange,
+            identity: answer.identity,
+            now: answer.now,
+            done: answer.done,
+            row: answer.row,
+            jobs: answer.jobs,
+            lost: answer.lost,
+        })
+    }
+}
+
+fn statement<'a>(request: &'a TurnRequest<'_>) -> Result<Statement<'a>, Trouble> {
+    let node = request.statement.node;
+    let believed = request.statement.believed;
+    match &request.statement.kind {
+        TurnKind::Read => Ok(read(Some(node), believed, &request.report)),
+        TurnKind::Beat { claim } => {
+            let statement = sqlx::query(BEAT)
+                .bind(node.to_string())
+                .bind(believed.map(|slot| slot.0))
+                .bind(claim.map(|claim| claim.token.0))
+                .bind(claim.map(|claim| integer(claim.limit)))
+                .bind(request.queues);
+            Ok(with_report(statement, &request.report))
+        }
+        TurnKind::Change { change: to, identity } => {
+            change(Some(node), believed, to, *identity, &request.report)
+        }
+    }
+}
+
+fn read<'a>(node: Option<NodeId>, believed: Option<Slot>, report: &NodeReport) -> Statement<'a> {
+    let statement =
+        sqlx::query(READ).bind(node.map(|node| node.to_string())).bind(believed.map(|slot| slot.0));
+    with_report(statement, report)
+}
+
+fn change<'a>(
+    node: Option<NodeId>,
+    believed: Option<Slot>,
+    change: &Change,
+    identity: ServerIdentity,
+    report: &NodeReport,
+) -> Result<Statement<'a>, Trouble> {
+    let statement = sqlx::query(CHANGE)
+        .bind(node.map(|node| node.to_string()))
+        .bind(believed.map(|slot| slot.0))
+        .bind(identity.started)
+        .bind(identity.timeline)
+        .bind(change.epoch.0)
+        .bind(change.latest.0)
+        .bind(json(&change.victims)?)
+        .bind(change.takeover)
+        .bind(change.forgets_sender)
+        .bind(json(&change.roster.versions)?)
+        .bind(json(&change.roster.deputies)?)
+        .bind(change.next_period.map(|next| integer(next.period.as_millis())))
+        .bind(change.next_period.map(|next| next.from.0));
+    Ok(with_report(statement, report))
+}
+
+fn with_report<'a>(statement: Statement<'a>, report: &NodeReport) -> Statement<'a> {
+    statement
+        .bind(integer(report.running))
+        .bind(report.offset_us)
+        .bind(report.offset_error_us)
+        .bind(report.transit_us)
+}
+
+/// What a statement on the turn row answered.
+pub(super) struct Answer {
+    pub(super) jobs: Vec<ClaimedJob>,
+    pub(super) row: TurnRow,
+    pub(super) now: Slot,
+    pub(super) identity: ServerIdentity,
+    pub(super) done: bool,
+    pub(super) lost: bool,
+    pub(super) arrived: ServerInstant,
+    pub(super) answered: ServerInstant,
+}
+
+/// Jobs first, the turn row last.
+fn answer(rows: &[PgRow]) -> Result<Answer, Trouble> {
+    let Some((turn, jobs)) = rows.split_last() else {
+        return Err(Trouble::corrupt(
+            "a statement on the turn row that answers nothing".to_owned(),
+        ));
+    };
+    let jobs = jobs.iter().map(|row| claimed(row)?.ok_or_else(no_job)).collect::<Result<_, _>>()?;
+    let row = turn_row(turn, JOB_COLUMNS)?;
+    let at = JOB_COLUMNS + TURN_COLUMNS;
+    Ok(Answer {
+        jobs,
+        now: row.high,
+        row,
+        identity: ServerIdentity { started: turn.try_get(at)?, timeline: turn.try_get(at + 1)? },
+        done: turn.try_get(at + 2)?,
+        lost: turn.try_get(at + 3)?,
+        arrived: ServerInstant::from_micros(turn.try_get(at + 4)?),
+        answered: ServerInstant::from_micros(turn.try_get(at + 5)?),
+    })
+}
+
+fn no_job() -> Trouble {
+    Trouble::corrupt("a claimed job without an id".to_owned())
+}
+
+/// How many columns make up the turn row.
+const TURN_COLUMNS: usize = 11;
+
+fn turn_row(row: &PgRow, at: usize) -> Result<TurnRow, Trouble> {
+    TurnColumns {
+        epoch: row.try_get(at)?,
+        high: row.try_get(at + 1)?,
+        slot: row.try_get(at + 2)?,
+        previous: row.try_get(at + 3)?,
+        bias: row.try_get(at + 4)?,
+        period_ms: i64::from(row.try_get::<i32, _>(at + 5)?),
+        next_period_ms: row.try_get::<Option<i32>, _>(at + 6)?.map(i64::from),
+        next_period_from: row.try_get(at + 7)?,
+        versions: row.try_get(at + 8)?,
+        deputies: row.try_get(at + 9)?,
+        marks: row.try_get(at + 10)?,
+    }
+    .into_row()
+}
+
+/// The job in the first columns of a row; none when they are empty.
+pub(super) fn claimed(row: &PgRow) -> Result<Option<ClaimedJob>, Trouble> {
+    let Some(id) = row.try_get::<Option<String>, _>(0)? else { return Ok(None) };
+    rows::claimed_job((
+        id,
+        row.try_get(1)?,
+        row.try_get(2)?,
+        row.try_get(3)?,
+        row.try_get(4)?,
+        row.try_get(5)?,
+        row.try_get(6)?,
+        row.try_get(7)?,
+        row.try_get(8)?,
+        row.try_get(9)?,
+        row.try_get(10)?,
+        row.try_get(11)?,
+        row.try_get(12)?,
+    ))
+    .map(Some)
+}
+
+pub(super) fn look(row: &PgRow) -> Result<Look, Trouble> {
+    Ok(Look {
+        row: turn_row(row, 0)?,
+        clock: ServerInstant::from_micros(row.try_get(TURN_COLUMNS)?),
+        refused: row.try_get(TURN_COLUMNS + 1)?,
+        stale_ends: row.try_get(TURN_COLUMNS + 2)?,
+    })
+}
+
+pub(super) async fn read_as_nobody(connection: &mut PgConnection) -> Result<Answer, Trouble> {
+    answer(&read(None, None, &NodeReport::default()).fetch_all(connection).await?)
+}
+
+pub(super) async fn change_as_nobody(
+    connection: &mut PgConnection,
+    to: &Change,
+    identity: ServerIdentity,
+) -> Result<Answer, Trouble> {
+    let statement = change(None, None, to, identity, &NodeReport::default())?;
+    answer(&statement.fetch_all(connection).await?)
+}

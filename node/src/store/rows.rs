@@ -1,0 +1,297 @@
+//! Turns columns into values and values into columns, the same way for every database. Decides nothing:
+//! what cannot be read is reported as corrupt.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use turnwise_engine::{
+    Cadence, Epoch, NextPeriod, NodeId, Period, Roster, ServerInstant, Slot, Token, TurnRow,
+};
+
+use super::errors::Trouble;
+use super::{Look, NodeView};
+use crate::job::{AttemptView, ClaimedJob, JobFate, JobId, JobState, JobView};
+use crate::rfc3339;
+
+/// No wait is longer than this: a hundred years, in microseconds.
+const WAIT_US_MAX: i64 = 100 * 366 * 86_400 * 1_000_000;
+
+/// The columns of the turn row that make up a [`TurnRow`].
+#[derive(Clone, Debug)]
+pub(super) struct TurnColumns {
+    pub(super) epoch: i64,
+    pub(super) high: i64,
+    pub(super) slot: i64,
+    pub(super) previous: i64,
+    pub(super) bias: i64,
+    pub(super) period_ms: i64,
+    pub(super) next_period_ms: Option<i64>,
+    pub(super) next_period_from: Option<i64>,
+    pub(super) versions: String,
+    pub(super) deputies: String,
+    pub(super) marks: String,
+}
+
+impl TurnColumns {
+    pub(super) fn of(row: &TurnRow) -> Result<Self, Trouble> {
+        Ok(Self {
+            epoch: row.epoch.0,
+            high: row.high.0,
+            slot: row.slot.0,
+            previous: row.previous.0,
+            bias: row.cadence.bias,
+            period_ms: i64::from(row.cadence.period.as_millis()),
+            next_period_ms: row.cadence.next.map(|next| i64::from(next.period.as_millis())),
+            next_period_from: row.cadence.next.map(|next| next.from.0),
+            versions: json(&row.roster.versions)?,
+            deputies: json(&row.roster.deputies)?,
+            marks: json(&row.marks)?,
+        })
+    }
+
+    pub(super) fn into_row(self) -> Result<TurnRow, Trouble> {
+        let next = match (self.next_period_from, self.next_period_ms) {
+            (Some(from), Some(millis)) => {
+                Some(NextPeriod { from: Slot(from), period: period(millis)? })
+            }
+            _ => None,
+        };
+        Ok(TurnRow {
+            epoch: Epoch(self.epoch),
+            high: Slot(self.high),
+            slot: Slot(self.slot),
+            previous: Slot(self.previous),
+            cadence: Cadence { period: period(self.period_ms)?, bias: self.bias, next },
+            roster: Roster {
+                versions: parsed("turn.versions", &self.versions)?,
+                deputies: parsed("turn.deputies", &self.deputies)?,
+            },
+            marks: parsed("turn.marks", &self.marks)?,
+        })
+    }
+}
+
+/// A claimed job as the statements of both databases return it.
+pub(super) type ClaimedColumns = (
+    String,
+    i64,
+    String,
+    String,
+    String,
+    Option<String>,
+    Option<Vec<u8>>,
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+);
+
+pub(super) fn claimed_job(columns: ClaimedColumns) -> Result<ClaimedJob, Trouble> {
+    let (id, token, queue, method, url, headers, body, bytes, attempt, most, backs, deadline, at) =
+        columns;
+    Ok(ClaimedJob {
+        id: job_id(&id)?,
+        token: Token(token),
+        queue,
+        method,
+        url,
+        headers,
+        body,
+        body_bytes: u64::try_from(bytes).unwrap_or(0),
+        attempt: count(attempt),
+        max_attempts: count(most),
+        hand_backs: count(backs),
+        deadline_ms: deadline,
+        scheduled_at: ServerInstant::from_micros(at),
+    })
+}
+
+/// A job as the lists of both databases return it; the last column is the server's clock.
+pub(super) type JobColumns = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+    Option<i64>,
+    Option<String>,
+    Option<i64>,
+    Option<String>,
+    i64,
+);
+
+pub(super) fn job_view(columns: JobColumns) -> Result<JobView, Trouble> {
+    let (
+        id,
+        queue,
+        method,
+        url,
+        stored,
+        priority,
+        attempt,
+        max_attempts,
+        scheduled_at,
+        created_at,
+        finished_at,
+        node,
+        last_status,
+        last_error,
+        now,
+    ) = columns;
+    let state = match stored.as_str() {
+        "queued" if scheduled_at <= now => JobState::Ready,
+        "queued" if attempt == 0 => JobState::Scheduled,
+        "queued" => JobState::Retrying,
+        "running" => JobState::Running,
+        "succeeded" => JobState::Succeeded,
+        "dead" => JobState::Dead,
+        "cancelled" => JobState::Cancelled,
+        other => return Err(Trouble::corrupt(format!("the job {id} in the state {other:?}"))),
+    };
+    Ok(JobView {
+        id: job_id(&id)?,
+        queue,
+        method,
+        url,
+        state,
+        priority: i16::try_from(priority).unwrap_or(0),
+        attempt: count(attempt),
+        max_attempts: count(max_attempts),
+        scheduled_at: ServerInstant::from_micros(scheduled_at),
+        created_at: ServerInstant::from_micros(created_at),
+        finished_at: finished_at.map(ServerInstant::from_micros),
+        node: node.and_then(|node| node.parse().ok()),
+        last_status: status(last_status),
+        last_error,
+    })
+}
+
+/// An attempt as both databases return it; the one that runs has no end.
+pub(super) type AttemptColumns =
+    (i64, String, i64, Option<i64>, Option<i64>, Option<String>, Option<Vec<u8>>);
+
+pub(super) fn attempt_view(columns: AttemptColumns) -> Result<AttemptView, Trouble> {
+    let (attempt, node, started_at, finished_at, answer_status, error, answer) = columns;
+    Ok(AttemptView {
+        attempt: count(attempt),
+        node: node_id(&node)?,
+        started_at: ServerInstant::from_micros(started_at),
+        finished_at: finished_at.map(ServerInstant::from_micros),
+        status: status(answer_status),
+        error,
+        answer,
+    })
+}
+
+/// A node as both databases return it: id, name, state, lease_until, last_check_in, capacity, running,
+/// offset, its error, transit.
+pub(super) type NodeColumns =
+    (String, String, String, i64, i64, i64, i64, Option<i64>, Option<i64>, Option<i64>);
+
+/// The nodes in turn order, those out of the ring last.
+pub(super) fn node_views(nodes: Vec<NodeColumns>, look: &Look) -> Result<Vec<NodeView>, Trouble> {
+    let slot = look.row.clone().stamp(look.clock, None, None);
+    let ring = look.row.roster.last().map_or(&[][..], |version| &version.ring);
+    let mut views = Vec::with_capacity(nodes.len());
+    for (id, name, stored, lease_until, seen, capacity, running, offset, error, transit) in nodes {
+        let id = node_id(&id)?;
+        let rank = ring.iter().position(|member| *member == id);
+        let lapsed = lease_until < look.clock.as_micros()
+            && look.row.marks.get(&id).is_none_or(|mark| mark.until < slot);
+        let state = match stored.as_str() {
+            "left" | "lost" => stored,
+            _ if rank.is_none() && !lapsed => "joining".to_owned(),
+            _ if lapsed => "silent".to_owned(),
+            _ => "live".to_owned(),
+        };
+        views.push(NodeView {
+            id,
+            name,
+            state,
+            offset_us: offset,
+            offset_error_us: error,
+            transit_us: transit,
+            rank: rank.and_then(|rank| u32::try_from(rank).ok()),
+            epoch: look.row.epoch.0,
+            capacity: count(capacity),
+            running: count(running),
+            last_check_in: rfc3339::format(ServerInstant::from_micros(seen)),
+        });
+    }
+    views.sort_by(|a, b| {
+        let place = |view: &NodeView| (view.rank.is_none(), view.rank);
+        place(a).cmp(&place(b)).then_with(|| a.name.cmp(&b.name)).then_with(|| a.id.cmp(&b.id))
+    });
+    Ok(views)
+}
+
+/// The word for a fate in the statement that ends attempts, and its wait in microseconds.
+pub(super) fn fate_word(fate: JobFate) -> (&'static str, i64) {
+    match fate {
+        JobFate::Succeeded => ("succeeded", 0),
+        JobFate::Retry(wait) => ("retry", micros(wait)),
+        JobFate::Dead => ("dead", 0),
+        JobFate::HandBack => ("back", 0),
+    }
+}
+
+/// Microseconds of a wait, at most a hundred years.
+pub(super) fn micros(wait: Duration) -> i64 {
+    i64::try_from(wait.as_micros()).unwrap_or(i64::MAX).min(WAIT_US_MAX)
+}
+
+/// Headers as the JSON object that is stored; none for no headers. A name that comes twice keeps its
+/// last value.
+pub(super) fn headers_json(headers: &[(String, String)]) -> Option<String> {
+    if headers.is_empty() {
+        return None;
+    }
+    let object: serde_json::Map<String, serde_json::Value> =
+        headers.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
+    Some(serde_json::Value::Object(object).to_string())
+}
+
+/// The text without NUL characters, which PostgreSQL does not store.
+pub(super) fn storable(text: Option<&str>) -> Option<String> {
+    text.map(|text| text.replace('\0', "\u{fffd}"))
+}
+
+pub(super) fn json(value: &impl Serialize) -> Result<String, Trouble> {
+    serde_json::to_string(value).map_err(|e| Trouble::corrupt(e.to_string()))
+}
+
+pub(super) fn period(millis: i64) -> Result<Period, Trouble> {
+    u32::try_from(millis)
+        .ok()
+        .and_then(|millis| Period::from_millis(millis).ok())
+        .ok_or_else(|| Trouble::corrupt(format!("a period of {millis} ms")))
+}
+
+/// A count as stored, which anyone may have written; negative ones are none.
+fn count(stored: i64) -> u32 {
+    u32::try_from(stored.max(0)).unwrap_or(u32::MAX)
+}
+
+fn status(stored: Option<i64>) -> Option<u16> {
+    stored.and_then(|status| u16::try_from(status).ok())
+}
+
+fn job_id(text: &str) -> Result<JobId, Trouble> {
+    text.parse().map_err(|_| Trouble::corrupt(format!("the job id {text:?}")))
+}
+
+fn node_id(text: &str) -> Result<NodeId, Trouble> {
+    text.parse().map_err(|_| Trouble::corrupt(format!("the node id {text:?}")))
+}
+
+fn parsed<T: DeserializeOwned>(column: &str, text: &str) -> Result<T, Trouble> {
+    serde_json::from_str(text).map_err(|e| Trouble::corrupt(format!("{column} = {text}: {e}")))
+}

@@ -1,0 +1,25 @@
+//! The clock of the server that SQLite does not have: a value, so that tests and simulations can set it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use turnwise_engine::ServerInstant;
+
+/// The clock that slots, leases and due times are taken from. It may step.
+pub trait ServerClock: Send + Sync {
+    /// The instant that it shows.
+    fn now(&self) -> ServerInstant;
+}
+
+/// The host's realtime clock, which all processes on one file share.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemServerClock;
+
+impl ServerClock for SystemServerClock {
+    fn now(&self) -> ServerInstant {
+        let nanos = match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
+            Err(before) => -i64::try_from(before.duration().as_nanos()).unwrap_or(i64::MAX),
+        };
+        ServerInstant::from_nanos(nanos)
+    }
+}

@@ -1,0 +1,478 @@
+//! The store on SQLite: every operation is one transaction that may write (`BEGIN IMMEDIATE`); what a
+//! statement does to the turn row is decided by the engine's own `TurnRow`. Several processes on one
+//! machine may share a file. Decides here how a connection and a transaction begin and end.
+
+mod clock;
+mod errors;
+mod jobs;
+mod turns;
+
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection};
+use turnwise_engine::{
+    Change, Claim, NodeId, Period, ServerIdentity, ServerInstant, Slot, Token, TurnRow,
+};
+
+pub use clock::{ServerClock, SystemServerClock};
+pub use turns::SqliteTurns;
+
+use super::connections::{Connections, Lent};
+use super::errors::{Trouble, without_password};
+use super::{
+    CheckIn, Claimed, Look, NodeReport, NodeView, Registration, Store, StoreError, lease_nanos,
+};
+use super::{migrate, rows};
+use crate::job::{AttemptView, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
+
+/// How long a statement waits for another connection's transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A SQLite database that nodes of one machine share.
+#[derive(Clone)]
+pub struct SqliteStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: SqliteConnectOptions,
+    database: String,
+    clock: Arc<dyn ServerClock>,
+    connections: Connections<SqliteConnection>,
+    /// A database in memory lives as long as a connection to it: this one.
+    keeper: Mutex<Option<SqliteConnection>>,
+    in_memory: bool,
+}
+
+impl std::fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteStore")
+            .field("database", &self.inner.database)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SqliteStore {
+    /// The database that `url` names (`sqlite://file.db`, `sqlite:///var/lib/file.db`,
+    /// `sqlite::memory:`), on the host's clock. Nothing is opened yet; a missing file is made when it is.
+    pub fn open(url: &str) -> Result<Self, StoreError> {
+        Self::open_with_clock(url, Arc::new(SystemServerClock))
+    }
+
+    /// The same, on a clock of the caller's.
+    pub fn open_with_clock(url: &str, clock: Arc<dyn ServerClock>) -> Result<Self, StoreError> {
+        let bad = |reason: String| StoreError::BadUrl { url: without_password(url), reason };
+        let path = url
+            .strip_prefix("sqlite:")
+            .ok_or_else(|| bad("it does not begin with `sqlite:`".to_owned()))?;
+        let file = path.trim_start_matches("//").split('?').next().unwrap_or_default();
+        if file.is_empty() {
+            return Err(bad("it names no file".to_owned()));
+        }
+        let in_memory = file == ":memory:" || path.contains("mode=memory");
+        let options = if in_memory {
+            static NUMBER: AtomicU64 = AtomicU64::new(0);
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            // Unlike a shared cache, this file system in memory has the locks of a real one.
+            SqliteConnectOptions::new()
+                .filename(format!("/turnwise-{number}"))
+                .vfs("memdb")
+                .create_if_missing(true)
+        } else {
+            let options = SqliteConnectOptions::from_str(url).map_err(|error| match error {
+                sqlx::Error::Configuration(reason) => bad(reason.to_string()),
+                other => bad(other.to_string()),
+            })?;
+            if path.contains("mode=") { options } else { options.create_if_missing(true) }
+        };
+        let options = options
+            .busy_timeout(BUSY_TIMEOUT)
+            .synchronous(SqliteSynchronous::Full)
+            .disable_statement_logging();
+        let database = if in_memory { "sqlite::memory:" } else { url }.to_owned();
+        let inner = Inner {
+            options,
+            database,
+            clock,
+            connections: Connections::new(1),
+            keeper: Mutex::default(),
+            in_memory,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    fn database(&self) -> &str {
+        &self.inner.database
+    }
+
+    /// The clock, in the whole microseconds that are stored.
+    fn now(&self) -> ServerInstant {
+        ServerInstant::from_micros(self.inner.clock.now().as_micros())
+    }
+
+    async fn connect(&self) -> Result<SqliteConnection, StoreError> {
+        if self.inner.in_memory {
+            let kept = self.inner.keeper.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+            if !kept {
+                let keeper = self.open_file().await.map_err(|trouble| self.trouble(trouble))?;
+                *self.inner.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeper);
+            }
+        }
+        self.open_file().await.map_err(|trouble| self.trouble(trouble))
+    }
+
+    /// A connection in WAL mode. SQLite does not wait for others while it changes the mode, so this does.
+    async fn open_file(&self) -> Result<SqliteConnection, Trouble> {
+        let begun = Instant::now();
+        loop {
+            match self.try_open_file().await {
+                Err(trouble) if errors::is_busy(&trouble) && begun.elapsed() < BUSY_TIMEOUT => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_open_file(&self) -> Result<SqliteConnection, Trouble> {
+        let mut connection = SqliteConnection::connect_with(&self.inner.options).await?;
+        let mode: String =
+            sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut connection).await?;
+        // A database in memory has no log.
+        if mode != "wal" && !self.inner.in_memory {
+            sqlx::query("PRAGMA journal_mode = WAL").fetch_all(&mut connection).await?;
+        }
+        Ok(connection)
+    }
+
+    async fn connection(&self) -> Result<Lent<SqliteConnection>, StoreError> {
+        let place = self.inner.connections.place().await;
+        match place.used() {
+            Some(connection) => Ok(place.hold(connection)),
+            None => Ok(place.hold(self.connect().await?)),
+        }
+    }
+
+    /// A transaction that may write.
+    async fn begin(&self) -> Result<Lent<SqliteConnection>, StoreError> {
+        let mut connection = self.connection().await?;
+        begin(&mut connection).await.map_err(|trouble| self.trouble(trouble))?;
+        Ok(connection)
+    }
+
+    /// Commit what came out well, roll back what did not.
+    async fn settle<T>(
+        &self,
+        mut connection: Lent<SqliteConnection>,
+        result: Result<T, Trouble>,
+    ) -> Result<T, StoreError> {
+        let settled = settle(&mut connection, result).await;
+        match settled {
+            Ok(value) => {
+                connection.give_back();
+                Ok(value)
+            }
+            Err(trouble) => Err(self.trouble(trouble)),
+        }
+    }
+}
+
+async fn begin(connection: &mut SqliteConnection) -> Result<(), Trouble> {
+    sqlx::query("BEGIN IMMEDIATE").execute(connection).await?;
+    Ok(())
+}
+
+async fn settle<T>(
+    connection: &mut SqliteConnection,
+    result: Result<T, Trouble>,
+) -> Result<T, Trouble> {
+    let committed = match result {
+        Ok(value) => sqlx::query("COMMIT").execute(&mut *connection).await.map(|_| value),
+        Err(trouble) => {
+            // The first error is the one to tell; a failed statement may have rolled back already.
+            let _ = sqlx::query("ROLLBACK").execute(connection).await;
+            return Err(trouble);
+        }
+    };
+    if committed.is_err() {
+        let _ = sqlx::query("ROLLBACK").execute(connection).await;
+    }
+    Ok(committed?)
+}
+
+/// The end of a lease that begins at `at`, in microseconds.
+fn lease_end(at: ServerInstant, period: Period) -> i64 {
+    at.offset(lease_nanos(period)).as_micros()
+}
+
+/// Renew the node's lease. The lowest token that may still claim; none when the node is not known or was
+/// declared lost.
+async fn check_in(
+    connection: &mut SqliteConnection,
+    node: NodeId,
+    at: ServerInstant,
+    period: Period,
+    report: Option<&NodeReport>,
+) -> Result<Option<i64>, Trouble> {
+    let lowest = match report {
+        Some(report) => {
+            sqlx::query_scalar(
+                "UPDATE turnwise_nodes SET
+                    last_check_in = ?2, lease_until = ?3, running = ?4,
+                    offset_us = ?5, offset_error_us = ?6, transit_us = ?7
+                 WHERE id = ?1 AND state <> 'lost' RETURNING token_floor",
+            )
+            .bind(node.to_string())
+            .bind(at.as_micros())
+            .bind(lease_end(at, period))
+            .bind(i64::from(report.running))
+            .bind(report.offset_us)
+            .bind(report.offset_error_us)
+            .bind(report.transit_us)
+            .fetch_optional(connection)
+            .await?
+        }
+        None => {
+            sqlx::query_scalar(
+                "UPDATE turnwise_nodes SET last_check_in = ?2, lease_until = ?3
+                 WHERE id = ?1 AND state <> 'lost' RETURNING token_floor",
+            )
+            .bind(node.to_string())
+            .bind(at.as_micros())
+            .bind(lease_end(at, period))
+            .fetch_optional(connection)
+            .await?
+        }
+    };
+    Ok(lowest)
+}
+
+/// The period in force, for leases.
+async fn period(connection: &mut SqliteConnection) -> Result<Period, Trouble> {
+    let millis: Option<i64> =
+        sqlx::query_scalar("SELECT period_ms FROM turnwise_turn WHERE id = 1")
+            .fetch_one(connection)
+            .await?;
+    millis.map_or(Ok(Period::DEFAULT), rows::period)
+}
+
+impl Store for SqliteStore {
+    type Turns = SqliteTurns;
+
+    async fn turns(&self) -> Result<SqliteTurns, StoreError> {
+        let connection = self.connect().await?;
+        SqliteTurns::ready(self.clone(), connection).await
+    }
+
+    async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        let mut connection = self.begin().await?;
+        let applied = match migrate::sqlite_applied(&mut connection).await {
+            Ok(applied) => applied,
+            Err(trouble) => return self.settle(connection, Err(trouble)).await,
+        };
+        if let Err(refused) = migrate::refuse_newer(&applied, self.database()) {
+            self.settle(connection, Ok(())).await?;
+            return Err(refused);
+        }
+        let now = self.now().as_micros();
+        let names = migrate::sqlite_apply(&mut connection, now, &applied).await;
+        self.settle(connection, names).await
+    }
+
+    async fn check_schema(&self) -> Result<(), StoreError> {
+        let mut connection = self.connection().await?;
+        let applied = migrate::sqlite_applied(&mut connection).await;
+        connection.give_back();
+        let applied = applied.map_err(|trouble| self.trouble(trouble))?;
+        migrate::check(migrate::SQLITE, &applied, self.database())
+    }
+
+    async fn agree_period(&self, wanted: Option<Period>) -> Result<Period, StoreError> {
+        let mut connection = self.begin().await?;
+        let found: Result<(i64, Option<i64>), sqlx::Error> = sqlx::query_as(
+            "UPDATE turnwise_turn SET period_ms = coalesce(period_ms, ?) WHERE id = 1
+             RETURNING period_ms, next_period_ms",
+        )
+        .bind(i64::from(wanted.unwrap_or(Period::DEFAULT).as_millis()))
+        .fetch_one(&mut *connection)
+        .await;
+        let (has, next) = self.settle(connection, found.map_err(Trouble::from)).await?;
+        let has = rows::period(has).map_err(|trouble| self.trouble(trouble))?;
+        let next = next.and_then(|millis| rows::period(millis).ok());
+        match wanted {
+            Some(wanted) if wanted != has && Some(wanted) != next => {
+                Err(StoreError::OtherPeriod { has, wanted })
+            }
+            _ => Ok(has),
+        }
+    }
+
+    async fn register(&self, node: &Registration) -> Result<(), StoreError> {
+        let mut connection = self.begin().await?;
+        let done = register(&mut connection, self.now(), node).await;
+        self.settle(connection, done).await
+    }
+
+    async fn deregister(&self, node: NodeId) -> Result<(), StoreError> {
+        let mut connection = self.begin().await?;
+        let done = sqlx::query(
+            "UPDATE turnwise_nodes SET state = 'left', running = 0, last_check_in = ?2
+             WHERE id = ?1 AND state <> 'lost'",
+        )
+        .bind(node.to_string())
+        .bind(self.now().as_micros())
+        .execute(&mut *connection)
+        .await;
+        self.settle(connection, done.map_err(Trouble::from)).await?;
+        Ok(())
+    }
+
+    async fn renew(&self, node: NodeId, report: &NodeReport) -> Result<CheckIn, StoreError> {
+        let mut connection = self.begin().await?;
+        let lowest = jobs::renew(&mut connection, self.now(), node, report).await;
+        Ok(known(self.settle(connection, lowest).await?.is_some()))
+    }
+
+    async fn claim(
+        &self,
+        node: NodeId,
+        claim: Claim,
+        queues: Option<&[String]>,
+        report: &NodeReport,
+    ) -> Result<Claimed, StoreError> {
+        let mut connection = self.begin().await?;
+        let done = jobs::claim(&mut connection, self.now(), node, claim, queues, report).await;
+        self.settle(connection, done).await
+    }
+
+    async fn recover(
+        &self,
+        node: NodeId,
+        token: Token,
+        report: &NodeReport,
+    ) -> Result<Claimed, StoreError> {
+        let mut connection = self.begin().await?;
+        let done = jobs::recover(&mut connection, self.now(), node, token, report).await;
+        self.settle(connection, done).await
+    }
+
+    async fn end(
+        &self,
+        node: NodeId,
+        ends: &[End],
+    ) -> Result<(Vec<EndOutcome>, CheckIn), StoreError> {
+        let mut connection = self.begin().await?;
+        let done = jobs::end(&mut connection, self.now(), node, ends).await;
+        self.settle(connection, done).await
+    }
+
+    async fn enqueue(&self, jobs: &[NewJob]) -> Result<(), StoreError> {
+        let mut connection = self.begin().await?;
+        let done = jobs::enqueue(&mut connection, self.now(), jobs).await;
+        self.settle(connection, done).await
+    }
+
+    async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobView>, StoreError> {
+        let mut connection = self.connection().await?;
+        let found = jobs::list(&mut connection, self.now(), filter).await;
+        connection.give_back();
+        found.map_err(|trouble| self.trouble(trouble))
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError> {
+        let mut connection = self.connection().await?;
+        let found = jobs::show(&mut connection, self.now(), id).await;
+        connection.give_back();
+        found.map_err(|trouble| self.trouble(trouble))
+    }
+
+    async fn retry(&self, id: JobId) -> Result<Option<bool>, StoreError> {
+        let mut connection = self.begin().await?;
+        let done = jobs::retry(&mut connection, self.now(), id).await;
+        self.settle(connection, done).await
+    }
+
+    async fn cancel(&self, id: JobId) -> Result<Option<bool>, StoreError> {
+        let mut connection = self.begin().await?;
+        let done = jobs::cancel(&mut connection, self.now(), id).await;
+        self.settle(connection, done).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {
+        let look = self.look().await?;
+        let mut connection = self.connection().await?;
+        let nodes = sqlx::query_as(
+            "SELECT id, name, state, lease_until, last_check_in, capacity, running, offset_us,
+                offset_error_us, transit_us
+             FROM turnwise_nodes",
+        )
+        .fetch_all(&mut *connection)
+        .await;
+        connection.give_back();
+        let nodes = nodes.map_err(|error| self.trouble(error.into()))?;
+        rows::node_views(nodes, &look).map_err(|trouble| self.trouble(trouble))
+    }
+
+    async fn look(&self) -> Result<Look, StoreError> {
+        let mut connection = self.connection().await?;
+        let found = turns::look(&mut connection, self.now()).await;
+        connection.give_back();
+        found.map_err(|trouble| self.trouble(trouble))
+    }
+
+    async fn stamp(&self) -> Result<(Slot, TurnRow, ServerIdentity), StoreError> {
+        let mut connection = self.begin().await?;
+        let stamped = turns::stamp_as_nobody(&mut connection, || self.now()).await;
+        let (slot, row) = self.settle(connection, stamped).await?;
+        Ok((slot, row, ServerIdentity::default()))
+    }
+
+    async fn change(&self, change: &Change, identity: ServerIdentity) -> Result<bool, StoreError> {
+        let mut connection = self.begin().await?;
+        let done = turns::change_as_nobody(&mut connection, || self.now(), change, identity).await;
+        self.settle(connection, done).await
+    }
+}
+
+async fn register(
+    connection: &mut SqliteConnection,
+    at: ServerInstant,
+    node: &Registration,
+) -> Result<(), Trouble> {
+    // Rows of nodes long gone. An hour by the last beat too, so that a step of the clock alone makes
+    // nobody look gone.
+    sqlx::query(
+        "DELETE FROM turnwise_nodes WHERE lease_until < ?1 - 3600000000
+            AND lease_until < (SELECT beaten_at FROM turnwise_turn WHERE id = 1) - 3600000000",
+    )
+    .bind(at.as_micros())
+    .execute(&mut *connection)
+    .await?;
+    let period = period(connection).await?;
+    sqlx::query(
+        "INSERT INTO turnwise_nodes
+            (id, name, state, lease_until, started_at, last_check_in, capacity, version)
+         VALUES (?1, ?2, 'live', ?3, ?4, ?4, ?5, ?6)
+         ON CONFLICT (id) DO UPDATE SET
+            name = excluded.name, state = 'live', lease_until = excluded.lease_until,
+            started_at = excluded.started_at, last_check_in = excluded.last_check_in,
+            capacity = excluded.capacity, version = excluded.version",
+    )
+    .bind(node.id.to_string())
+    .bind(&node.name)
+    .bind(lease_end(at, period))
+    .bind(at.as_micros())
+    .bind(i64::from(node.capacity))
+    .bind(migrate::THIS)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn known(known: bool) -> CheckIn {
+    if known { CheckIn::Alive } else { CheckIn::Lost }
+}
