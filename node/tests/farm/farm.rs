@@ -1,0 +1,327 @@
+//! A farm of real nodes: starting them, stopping them, and asking the database what they did.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, Connection, Row};
+
+use tempfile::TempDir;
+
+use crate::support::postgres::Cluster;
+use crate::support::target::Target;
+
+/// What a node's process is started in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wrap {
+    /// Nothing: it has the machine's clocks.
+    None,
+    /// libfaketime, with this offset in seconds.
+    Faketime(&'static str),
+    /// A time namespace whose monotonic clocks are so many seconds ahead.
+    TimeNamespace(u32),
+}
+
+/// One row of `beats`.
+#[derive(Clone, Debug)]
+#[allow(dead_code, reason = "shown when a test fails")]
+pub(crate) struct Beat {
+    pub(crate) slot: i64,
+    pub(crate) node: String,
+    pub(crate) arrived_at: String,
+}
+
+/// One attempt at a job.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt {
+    pub(crate) started_micros: i64,
+    pub(crate) error: Option<String>,
+}
+
+/// The farm. Its nodes die and its database is removed with it.
+pub(crate) struct Farm {
+    nodes: BTreeMap<String, Child>,
+    cluster: Cluster,
+    url: String,
+    target: String,
+    logs: TempDir,
+}
+
+impl Farm {
+    pub(crate) async fn start(target: &Target) -> Self {
+        let cluster = Cluster::start();
+        let url = cluster.url();
+        let logs = tempfile::tempdir().unwrap();
+        let farm = Self { nodes: BTreeMap::new(), cluster, url, target: target.origin(), logs };
+        let (code, said) = farm.turnwise(&["migrate"]);
+        assert_eq!(code, Some(0), "{said}");
+        farm.execute("create extension if not exists pg_stat_statements").await;
+        farm
+    }
+
+    /// Start a node.
+    pub(crate) fn node(&mut self, name: &str, wrap: Wrap) {
+        let binary = env!("CARGO_BIN_EXE_turnwise");
+        let mut command = match wrap {
+            Wrap::None => Command::new(binary),
+            Wrap::Faketime(offset) => {
+                // Not the `faketime` program: it forks, and signals would end it alone.
+                let mut command = Command::new(binary);
+                command.env("LD_PRELOAD", faketime_library()).env("FAKETIME", offset);
+                command
+            }
+            Wrap::TimeNamespace(seconds) => {
+                let seconds = seconds.to_string();
+                let mut command = Command::new("unshare");
+                command.args(["--time", "--boottime", &seconds, "--monotonic", &seconds, binary]);
+                command
+            }
+        };
+        command
+            .args(["run", "--name", name, "--listen", "127.0.0.1:0", "--target", &self.target])
+            .env("DATABASE_URL", &self.url)
+            .env("TURNWISE_LOG", "info")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(self.log(name));
+        self.nodes.insert(name.to_owned(), command.spawn().unwrap());
+    }
+
+    /// Where a node's log goes: shown when the test fails.
+    fn log(&self, name: &str) -> File {
+        let path = self.logs.path().join(name);
+        OpenOptions::new().create(true).append(true).open(path).unwrap()
+    }
+
+    /// SIGTERM, and wait for the end.
+    pub(crate) async fn stop(&mut self, name: &str) -> ExitStatus {
+        let mut child = self.nodes.remove(name).unwrap();
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap()
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self, name: &str) {
+        let mut child = self.nodes.remove(name).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// SIGKILL, and the jobs that the node held then.
+    pub(crate) async fn kill_holding(&mut self, name: &str) -> Vec<String> {
+        let id = self
+            .query_text(&format!("select id::text from turnwise.nodes where name = '{name}'"))
+            .await;
+        self.kill(name);
+        let sql =
+            format!("select id::text from turnwise.jobs where state = 'running' and node = '{id}'");
+        self.query(&sql).await.iter().map(|row| row.get(0)).collect()
+    }
+
+    pub(crate) fn crash_database(&mut self) {
+        self.cluster.kill9();
+    }
+
+    pub(crate) async fn restart_database(&mut self) {
+        self.cluster.restart();
+    }
+
+    /// Run the binary to its end: exit code and all that it said.
+    pub(crate) fn turnwise(&self, args: &[&str]) -> (Option<i32>, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_turnwise"))
+            .args(args)
+            .env("DATABASE_URL", &self.url)
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// The same for a command that should end by itself but might run for ever.
+    pub(crate) fn run_to_end(&self, args: &[&str]) -> (Option<i32>, String) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_turnwise"))
+            .args(args)
+            .env("DATABASE_URL", &self.url)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let since = Instant::now();
+        while child.try_wait().unwrap().is_none() {
+            if since.elapsed() > Duration::from_secs(20) {
+                child.kill().unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let output = child.wait_with_output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// Wait until the newest ring has so many nodes and is in force.
+    pub(crate) async fn until_ring_has(&self, nodes: i64) {
+        self.until("the ring has its nodes", Duration::from_secs(60), async |farm| {
+            let sql = "select (jsonb_array_length(versions -> -1 -> 'ring')::bigint),
+                              (versions -> -1 ->> 'from')::bigint <= slot
+                       from turnwise.turn";
+            let row = &farm.query(sql).await[0];
+            row.get::<Option<i64>, _>(0) == Some(nodes)
+                && row.get::<Option<bool>, _>(1) == Some(true)
+        })
+        .await;
+    }
+
+    /// Wait until something holds.
+    pub(crate) async fn until(
+        &self,
+        what: &str,
+        within: Duration,
+        holds: impl AsyncFn(&Self) -> bool,
+    ) {
+        let since = Instant::now();
+        while !holds(self).await {
+            if since.elapsed() >= within {
+                let turn =
+                    self.query_text("select row_to_json(t)::text from turnwise.turn t").await;
+                let jobs = self
+                    .query_text("select json_agg(s)::text from (select state, count(*), max(last_error) from turnwise.jobs group by 1) s")
+                    .await;
+                panic!("not within {within:?}: {what}\n{turn}\n{jobs}");
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Wait until so many more beats have been accepted.
+    pub(crate) async fn slots_pass(&self, slots: i64) {
+        let until = self.last_slot().await + slots;
+        self.until(
+            "beats go on",
+            Duration::from_secs(10 + 4 * slots.unsigned_abs()),
+            async |farm| farm.last_slot().await >= until,
+        )
+        .await;
+    }
+
+    pub(crate) async fn last_slot(&self) -> i64 {
+        self.query("select slot from turnwise.turn").await[0].get(0)
+    }
+
+    pub(crate) async fn refused(&self) -> i64 {
+        self.query("select refused from turnwise.turn").await[0].get(0)
+    }
+
+    /// The slot of the last beat and the calls of the beat statement, right after a beat: the next is far.
+    pub(crate) async fn beats_and_calls(&self) -> (i64, i64) {
+        self.slots_pass(1).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let sql = "select (select slot from turnwise.turn),
+                          (select coalesce(sum(calls), 0)::bigint from pg_stat_statements
+                           where query like '%turn_beat(%' and query not like '%pg_stat_statements%')";
+        let row = &self.query(sql).await[0];
+        (row.get(0), row.get(1))
+    }
+
+    pub(crate) async fn beats_since(&self, after: i64) -> Vec<Beat> {
+        self.beats_between(after, i64::MAX).await
+    }
+
+    /// The beats in `(after, until]`.
+    pub(crate) async fn beats_between(&self, after: i64, until: i64) -> Vec<Beat> {
+        let sql = format!(
+            "select slot, node::text, arrived_at::text from turnwise.beats
+             where slot > {after} and slot <= {until} order by slot"
+        );
+        let beat =
+            |row: &PgRow| Beat { slot: row.get(0), node: row.get(1), arrived_at: row.get(2) };
+        self.query(&sql).await.iter().map(beat).collect()
+    }
+
+    /// Slots after `slot` without a beat, up to the last beat.
+    pub(crate) async fn missed_since(&self, slot: i64) -> i64 {
+        let beats = self.beats_since(slot).await;
+        beats.last().map_or(0, |last| last.slot - slot - beats.len() as i64)
+    }
+
+    pub(crate) async fn enqueue(&self, jobs: u32, path: &str) {
+        let sql = format!(
+            "insert into turnwise.jobs (url) select '{path}' from generate_series(1, {jobs})"
+        );
+        self.execute(&sql).await;
+    }
+
+    pub(crate) async fn count(&self, which: &str) -> i64 {
+        self.query(&format!("select count(*) from turnwise.jobs where {which}")).await[0].get(0)
+    }
+
+    pub(crate) async fn running_on(&self, name: &str) -> i64 {
+        let sql = format!(
+            "select count(*) from turnwise.jobs j join turnwise.nodes n on n.id = j.node
+             where j.state = 'running' and n.name = '{name}'"
+        );
+        self.query(&sql).await[0].get(0)
+    }
+
+    pub(crate) async fn now_micros(&self) -> i64 {
+        self.query("select (extract(epoch from clock_timestamp()) * 1000000)::bigint").await[0]
+            .get(0)
+    }
+
+    pub(crate) async fn attempts(&self, job: &str) -> Vec<Attempt> {
+        let sql = format!(
+            "select (extract(epoch from started_at) * 1000000)::bigint, error
+             from turnwise.attempts where job = '{job}' order by started_at"
+        );
+        let attempt = |row: &PgRow| Attempt { started_micros: row.get(0), error: row.get(1) };
+        self.query(&sql).await.iter().map(attempt).collect()
+    }
+
+    pub(crate) async fn state_and_error(&self, job: &str) -> (String, Option<String>) {
+        let sql = format!("select state, last_error from turnwise.jobs where id = '{job}'");
+        let row = &self.query(&sql).await[0];
+        (row.get(0), row.get(1))
+    }
+
+    pub(crate) async fn query_text(&self, sql: &str) -> String {
+        self.query(sql).await[0].get::<Option<String>, _>(0).unwrap_or_default()
+    }
+
+    async fn execute(&self, sql: &str) {
+        self.query(sql).await;
+    }
+
+    async fn query(&self, sql: &str) -> Vec<PgRow> {
+        let mut connection = PgConnection::connect(&self.url).await.unwrap();
+        let rows =
+            sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_all(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        rows
+    }
+}
+
+fn faketime_library() -> PathBuf {
+    let folders = std::fs::read_dir("/usr/lib").unwrap();
+    folders
+        .filter_map(|folder| Some(folder.ok()?.path().join("faketime/libfaketimeMT.so.1")))
+        .find(|path| path.exists())
+        .expect("libfaketime is not installed; scripts/setup installs it")
+}
+
+impl Drop for Farm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for entry in std::fs::read_dir(self.logs.path()).unwrap().flatten() {
+                let log = std::fs::read_to_string(entry.path()).unwrap_or_default();
+                eprintln!("--- the log of {}\n{log}", entry.file_name().display());
+            }
+        }
+        for child in self.nodes.values_mut() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

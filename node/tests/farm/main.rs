@@ -1,0 +1,241 @@
+//! Farms of real processes on a real PostgreSQL, judged from the database's own history: whose turn it was,
+//! what a join, a stop and a crash cost, and what became of the jobs.
+//!
+//! The machine may be slow and shared: nothing here measures speed. What is counted are slots, calls and
+//! attempts.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod farm;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use farm::{Farm, Wrap};
+use support::target::Target;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_with_wrong_clocks_take_turns() {
+    let target = Target::start().await;
+    let mut farm = Farm::start(&target).await;
+    farm.node("plain", Wrap::None);
+    farm.node("early", Wrap::Faketime("-0.9"));
+    farm.node("uptime", Wrap::TimeNamespace(5_000));
+    farm.until_ring_has(3).await;
+
+    // Idle: one beat a slot, in strict alternation, and no other statement of a turn.
+    let (first, calls) = farm.beats_and_calls().await;
+    farm.slots_pass(20).await;
+    let (last, calls_then) = farm.beats_and_calls().await;
+    let turns = farm.beats_between(first, last).await;
+    assert_eq!(turns.len() as i64, last - first, "a slot without a beat: {turns:?}");
+    for pair in turns.windows(4) {
+        assert_eq!(pair[0].node, pair[3].node, "not in turn: {turns:?}");
+        assert_ne!(pair[0].node, pair[1].node, "not in turn: {turns:?}");
+        assert_ne!(pair[0].node, pair[2].node, "not in turn: {turns:?}");
+    }
+    assert_eq!(calls_then - calls, last - first, "calls of the beat statement and accepted beats");
+    assert_eq!(farm.refused().await, 0);
+
+    // A join, a stop and a crash, idle.
+    let since = last;
+    farm.node("fourth", Wrap::None);
+    farm.until_ring_has(4).await;
+    farm.slots_pass(6).await;
+    assert_eq!(farm.missed_since(since).await, 0, "a join");
+    let status = farm.stop("early").await;
+    assert_eq!(status.code(), Some(0), "a stopped node's exit");
+    farm.slots_pass(8).await;
+    assert_eq!(farm.missed_since(since).await, 0, "a stop");
+    farm.kill("uptime");
+    farm.until_ring_has(2).await;
+    farm.slots_pass(6).await;
+    assert!(farm.missed_since(since).await <= 1, "a crash: {:?}", farm.beats_since(since).await);
+    assert_eq!(farm.refused().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_nodes_jobs_run_again_and_nothing_is_lost() {
+    let target = Target::start().await;
+    let mut farm = Farm::start(&target).await;
+    for name in ["a", "b", "c"] {
+        farm.node(name, Wrap::None);
+    }
+    farm.until_ring_has(3).await;
+    let since = farm.last_slot().await;
+    farm.enqueue(500, "/slow/300").await;
+    farm.until("half of the jobs have ended", Duration::from_secs(60), async |farm| {
+        farm.count("state = 'succeeded'").await >= 200 && farm.running_on("b").await > 0
+    })
+    .await;
+    let held = farm.kill_holding("b").await;
+    assert!(!held.is_empty(), "the killed node held no job");
+    let killed_at = farm.now_micros().await;
+    farm.until("every job has ended", Duration::from_secs(120), async |farm| {
+        farm.count("state in ('queued', 'running')").await == 0
+    })
+    .await;
+    assert_eq!(farm.count("state = 'succeeded'").await, 500);
+    for job in &held {
+        let attempts = farm.attempts(job).await;
+        assert_eq!(attempts.len(), 2, "{job}: {attempts:?}");
+        assert_eq!(attempts[0].error.as_deref(), Some("node lost"));
+        let again = attempts[1].started_micros - killed_at;
+        assert!(again <= 5_000_000, "{job} ran again after {again} us");
+    }
+    let mut calls: BTreeMap<String, usize> = BTreeMap::new();
+    for seen in target.seen() {
+        *calls.entry(seen.job).or_default() += 1;
+    }
+    assert_eq!(calls.len(), 500, "jobs that reached the target");
+    for (job, count) in calls {
+        let allowed = if held.contains(&job) { 2 } else { 1 };
+        assert!(count <= allowed, "{job} was called {count} times");
+    }
+    assert!(farm.missed_since(since).await <= 1, "a crash under load");
+
+    // A stop in the middle of work: the jobs finish, and no slot is missed.
+    farm.until_ring_has(2).await;
+    farm.slots_pass(5).await;
+    let since = farm.last_slot().await;
+    farm.enqueue(60, "/slow/1500").await;
+    farm.until("the node has work", Duration::from_secs(20), async |farm| {
+        farm.running_on("a").await > 0
+    })
+    .await;
+    assert_eq!(farm.stop("a").await.code(), Some(0));
+    farm.until("every job has ended", Duration::from_secs(60), async |farm| {
+        farm.count("state in ('queued', 'running')").await == 0
+    })
+    .await;
+    assert_eq!(farm.count("state = 'succeeded'").await, 560);
+    assert_eq!(farm.count("hand_backs > 0").await, 0);
+    assert_eq!(farm.missed_since(since).await, 0, "a stop under load");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_of_the_database_runs_no_job_twice() {
+    let target = Target::start().await;
+    let mut farm = Farm::start(&target).await;
+    for name in ["a", "b", "c"] {
+        farm.node(name, Wrap::None);
+    }
+    farm.until_ring_has(3).await;
+    farm.enqueue(200, "/slow/2000").await;
+    farm.until("every node has work", Duration::from_secs(30), async |farm| {
+        let mut working = true;
+        for name in ["a", "b", "c"] {
+            working &= farm.running_on(name).await > 0;
+        }
+        working
+    })
+    .await;
+    farm.crash_database();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    farm.restart_database().await;
+    farm.until("every job has ended", Duration::from_secs(120), async |farm| {
+        farm.count("state in ('queued', 'running')").await == 0
+    })
+    .await;
+    assert_eq!(farm.count("state = 'succeeded'").await, 200);
+    let mut calls: BTreeMap<String, usize> = BTreeMap::new();
+    for seen in target.seen() {
+        *calls.entry(seen.job).or_default() += 1;
+    }
+    assert_eq!(calls.len(), 200);
+    let twice: Vec<_> = calls.iter().filter(|(_, count)| **count != 1).collect();
+    assert!(twice.is_empty(), "called more than once: {twice:?}");
+    farm.until_ring_has(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_that_can_never_run_end_dead_and_stop_nobody() {
+    let target = Target::start().await;
+    let mut farm = Farm::start(&target).await;
+    farm.node("a", Wrap::None);
+    farm.until_ring_has(1).await;
+    let poisoned = [
+        ("insert into turnwise.jobs (url) values ('ht!tp://:bad') returning id::text", "URL"),
+        (
+            "insert into turnwise.jobs (url) values ('http://169.254.169.254/x') returning id::text",
+            "",
+        ),
+        (
+            "insert into turnwise.jobs (url) values ('https://elsewhere.example/x') returning id::text",
+            "allow",
+        ),
+        (
+            "insert into turnwise.jobs (url, body) values ('/ok', decode(repeat('00', 300000), 'hex')) returning id::text",
+            "body",
+        ),
+        (
+            "insert into turnwise.jobs (url, method) values ('/ok', 'NO SUCH') returning id::text",
+            "method",
+        ),
+        (
+            "insert into turnwise.jobs (url, headers) values ('/ok', '[1, 2]') returning id::text",
+            "header",
+        ),
+    ];
+    let mut ids = Vec::new();
+    for (sql, word) in poisoned {
+        ids.push((farm.query_text(sql).await, word));
+    }
+    let good =
+        farm.query_text("insert into turnwise.jobs (url) values ('/ok') returning id::text").await;
+    farm.until("every job has ended", Duration::from_secs(20), async |farm| {
+        farm.count("state in ('queued', 'running')").await == 0
+    })
+    .await;
+    for (id, word) in ids {
+        let (state, error) = farm.state_and_error(&id).await;
+        assert_eq!(state, "dead", "{error:?}");
+        let error = error.unwrap();
+        assert!(error.contains(word), "{error:?} should name the {word}");
+        assert!(target.seen_of(&id).is_empty());
+    }
+    assert_eq!(farm.state_and_error(&good).await.0, "succeeded");
+    assert_eq!(target.seen_of(&good).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_waits_for_a_target_that_is_away() {
+    let target = Target::start().await;
+    let address = target.address();
+    let mut farm = Farm::start(&target).await;
+    target.stop().await;
+    farm.node("a", Wrap::None);
+    farm.until_ring_has(1).await;
+    let since = farm.last_slot().await;
+    farm.enqueue(5, "/ok").await;
+    farm.slots_pass(4).await;
+    assert_eq!(farm.count("state = 'queued' and attempt = 0").await, 5, "nothing is spent");
+    assert_eq!(farm.missed_since(since).await, 0, "the node keeps its turns");
+    let back = Target::start_on(address).await;
+    farm.until("the jobs have run", Duration::from_secs(20), async |farm| {
+        farm.count("state = 'succeeded'").await == 5
+    })
+    .await;
+    assert_eq!(back.seen().len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_period_changes_for_the_whole_farm_while_it_runs() {
+    let target = Target::start().await;
+    let mut farm = Farm::start(&target).await;
+    farm.node("a", Wrap::None);
+    farm.node("b", Wrap::None);
+    farm.until_ring_has(2).await;
+    let since = farm.last_slot().await;
+    let (code, _) = farm.turnwise(&["period", "400ms"]);
+    assert_eq!(code, Some(0));
+    farm.slots_pass(20).await;
+    assert_eq!(farm.missed_since(since).await, 0, "{:?}", farm.beats_since(since).await);
+    let (code, said) = farm.turnwise(&["period"]);
+    assert_eq!((code, said.trim()), (Some(0), "the period is 400ms"));
+    let other = farm.run_to_end(&["run", "--period", "2s", "--listen", "127.0.0.1:0"]);
+    assert_eq!(other.0, Some(78), "{}", other.1);
+    assert!(other.1.contains("400ms"), "{}", other.1);
+}

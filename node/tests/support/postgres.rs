@@ -1,0 +1,346 @@
+//! A real PostgreSQL server for tests: a cluster of its own in a temporary folder, on a free port of
+//! loopback, gone with the test process however that ends.
+//!
+//! PostgreSQL refuses to run as root. When the tests do, the server runs as the user `postgres`, else
+//! `nobody`.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+#![allow(dead_code, reason = "each test crate uses a part of it")]
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// How long the server may take to start or to stop.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Kills the server and removes its folder when its standard input closes, which it does when the test
+/// process ends. A process that is not this server keeps its life: the number may be another's by then.
+const WATCHDOG: &str = r#"
+cat > /dev/null
+pid=$(head -n 1 "$1/data/postmaster.pid" 2> /dev/null)
+name() { cat "/proc/$pid/cmdline" || ps -o command= -p "$pid"; }
+if [ -n "$pid" ] && name 2> /dev/null | grep -qaF "$1"; then
+    kill -QUIT "$pid"
+    for i in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$pid" 2> /dev/null || break; sleep 0.1; done
+    kill -KILL "$pid" 2> /dev/null
+fi
+rm -rf "$1"
+"#;
+
+/// A server with its data.
+pub(crate) struct Cluster {
+    programs: PathBuf,
+    folder: PathBuf,
+    port: u16,
+    user: Option<(u32, u32)>,
+    server: Mutex<Option<Child>>,
+    /// Open as long as this process lives.
+    watchdog: Option<(Child, ChildStdin)>,
+}
+
+impl Cluster {
+    /// A new cluster with an empty database `postgres`, whose superuser `postgres` needs no password on
+    /// loopback. Everybody else does.
+    pub(crate) fn start() -> Self {
+        let programs = programs();
+        let folder = std::env::temp_dir().join(format!("turnwise-pg-{}", uuid::Uuid::new_v4()));
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        let user = user(&folder);
+        if let Some((uid, gid)) = user {
+            chown(&folder, Some(uid), Some(gid)).unwrap();
+        }
+        let mut watchdog = Command::new("sh")
+            .args(["-c", WATCHDOG, "watchdog"])
+            .arg(&folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let lifeline = watchdog.stdin.take().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let cluster = Self {
+            programs,
+            folder,
+            port,
+            user,
+            server: Mutex::default(),
+            watchdog: Some((watchdog, lifeline)),
+        };
+        cluster.init();
+        cluster.launch();
+        cluster
+    }
+
+    /// The URL of the database `postgres`.
+    pub(crate) fn url(&self) -> String {
+        self.url_of("postgres")
+    }
+
+    /// The URL of a database.
+    pub(crate) fn url_of(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// The port on 127.0.0.1.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Run SQL in the database `postgres`; its answer, unaligned, without headings.
+    pub(crate) fn psql(&self, sql: &str) -> String {
+        self.psql_in("postgres", sql)
+    }
+
+    /// Run SQL in a database.
+    pub(crate) fn psql_in(&self, database: &str, sql: &str) -> String {
+        let mut psql = self.program("psql");
+        psql.args([
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-U",
+            "postgres",
+            "-d",
+            database,
+        ])
+        .args(["-c", sql, "-p", &self.port.to_string(), "-h"])
+        .arg(&self.folder);
+        succeed(&mut psql).trim_end().to_owned()
+    }
+
+    /// Stop the server: running statements are aborted, what was committed is kept.
+    pub(crate) fn stop(&self) {
+        let mut server = self.server();
+        let Some(mut child) = server.take() else { return };
+        let _ = kill(pid(&child), Signal::SIGINT);
+        assert!(ended(&mut child), "PostgreSQL did not stop: {}", self.log());
+    }
+
+    /// Kill the server and all of its processes, as a power cut would.
+    pub(crate) fn kill9(&self) {
+        let mut server = self.server();
+        let Some(mut child) = server.take() else { return };
+        let children = children(child.id());
+        let _ = kill(pid(&child), Signal::SIGKILL);
+        for process in &children {
+            let _ = kill(Pid::from_raw(*process), Signal::SIGKILL);
+        }
+        assert!(ended(&mut child), "PostgreSQL outlived SIGKILL");
+        // A new server does not start while a process of the old one holds its memory.
+        let begun = Instant::now();
+        while children.iter().any(|process| runs(*process)) && begun.elapsed() < PATIENCE {
+            sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Start the server again, stopping it first if it runs.
+    pub(crate) fn restart(&self) {
+        self.stop();
+        self.launch();
+    }
+
+    fn server(&self) -> MutexGuard<'_, Option<Child>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn init(&self) {
+        let data = self.folder.join("data");
+        let mut initdb = self.program("initdb");
+        initdb.arg("-D").arg(&data).args([
+            "-U",
+            "postgres",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "--auth=trust",
+            "--no-sync",
+        ]);
+        succeed(&mut initdb);
+        let socket = self.folder.display();
+        let settings = format!(
+            "listen_addresses = '127.0.0.1'\n\
+             unix_socket_directories = '{socket}'\n\
+             port = {}\n\
+             max_connections = 200\n\
+             shared_preload_libraries = 'pg_stat_statements'\n\
+             logging_collector = off\n",
+            self.port
+        );
+        append(&data.join("postgresql.conf"), &settings);
+        fs::write(
+            data.join("pg_hba.conf"),
+            "local all all trust\n\
+             host all postgres 127.0.0.1/32 trust\n\
+             host all all 127.0.0.1/32 scram-sha-256\n",
+        )
+        .unwrap();
+    }
+
+    fn launch(&self) {
+        let data = self.folder.join("data");
+        let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
+        let mut postgres = self.program("postgres");
+        postgres.arg("-D").arg(&data).stdin(Stdio::null());
+        postgres.stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
+        let mut child = postgres.spawn().unwrap();
+        let begun = Instant::now();
+        loop {
+            let state = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
+            let ours = state.lines().next() == Some(child.id().to_string().as_str());
+            if ours && state.lines().last().is_some_and(|line| line.trim() == "ready") {
+                break;
+            }
+            let exited = child.try_wait().unwrap();
+            assert!(exited.is_none(), "PostgreSQL did not start: {}", self.log());
+            assert!(begun.elapsed() < PATIENCE, "PostgreSQL does not get ready: {}", self.log());
+            sleep(Duration::from_millis(5));
+        }
+        *self.server() = Some(child);
+    }
+
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.programs.join(name));
+        // The user of the server may not be able to enter the folder that the tests run in.
+        command.current_dir(&self.folder).env_remove("PGDATA").env("LC_ALL", "C");
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG")) {
+            command.env_remove(name);
+        }
+        if let Some((uid, gid)) = self.user {
+            command.uid(uid).gid(gid);
+        }
+        command
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    /// What the server has written.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.kill9();
+        if let Some((mut watchdog, lifeline)) = self.watchdog.take() {
+            drop(lifeline);
+            let _ = watchdog.wait();
+        }
+    }
+}
+
+/// The folder of the server's programs.
+fn programs() -> PathBuf {
+    let mut folders = Vec::new();
+    if let Ok(output) = Command::new("pg_config").arg("--bindir").output() {
+        folders.push(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
+    }
+    let mut installed: Vec<_> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|version| version.path().join("bin"))
+        .collect();
+    installed.sort_by_key(|folder| {
+        let version = folder.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+        std::cmp::Reverse(version.and_then(|version| version.parse::<u32>().ok()))
+    });
+    folders.extend(installed);
+    folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    folders
+        .into_iter()
+        .find(|folder| ["initdb", "postgres", "psql"].iter().all(|name| folder.join(name).exists()))
+        .expect(
+            "these tests need PostgreSQL's server programs (initdb, postgres, psql): install them \
+             (Debian: apt-get install postgresql) or put their folder on the PATH",
+        )
+}
+
+/// Whom the server runs as, when that is not who runs the tests: uid and gid.
+fn user(folder: &Path) -> Option<(u32, u32)> {
+    if fs::metadata(folder).unwrap().uid() != 0 {
+        return None;
+    }
+    let users = fs::read_to_string("/etc/passwd").unwrap();
+    let found = ["postgres", "nobody"].into_iter().find_map(|name| {
+        let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
+        let mut fields = line.split(':').skip(2);
+        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+    });
+    Some(
+        found
+            .expect("PostgreSQL does not run as root, and there is no user `postgres` or `nobody`"),
+    )
+}
+
+fn succeed(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn append(file: &Path, text: &str) {
+    let mut content = fs::read_to_string(file).unwrap();
+    content.push_str(text);
+    fs::write(file, content).unwrap();
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).unwrap())
+}
+
+fn ended(child: &mut Child) -> bool {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        if child.try_wait().unwrap().is_some() {
+            return true;
+        }
+        sleep(Duration::from_millis(5));
+    }
+    false
+}
+
+/// The processes that `parent` started.
+fn children(parent: u32) -> Vec<i32> {
+    let mut found = Vec::new();
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(number) = process.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        // pid (name) state ppid …; the name may hold anything.
+        let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+        if after.split_whitespace().nth(1) == Some(parent.to_string().as_str()) {
+            found.push(number);
+        }
+    }
+    found
+}
+
+fn runs(process: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+    !matches!(after.split_whitespace().next(), None | Some("Z" | "X"))
+}
