@@ -8,5 +8,6 @@ pub mod config;
 pub mod exit;
 pub mod job;
 pub mod rfc3339;
+pub mod run;
 pub mod shell;
 pub mod store;

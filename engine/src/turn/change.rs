@@ -1,15 +1,13 @@
-//! Decides what a change of the roster writes and on what condition. The engine computes it from a row
-//! that it has read; the database compares and sets.
+//! What a change of the roster is: what it writes, and on what condition. Decides nothing: it is computed
+//! in `edits` and committed or not in `row`.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::roster::{Deputy, Roster, Version};
-use super::row::TurnRow;
+use super::roster::Roster;
 use crate::cadence::NextPeriod;
-use crate::units::{Epoch, NodeId, Period, Slot};
+use crate::units::{Epoch, NodeId, Slot};
 
 /// A compare-and-set on the turn row. It commits if the epoch is still `epoch`, the statement's slot is
 /// not after `latest`, each victim's last read is as it was seen, and, for a takeover, all others lapsed.
@@ -58,130 +56,5 @@ impl ChangeKind {
             Self::Takeover => "takeover",
             Self::Period => "period",
         }
-    }
-}
-
-impl Change {
-    /// `node` takes its place at the end of the ring. None when it is in it already.
-    pub fn join(row: &TurnRow, node: NodeId, now: Slot) -> Option<Self> {
-        if row.roster.is_member(node) {
-            return None;
-        }
-        let mut change = Self::on(row, ChangeKind::Join, now);
-        let mut ring = change.order_from(row, now);
-        ring.insert(0, node);
-        change.publish(row, now, ring);
-        Some(change)
-    }
-
-    /// `victims` leave the ring and `deputy` stands in for them, from the first slot that the last read
-    /// of each cannot have licensed. None when no victim is in the ring or nobody would be left.
-    pub fn remove(row: &TurnRow, deputy: NodeId, victims: &[NodeId], now: Slot) -> Option<Self> {
-        let ring = &row.roster.last()?.ring;
-        let victims: Vec<_> = victims.iter().copied().filter(|v| ring.contains(v)).collect();
-        if victims.is_empty() || victims.len() == ring.len() {
-            return None;
-        }
-        let mut change = Self::on(row, ChangeKind::Remove, now);
-        let order = change.order_from(row, now);
-        let rest = order.into_iter().filter(|node| !victims.contains(node)).collect();
-        let end = change.publish(row, now, rest);
-        for victim in victims {
-            let read = row.marks.get(&victim).map(|mark| mark.read);
-            let after = read.unwrap_or(now - row.roster.grace_from(now));
-            let licensed = row.roster.next_ring_turn(victim, after).unwrap_or(now);
-            let from = now.max(licensed) + 1;
-            change.roster.deputies.push(Deputy { of: victim, deputy, from, end });
-            change.victims.push((victim, read));
-        }
-        Some(change)
-    }
-
-    /// `node`, whose beat was just accepted in slot `now`, leaves. None when the next slot is its own too
-    /// (it then leaves after that one), or when it is not in the ring.
-    pub fn leave(row: &TurnRow, node: NodeId, now: Slot) -> Option<Self> {
-        let ring = &row.roster.last().filter(|_| row.roster.is_member(node))?.ring;
-        let successor = row.roster.owner(now + 1)?;
-        if successor == node && ring.len() > 1 {
-            return None;
-        }
-        let mut change = Self::on(row, ChangeKind::Leave, now);
-        change.forgets_sender = true;
-        let order = change.order_from(row, now);
-        let rest = order.into_iter().filter(|other| *other != node).collect();
-        let end = change.publish(row, now, rest);
-        if successor != node {
-            let office = Deputy { of: node, deputy: successor, from: now + 1, end };
-            change.roster.deputies.push(office);
-        }
-        Some(change)
-    }
-
-    /// Everybody else is gone: a ring of `node` alone, from the next slot.
-    pub fn takeover(row: &TurnRow, node: NodeId, now: Slot) -> Self {
-        let mut change = Self::on(row, ChangeKind::Takeover, now);
-        change.takeover = true;
-        let alone = Version { from: now + 1, ring: vec![node] };
-        change.roster = Roster { versions: vec![alone], deputies: Vec::new() };
-        change
-    }
-
-    /// The same ring with another period, in force when a version published now would be. None while an
-    /// earlier change of the period is pending.
-    pub fn period(row: &TurnRow, period: Period, now: Slot) -> Option<Self> {
-        if row.cadence.next.is_some() {
-            return None;
-        }
-        let mut change = Self::on(row, ChangeKind::Period, now);
-        let order = change.order_from(row, now);
-        let from = change.publish(row, now, order);
-        change.next_period = Some(NextPeriod { from, period });
-        Some(change)
-    }
-
-    fn on(row: &TurnRow, kind: ChangeKind, now: Slot) -> Self {
-        Self {
-            kind,
-            epoch: row.epoch,
-            latest: now,
-            victims: Vec::new(),
-            takeover: false,
-            forgets_sender: false,
-            roster: row.roster.clone(),
-            next_period: row.cadence.next,
-        }
-    }
-
-    /// The first slot of a version published in slot `now`.
-    fn effective(row: &TurnRow, now: Slot) -> Slot {
-        match row.roster.last() {
-            None => now + 1,
-            Some(last) => (now + last.grace()).max(last.from + 1),
-        }
-    }
-
-    /// The last ring, turned so that the owner of the new version's first slot stands first.
-    fn order_from(&self, row: &TurnRow, now: Slot) -> Vec<NodeId> {
-        let Some(last) = row.roster.last() else {
-            return Vec::new();
-        };
-        let mut order = last.ring.clone();
-        if !order.is_empty() {
-            let first = (Self::effective(row, now) - last.from).rem_euclid(order.len() as i64);
-            order.rotate_left(first as usize);
-        }
-        order
-    }
-
-    /// Append a version, and forget versions and offices that ended two rounds ago.
-    fn publish(&mut self, row: &TurnRow, now: Slot, ring: Vec<NodeId>) -> Slot {
-        let from = Self::effective(row, now);
-        self.roster.versions.push(Version { from, ring });
-        let largest = self.roster.versions.iter().map(|v| v.ring.len() as i64).max().unwrap_or(0);
-        let old = now - 2 * largest.max(1);
-        let in_force = self.roster.versions.iter().rposition(|v| v.from <= old).unwrap_or(0);
-        self.roster.versions.drain(..in_force);
-        self.roster.deputies.retain(|office| office.end > old);
-        from
     }
 }

@@ -6,7 +6,7 @@ use super::common::Common;
 use super::failure::Failure;
 use super::log;
 use crate::config::{Environment, Flags, Layers, RunConfig};
-use crate::shell;
+use crate::run::run_node;
 
 /// Run a node: take turns at polling the queue, and call jobs
 ///
@@ -101,7 +101,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     for warning in environment.warnings() {
         tracing::warn!("{warning}");
     }
-    Ok(shell::run_node(config))
+    Ok(run_node(config))
 }
 
 impl Args {

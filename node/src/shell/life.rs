@@ -55,7 +55,7 @@ pub(crate) struct Way {
 
 /// How a life ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LifeEnd {
+pub enum LifeEnd {
     /// The farm declared the node lost: its calls are cancelled and it may live again under a new id.
     Lost,
     /// It stopped in good order.
