@@ -1,7 +1,8 @@
 //! A farm of real nodes: starting them, stopping them, and asking the database what they did.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Connection, Row};
 
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::support::postgres::Cluster;
 use crate::support::target::Target;
@@ -48,14 +49,34 @@ pub(crate) struct Farm {
     url: String,
     target: String,
     logs: TempDir,
+    clock: Option<NamedTempFile>,
 }
 
 impl Farm {
     pub(crate) async fn start(target: &Target) -> Self {
-        let cluster = Cluster::start();
+        Self::start_on(Cluster::start(), target, None).await
+    }
+
+    /// A farm whose database server has a clock that [`Farm::set_server_clock`] sets.
+    pub(crate) async fn start_with_settable_clock(target: &Target) -> Self {
+        let file =
+            tempfile::Builder::new().permissions(Permissions::from_mode(0o644)).tempfile().unwrap();
+        std::fs::write(file.path(), "+0").unwrap();
+        let (library, path) = (faketime_library(), file.path().to_str().unwrap().to_owned());
+        let cluster = Cluster::start_with(&[
+            ("LD_PRELOAD", library.to_str().unwrap()),
+            ("FAKETIME_TIMESTAMP_FILE", &path),
+            ("FAKETIME_NO_CACHE", "1"),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ]);
+        Self::start_on(cluster, target, Some(file)).await
+    }
+
+    async fn start_on(cluster: Cluster, target: &Target, clock: Option<NamedTempFile>) -> Self {
         let url = cluster.url();
         let logs = tempfile::tempdir().unwrap();
-        let farm = Self { nodes: BTreeMap::new(), cluster, url, target: target.origin(), logs };
+        let farm =
+            Self { nodes: BTreeMap::new(), cluster, url, target: target.origin(), logs, clock };
         let (code, said) = farm.turnwise(&["migrate"]);
         assert_eq!(code, Some(0), "{said}");
         farm.execute("create extension if not exists pg_stat_statements").await;
@@ -128,6 +149,12 @@ impl Farm {
 
     pub(crate) async fn restart_database(&mut self) {
         self.cluster.restart();
+    }
+
+    /// Set the server's clock to the true time and so many seconds.
+    pub(crate) fn set_server_clock(&self, seconds: i32) {
+        let file = self.clock.as_ref().unwrap().path();
+        std::fs::write(file, format!("{seconds:+}")).unwrap();
     }
 
     /// Run the binary to its end: exit code and all that it said.
@@ -211,6 +238,12 @@ impl Farm {
         self.query("select slot from turnwise.turn").await[0].get(0)
     }
 
+    /// The ids of the nodes in the newest ring, sorted.
+    pub(crate) async fn ring(&self) -> Vec<String> {
+        let sql = "select jsonb_array_elements_text(versions -> -1 -> 'ring') from turnwise.turn order by 1";
+        self.query(sql).await.iter().map(|row| row.get(0)).collect()
+    }
+
     pub(crate) async fn refused(&self) -> i64 {
         self.query("select refused from turnwise.turn").await[0].get(0)
     }
@@ -222,6 +255,16 @@ impl Farm {
         let sql = "select (select slot from turnwise.turn),
                           (select coalesce(sum(calls), 0)::bigint from pg_stat_statements
                            where query like '%turn_beat(%' and query not like '%pg_stat_statements%')";
+        let row = &self.query(sql).await[0];
+        (row.get(0), row.get(1))
+    }
+
+    /// Statements of any kind but the judge's own, and the slot of the last beat.
+    pub(crate) async fn statements_and_slot(&self) -> (i64, i64) {
+        let sql =
+            "select /* judge */ (select coalesce(sum(calls), 0)::bigint from pg_stat_statements
+                     where query not like '%/* judge */%'),
+                    (select slot from turnwise.turn)";
         let row = &self.query(sql).await[0];
         (row.get(0), row.get(1))
     }

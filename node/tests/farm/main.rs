@@ -11,7 +11,7 @@ mod support;
 mod farm;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use farm::{Farm, Wrap};
 use support::target::Target;
@@ -27,7 +27,8 @@ async fn three_nodes_with_wrong_clocks_take_turns() {
 
     // Idle: one beat a slot, in strict alternation, and no other statement of a turn.
     let (first, calls) = farm.beats_and_calls().await;
-    farm.slots_pass(20).await;
+    let slots = std::env::var("TURNWISE_FARM_SLOTS").map_or(20, |slots| slots.parse().unwrap());
+    farm.slots_pass(slots).await;
     let (last, calls_then) = farm.beats_and_calls().await;
     let turns = farm.beats_between(first, last).await;
     assert_eq!(turns.len() as i64, last - first, "a slot without a beat: {turns:?}");
@@ -151,6 +152,44 @@ async fn an_outage_of_the_database_runs_no_job_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_of_the_servers_clock_stops_nothing() {
+    let target = Target::start().await;
+    let mut farm = Farm::start_with_settable_clock(&target).await;
+    for name in ["a", "b", "c"] {
+        farm.node(name, Wrap::None);
+    }
+    farm.until_ring_has(3).await;
+    let ring = farm.ring().await;
+    let mut enqueued = 0;
+    for seconds in [3_600, 0, -3_600] {
+        farm.enqueue(60, "/slow/1000").await;
+        enqueued += 60;
+        farm.until("there is work", Duration::from_secs(20), async |farm| {
+            farm.count("state = 'running'").await > 0 && farm.count("state = 'queued'").await > 0
+        })
+        .await;
+        let slot = farm.last_slot().await;
+        farm.set_server_clock(seconds);
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
+        let ahead = farm.now_micros().await - wall as i64 - i64::from(seconds) * 1_000_000;
+        assert!(ahead.abs() < 10_000_000, "the server's clock was not set: {ahead} us off");
+        farm.slots_pass(8).await;
+        assert!(farm.last_slot().await > slot, "slots went back");
+        farm.until("every job has ended", Duration::from_secs(60), async |farm| {
+            farm.count("state in ('queued', 'running')").await == 0
+        })
+        .await;
+        assert_eq!(farm.count("state = 'succeeded'").await, enqueued);
+        assert_eq!(farm.ring().await, ring, "somebody was removed");
+        let calm = farm.last_slot().await;
+        farm.slots_pass(6).await;
+        assert_eq!(farm.missed_since(calm).await, 0, "{:?}", farm.beats_since(calm).await);
+    }
+    let calls = target.seen().len() as i64;
+    assert_eq!(calls, enqueued, "a job was called twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jobs_that_can_never_run_end_dead_and_stop_nobody() {
     let target = Target::start().await;
     let mut farm = Farm::start(&target).await;
@@ -238,4 +277,27 @@ async fn the_period_changes_for_the_whole_farm_while_it_runs() {
     let other = farm.run_to_end(&["run", "--period", "2s", "--listen", "127.0.0.1:0"]);
     assert_eq!(other.0, Some(78), "{}", other.1);
     assert!(other.1.contains("400ms"), "{}", other.1);
+}
+
+/// How many statements a second an idle farm sends. Not a test: it prints what it counts.
+///
+/// `cargo test -p turnwise-node --test farm -- --ignored --nocapture idle`
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes five minutes; prints a table"]
+async fn idle_statements_by_the_number_of_nodes() {
+    let target = Target::start().await;
+    println!("nodes  statements/s over 60 s  beats");
+    for nodes in [1_u32, 3, 8] {
+        let mut farm = Farm::start(&target).await;
+        for node in 0..nodes {
+            farm.node(&format!("n{node}"), Wrap::None);
+        }
+        farm.until_ring_has(i64::from(nodes)).await;
+        farm.slots_pass(2 * i64::from(nodes) + 2).await;
+        let (statements, slot) = farm.statements_and_slot().await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let (statements_then, slot_then) = farm.statements_and_slot().await;
+        let rate = (statements_then - statements) as f64 / 60.0;
+        println!("{nodes:5}  {rate:23.3}  {:5}", slot_then - slot);
+    }
 }

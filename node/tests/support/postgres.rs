@@ -42,6 +42,7 @@ pub(crate) struct Cluster {
     folder: PathBuf,
     port: u16,
     user: Option<(u32, u32)>,
+    environment: Vec<(String, String)>,
     server: Mutex<Option<Child>>,
     /// Open as long as this process lives.
     watchdog: Option<(Child, ChildStdin)>,
@@ -51,6 +52,11 @@ impl Cluster {
     /// A new cluster with an empty database `postgres`, whose superuser `postgres` needs no password on
     /// loopback. Everybody else does.
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with these environment variables for the server: to lie to it about the time.
+    pub(crate) fn start_with(environment: &[(&str, &str)]) -> Self {
         let programs = programs();
         let folder = std::env::temp_dir().join(format!("turnwise-pg-{}", uuid::Uuid::new_v4()));
         fs::create_dir(&folder).unwrap();
@@ -75,6 +81,10 @@ impl Cluster {
             folder,
             port,
             user,
+            environment: environment
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
             server: Mutex::default(),
             watchdog: Some((watchdog, lifeline)),
         };
@@ -195,6 +205,7 @@ impl Cluster {
         let data = self.folder.join("data");
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
         let mut postgres = self.program("postgres");
+        postgres.envs(self.environment.iter().map(|(name, value)| (name, value)));
         postgres.arg("-D").arg(&data).stdin(Stdio::null());
         postgres.stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
         let mut child = postgres.spawn().unwrap();
