@@ -1,0 +1,238 @@
+//! Promises about what people see and order: lists, retry, cancel, the schema, the period.
+
+use turnwise_engine::{Change, Period, ServerInstant};
+use turnwise_node::job::{JobFate, JobFilter, JobId, JobState, NewJob};
+use turnwise_node::store::{NodeReport, Store, StoreError};
+
+use crate::member::{Member, enqueue, job, job_at};
+use crate::world::{NOON, SECOND, World};
+
+/// One job in each state; their ids in the order of [`JobState::ALL`].
+async fn one_in_each_state<W: World>(w: &W, a: &Member<W::Store>) -> Vec<JobId> {
+    let scheduled = enqueue(&a.store, job_at(NOON + 5 * SECOND)).await;
+    let mut ids = vec![scheduled];
+    let mut ended = Vec::new();
+    for (token, fate) in [
+        (1, Some(JobFate::Succeeded)),
+        (2, Some(JobFate::Retry(std::time::Duration::from_secs(30)))),
+        (3, Some(JobFate::Dead)),
+        (4, None),
+    ] {
+        ended.push(enqueue(&a.store, job()).await);
+        let claimed = a.claim_one(token).await;
+        if let Some(fate) = fate {
+            a.end(&claimed, fate).await;
+        }
+    }
+    let ready = enqueue(&a.store, job()).await;
+    let cancelled = enqueue(&a.store, job()).await;
+    assert_eq!(a.store.cancel(cancelled).await.unwrap(), Some(true));
+    ids.extend([ready, ended[3], ended[0], ended[1], ended[2], cancelled]);
+    w.set_clock(NOON + SECOND).await;
+    ids
+}
+
+pub(crate) async fn jobs_are_listed_by_state_queue_and_page<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let ids = one_in_each_state(&w, &a).await;
+    for (state, id) in JobState::ALL.into_iter().zip(&ids) {
+        let filter = JobFilter { state: Some(state), limit: 10, ..JobFilter::default() };
+        let found = a.store.jobs(&filter).await.unwrap();
+        assert_eq!(found.iter().map(|job| job.id).collect::<Vec<_>>(), [*id], "{state:?}");
+        assert_eq!(found[0].state, state);
+        assert_eq!(a.store.job(*id).await.unwrap().unwrap().0, found[0]);
+    }
+    let all = a.store.jobs(&JobFilter { limit: 50, ..JobFilter::default() }).await.unwrap();
+    assert_eq!(all.len(), 7);
+    assert!(all.is_sorted_by(|newer, older| newer.id > older.id), "newest first");
+    let mut pages = Vec::new();
+    let mut filter = JobFilter { limit: 3, ..JobFilter::default() };
+    loop {
+        let page = a.store.jobs(&filter).await.unwrap();
+        let Some(last) = page.last() else { break };
+        filter.before = Some(last.id);
+        pages.extend(page);
+    }
+    assert_eq!(pages, all);
+    let mail = enqueue(&a.store, NewJob { queue: "mail".into(), ..job() }).await;
+    let filter = JobFilter { queue: Some("mail".into()), limit: 9, ..JobFilter::default() };
+    let found = a.store.jobs(&filter).await.unwrap();
+    assert_eq!(found.iter().map(|job| job.id).collect::<Vec<_>>(), [mail]);
+    assert_eq!(a.store.job(JobId::generate()).await.unwrap(), None);
+}
+
+pub(crate) async fn a_running_attempt_is_the_last<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let one = enqueue(&a.store, job()).await;
+    let claimed = a.claim_one(1).await;
+    a.end(&claimed, JobFate::Retry(std::time::Duration::ZERO)).await;
+    w.set_clock(NOON + 7).await;
+    a.claim_one(2).await;
+    let (view, attempts) = a.store.job(one).await.unwrap().unwrap();
+    assert_eq!((view.state, view.node, view.finished_at), (JobState::Running, Some(a.id), None));
+    assert_eq!(attempts.len(), 2);
+    assert_eq!((attempts[0].attempt, attempts[0].finished_at.is_some()), (1, true));
+    assert_eq!((attempts[1].attempt, attempts[1].finished_at), (2, None));
+    assert_eq!(attempts[1].started_at, ServerInstant::from_micros(NOON + 7));
+}
+
+pub(crate) async fn retry_makes_it_run_now<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let ids = one_in_each_state(&w, &a).await;
+    let allowed = [true, true, false, false, true, true, true];
+    for ((state, id), allowed) in JobState::ALL.into_iter().zip(&ids).zip(allowed) {
+        assert_eq!(a.store.retry(*id).await.unwrap(), Some(allowed), "{state:?}");
+        let after = a.store.job(*id).await.unwrap().unwrap().0;
+        let expected = if allowed { JobState::Ready } else { state };
+        assert_eq!(after.state, expected, "{state:?}");
+        assert!(!allowed || after.finished_at.is_none());
+    }
+    assert_eq!(a.store.retry(JobId::generate()).await.unwrap(), None);
+    let jobs = a.claim(50, 10).await;
+    assert_eq!(jobs.len(), 5);
+
+    // Out of attempts: one more.
+    let last = enqueue(&a.store, NewJob { max_attempts: 1, ..job() }).await;
+    let claimed = a.claim_one(60).await;
+    a.end(&claimed, JobFate::Dead).await;
+    assert_eq!(a.store.retry(last).await.unwrap(), Some(true));
+    let claimed = a.claim_one(61).await;
+    assert_eq!((claimed.id, claimed.attempt, claimed.max_attempts), (last, 2, 2));
+}
+
+pub(crate) async fn cancel_stops_what_has_not_ended<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let ids = one_in_each_state(&w, &a).await;
+    let allowed = [true, true, true, false, true, false, false];
+    for ((state, id), allowed) in JobState::ALL.into_iter().zip(&ids).zip(allowed) {
+        assert_eq!(a.store.cancel(*id).await.unwrap(), Some(allowed), "{state:?}");
+        let after = a.store.job(*id).await.unwrap().unwrap().0.state;
+        let expected = match state {
+            JobState::Running => JobState::Running,
+            _ if allowed => JobState::Cancelled,
+            other => other,
+        };
+        assert_eq!(after, expected, "{state:?}");
+    }
+    assert_eq!(a.store.cancel(JobId::generate()).await.unwrap(), None);
+    assert!(a.claim(50, 10).await.is_empty());
+}
+
+pub(crate) async fn nodes_are_shown_in_turn_order<W: World>(w: W) {
+    let mut a = Member::register(&w, 1).await;
+    let mut b = Member::register(&w, 2).await;
+    let mut c = Member::register(&w, 3).await;
+    let d = Member::register(&w, 4).await;
+    for member in [&mut b, &mut a] {
+        let seen = member.read().await;
+        let join = Change::join(&seen.row, member.id, seen.now).unwrap();
+        assert!(member.change(join).await.done);
+    }
+    d.store.deregister(d.id).await.unwrap();
+    let report = NodeReport {
+        offset_us: Some(-5),
+        offset_error_us: Some(9),
+        transit_us: Some(3),
+        running: 2,
+    };
+    a.store.renew(a.id, &report).await.unwrap();
+    let nodes = a.store.nodes().await.unwrap();
+    let ring = &a.store.look().await.unwrap().row.roster.last().unwrap().ring.clone();
+    let shown: Vec<_> =
+        nodes.iter().map(|node| (node.id, node.rank, node.state.as_str())).collect();
+    assert_eq!(
+        shown,
+        [
+            (ring[0], Some(0), "live"),
+            (ring[1], Some(1), "live"),
+            (c.id, None, "joining"),
+            (d.id, None, "left"),
+        ]
+    );
+    let view = nodes.iter().find(|node| node.id == a.id).unwrap();
+    assert_eq!(
+        (view.offset_us, view.offset_error_us, view.transit_us),
+        (Some(-5), Some(9), Some(3))
+    );
+    assert_eq!((view.running, view.capacity, view.name.as_str()), (2, 8, "node-1"));
+    assert_eq!((view.epoch, view.last_check_in.as_str()), (2, "2027-01-15T08:00:00.000000Z"));
+
+    // Silent: the lease is over and the turn has passed. Lost: it held jobs.
+    enqueue(&c.store, job()).await;
+    c.claim_one(1).await;
+    c.beat().await;
+    for second in 1..=30 {
+        w.set_clock(NOON + second * SECOND).await;
+        a.beat().await;
+    }
+    let nodes = a.store.nodes().await.unwrap();
+    let state = |id| nodes.iter().find(|node| node.id == id).unwrap().state.as_str();
+    assert_eq!((state(a.id), state(b.id), state(c.id)), ("live", "silent", "lost"));
+}
+
+pub(crate) async fn ten_migrate_at_once<W: World>(w: W) {
+    let missing = w.store().check_schema().await;
+    assert!(matches!(missing, Err(StoreError::SchemaMissing { .. })), "{missing:?}");
+    let missing = w.store().look().await;
+    assert!(matches!(missing, Err(StoreError::SchemaMissing { .. })), "{missing:?}");
+    let tasks: Vec<_> = (0..10)
+        .map(|_| {
+            let store = w.store();
+            tokio::spawn(async move {
+                let applied = store.migrate().await.unwrap();
+                store.check_schema().await.unwrap();
+                applied.len()
+            })
+        })
+        .collect();
+    let mut applied = Vec::new();
+    for task in tasks {
+        applied.push(task.await.unwrap());
+    }
+    applied.sort_unstable();
+    assert_eq!(applied[..9], [0; 9], "each step was applied once");
+    assert!(applied[9] > 0);
+    assert!(w.store().migrate().await.unwrap().is_empty());
+}
+
+pub(crate) async fn a_schema_for_newer_binaries_is_left_alone<W: World>(w: W) {
+    let insert = "INSERT INTO turnwise.migrations (version, name, least_binary, applied_at)";
+    let at = W::instant(NOON);
+    w.run(&format!("{insert} VALUES (500, '0500_additive', '0.0.1', {at})")).await;
+    w.store().check_schema().await.unwrap();
+    w.store().migrate().await.unwrap();
+    w.run(&format!("{insert} VALUES (501, '0501_breaking', '99.1.0', {at})")).await;
+    for refused in [w.store().check_schema().await, w.store().migrate().await.map(|_| ())] {
+        let Err(StoreError::SchemaTooNew { least, .. }) = refused else { panic!("{refused:?}") };
+        assert_eq!(least, "99.1.0");
+    }
+}
+
+pub(crate) async fn ten_agree_on_one_period<W: World>(w: W) {
+    w.store().migrate().await.unwrap();
+    assert_eq!(w.store().look().await.unwrap().row.cadence.period, Period::DEFAULT);
+    let tasks: Vec<_> = (1..=10)
+        .map(|number| {
+            let store = w.store();
+            tokio::spawn(async move {
+                let wanted = Period::from_millis(100 * number).unwrap();
+                (wanted, store.agree_period(Some(wanted)).await)
+            })
+        })
+        .collect();
+    let mut agreed = Vec::new();
+    let mut refused = Vec::new();
+    for task in tasks {
+        match task.await.unwrap() {
+            (wanted, Ok(period)) => {
+                assert_eq!(period, wanted);
+                agreed.push(period);
+            }
+            (_, Err(StoreError::OtherPeriod { has, .. })) => refused.push(has),
+            (_, Err(other)) => panic!("{other}"),
+        }
+    }
+    assert_eq!(agreed.len(), 1);
+    assert_eq!(refused, [agreed[0]; 9]);
+    assert_eq!(w.store().agree_period(None).await.unwrap(), agreed[0]);
+}

@@ -1,0 +1,533 @@
+//! Promises about jobs: claims, ends, recovery, rescue.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use turnwise_engine::{Token, TurnKind};
+use turnwise_node::job::{ClaimedJob, EndOutcome, JobFate, JobId, JobState, NewJob, When};
+use turnwise_node::store::{CheckIn, NodeReport, Registration, Store};
+
+use crate::member::{Dice, Member, end_of, enqueue, id, ids, job, job_at};
+use crate::world::{NOON, SECOND, World};
+
+async fn state<S: Store>(store: &S, id: JobId) -> JobState {
+    store.job(id).await.unwrap().unwrap().0.state
+}
+
+pub(crate) async fn claims_take_what_is_due_in_order<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let later = enqueue(&a.store, job_at(NOON + 1)).await;
+    let third = enqueue(&a.store, job_at(NOON - 10 * SECOND)).await;
+    let second = enqueue(&a.store, NewJob { priority: 3, ..job_at(NOON) }).await;
+    let first = enqueue(&a.store, job_at(NOON - 60 * SECOND)).await;
+    let fourth = enqueue(&a.store, NewJob { priority: -5, ..job_at(NOON - 55 * SECOND) }).await;
+    let fifth = enqueue(&a.store, job_at(NOON)).await;
+    let mail = NewJob { queue: "mail".into(), priority: 100, ..job_at(NOON - SECOND) };
+    let mail = enqueue(&a.store, mail).await;
+    let only = ["default".to_owned(), "nothing".to_owned(), "default".to_owned()];
+    assert_eq!(ids(&a.claim_from(1, 2, Some(&only)).await), [first, second]);
+    let rest = a.claim_from(2, 10, Some(&only)).await;
+    assert_eq!(ids(&rest), [third, fourth, fifth], "each point counts as ten seconds of waiting");
+    assert!(a.claim_from(3, 10, Some(&only)).await.is_empty());
+    assert!(a.claim_from(4, 10, Some(&[])).await.is_empty(), "no queue at all");
+    let all = a.claim(5, 10).await;
+    assert_eq!(ids(&all), [mail]);
+    assert_eq!((all[0].attempt, all[0].token, all[0].queue.as_str()), (1, Token(5), "mail"));
+    w.set_clock(NOON + 1).await;
+    assert_eq!(ids(&a.claim(6, 10).await), [later]);
+}
+
+pub(crate) async fn claims_agree_with_a_plain_sort<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let mut dice = Dice(9);
+    let mut model = Vec::new();
+    for _ in 0..120 {
+        let queue = format!("q{}", dice.between(1, 3));
+        let priority = if dice.one_in(3) { dice.between(-100, 100) } else { dice.between(-1, 1) };
+        let at = NOON + dice.between(-1_500, 300) * SECOND + dice.between(0, 999_999);
+        let new = NewJob { queue: queue.clone(), priority: priority as i16, ..job_at(at) };
+        model.push((at - priority * 10 * SECOND, at, queue, new.id));
+        enqueue(&a.store, new).await;
+    }
+    model.sort();
+    let mut token = 0;
+    loop {
+        token += 1;
+        let limit = dice.between(1, 9) as usize;
+        let queues = dice.one_in(2).then(|| vec!["q1".to_owned(), "q3".to_owned()]);
+        let got = ids(&a.claim_from(token, limit as u32, queues.as_deref()).await);
+        let due = |queue: &String| queues.as_ref().is_none_or(|queues| queues.contains(queue));
+        let expected: Vec<_> = model
+            .iter()
+            .filter(|(_, at, queue, _)| *at <= NOON && due(queue))
+            .map(|(.., id)| *id)
+            .take(limit)
+            .collect();
+        assert_eq!(got, expected, "claim {token} of {limit} from {queues:?}");
+        model.retain(|(.., id)| !got.contains(id));
+        if got.is_empty() && queues.is_none() {
+            break;
+        }
+    }
+    assert!(model.iter().all(|(_, at, ..)| *at > NOON));
+}
+
+pub(crate) async fn no_job_is_claimed_twice<W: World>(w: W) {
+    let store = w.store();
+    let jobs: Vec<_> = (0..200)
+        .map(|number| NewJob {
+            priority: (number % 3) as i16,
+            queue: format!("q{}", number % 2),
+            ..job()
+        })
+        .collect();
+    store.enqueue(&jobs).await.unwrap();
+    let mut tasks = Vec::new();
+    for number in 1..=8 {
+        let member = Member::register(&w, number).await;
+        tasks.push(tokio::spawn(async move {
+            let mut mine: Vec<ClaimedJob> = Vec::new();
+            let mut dry = 0;
+            for token in 1.. {
+                let got = member.claim(token, 7).await;
+                dry = if got.is_empty() { dry + 1 } else { 0 };
+                if dry > 3 {
+                    break;
+                }
+                mine.extend(got);
+            }
+            mine
+        }));
+    }
+    let mut seen = BTreeSet::new();
+    for task in tasks {
+        for job in task.await.unwrap() {
+            assert_eq!(job.attempt, 1);
+            assert!(seen.insert(job.id), "{} was claimed twice", job.id);
+        }
+    }
+    assert_eq!(seen.len(), 200);
+}
+
+pub(crate) async fn a_beat_claims_what_is_due_on_its_boundary<W: World>(w: W) {
+    let mut a = Member::register(&w, 1).await;
+    let on_boundary = enqueue(&a.store, job_at(NOON)).await;
+    let after = enqueue(&a.store, job_at(NOON + 1_000)).await;
+    w.set_clock(NOON - 3_000).await;
+    assert!(a.claim(1, 5).await.is_empty(), "outside the turn nothing is early");
+    assert_eq!(ids(&a.beat_for(2, 5).await.jobs), [on_boundary], "3 ms early");
+    w.set_clock(NOON + SECOND - 6_000).await;
+    let next = enqueue(&a.store, job_at(NOON + SECOND)).await;
+    assert_eq!(ids(&a.beat_for(3, 5).await.jobs), [after], "never more than 5 ms early");
+    w.set_clock(NOON + 2 * SECOND + 400_000).await;
+    let soon = enqueue(&a.store, job_at(NOON + 2 * SECOND + 401_000)).await;
+    assert_eq!(ids(&a.beat_for(4, 5).await.jobs), [next], "after the boundary nothing is early");
+    w.set_clock(NOON + 3 * SECOND).await;
+    assert_eq!(ids(&a.beat_for(5, 5).await.jobs), [soon]);
+}
+
+pub(crate) async fn a_barred_claim_never_commits<W: World>(w: W) {
+    let mut a = Member::register(&w, 1).await;
+    let b = Member::register(&w, 2).await;
+    let taken = enqueue(&a.store, job()).await;
+    let others = enqueue(&a.store, job_at(NOON + SECOND)).await;
+    let report = NodeReport::default();
+    // Its answer is lost on the way.
+    assert_eq!(a.claim(7, 1).await.len(), 1);
+    let back = a.store.recover(a.id, Token(7), &report).await.unwrap();
+    assert_eq!((ids(&back.jobs), back.check_in), (vec![taken], CheckIn::Alive));
+    assert_eq!(back.jobs[0].attempt, 1);
+    let again = a.store.recover(a.id, Token(7), &report).await.unwrap();
+    assert_eq!(ids(&again.jobs), [taken], "recovering again is harmless");
+    assert!(a.store.recover(a.id, Token(3), &report).await.unwrap().jobs.is_empty());
+    w.set_clock(NOON + SECOND).await;
+    for barred in [3, 7] {
+        assert!(a.claim(barred, 5).await.is_empty(), "token {barred} is barred");
+    }
+    let beat = a.beat_for(7, 5).await;
+    assert!(beat.done && beat.jobs.is_empty(), "a beat with a barred token claims nothing");
+    assert_eq!(ids(&b.claim(1, 5).await), [others], "a bar is for one node");
+    let free = enqueue(&a.store, job()).await;
+    assert_eq!(ids(&a.claim(8, 5).await), [free]);
+}
+
+pub(crate) async fn an_attempt_ends_once<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let b = Member::register(&w, 2).await;
+    let good = enqueue(&a.store, job()).await;
+    let claimed = a.claim_one(1).await;
+    let mut end = end_of(&claimed, JobFate::Succeeded);
+    end.status = Some(200);
+    end.error = None;
+    w.set_clock(NOON + 5).await;
+    assert_eq!(b.end_as(&end).await, EndOutcome::Stale, "another node");
+    let other = turnwise_node::job::End { token: Token(9), ..end.clone() };
+    assert_eq!(a.end_as(&other).await, EndOutcome::Stale, "another claim");
+    assert_eq!(a.store.look().await.unwrap().stale_ends, 2);
+    assert_eq!(a.end_as(&end).await, EndOutcome::Ended);
+    assert_eq!(a.end_as(&end).await, EndOutcome::AlreadyEnded, "said twice");
+    assert_eq!(a.store.look().await.unwrap().stale_ends, 2, "which is no stale end");
+    let (view, attempts) = a.store.job(good).await.unwrap().unwrap();
+    assert_eq!((view.state, view.attempt, view.last_status), (JobState::Succeeded, 1, Some(200)));
+    assert_eq!(view.finished_at.unwrap().as_micros(), NOON + 5);
+    assert_eq!(attempts.len(), 1);
+    assert_eq!(attempts[0].answer.as_deref(), Some(&b"no"[..]));
+    assert_eq!(attempts[0].started_at.as_micros(), NOON);
+    assert_eq!(attempts[0].finished_at.unwrap().as_micros(), NOON + 5);
+    assert_eq!((attempts[0].node, attempts[0].status), (a.id, Some(200)));
+
+    let nowhere = turnwise_node::job::End { job: JobId::generate(), ..end };
+    assert_eq!(a.end_as(&nowhere).await, EndOutcome::Stale, "no such job");
+}
+
+pub(crate) async fn each_fate_is_recorded<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    // Again, later.
+    let again = enqueue(&a.store, job()).await;
+    let claimed = a.claim_one(1).await;
+    let wait = JobFate::Retry(Duration::from_secs(15));
+    assert_eq!(a.end(&claimed, wait).await, EndOutcome::Ended);
+    let (view, _) = a.store.job(again).await.unwrap().unwrap();
+    assert_eq!((view.state, view.attempt), (JobState::Retrying, 1));
+    assert_eq!(view.scheduled_at.as_micros(), NOON + 15 * SECOND);
+    assert_eq!(view.last_error.as_deref(), Some("it said no"));
+    assert!(a.claim(2, 5).await.is_empty(), "before its time");
+    w.set_clock(NOON + 15 * SECOND).await;
+    assert_eq!(state(&a.store, again).await, JobState::Ready);
+    let claimed = a.claim_one(3).await;
+    assert_eq!(claimed.attempt, 2);
+    // Given up.
+    assert_eq!(a.end(&claimed, JobFate::Dead).await, EndOutcome::Ended);
+    let (view, attempts) = a.store.job(again).await.unwrap().unwrap();
+    assert_eq!((view.state, view.last_status), (JobState::Dead, Some(500)));
+    assert!(view.finished_at.is_some());
+    assert_eq!(attempts.iter().map(|attempt| attempt.attempt).collect::<Vec<_>>(), [1, 2]);
+
+    // Given back: as if the attempt had not been.
+    let back = enqueue(&a.store, job()).await;
+    let claimed = a.claim_one(4).await;
+    assert_eq!(a.end(&claimed, JobFate::HandBack).await, EndOutcome::Ended);
+    let claimed = a.claim_one(5).await;
+    assert_eq!((claimed.id, claimed.attempt, claimed.hand_backs), (back, 1, 1));
+    let (_, attempts) = a.store.job(back).await.unwrap().unwrap();
+    assert_eq!(attempts.len(), 2, "given back, and running");
+    assert!(attempts.iter().all(|attempt| attempt.attempt == 1));
+    assert_eq!(attempts[1].finished_at, None);
+
+    // Cancelled while it ran: not again after this attempt, however it ended short of success.
+    for (token, fate) in [(10, wait), (20, JobFate::HandBack)] {
+        let one = enqueue(&a.store, job()).await;
+        let claimed = a.claim_one(token).await;
+        assert_eq!(claimed.id, one);
+        assert_eq!(a.store.cancel(one).await.unwrap(), Some(true));
+        assert_eq!(state(&a.store, one).await, JobState::Running);
+        assert_eq!(a.end(&claimed, fate).await, EndOutcome::Ended);
+        let (view, _) = a.store.job(one).await.unwrap().unwrap();
+        assert_eq!(view.state, JobState::Cancelled, "{fate:?}");
+        assert!(view.finished_at.is_some());
+    }
+    for (token, fate, ends) in
+        [(30, JobFate::Succeeded, JobState::Succeeded), (40, JobFate::Dead, JobState::Dead)]
+    {
+        let one = enqueue(&a.store, job()).await;
+        let claimed = a.claim_one(token).await;
+        a.store.cancel(one).await.unwrap();
+        assert_eq!(a.end(&claimed, fate).await, EndOutcome::Ended);
+        assert_eq!(state(&a.store, one).await, ends);
+    }
+}
+
+pub(crate) async fn ends_of_a_batch_are_each_their_own<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let jobs: Vec<_> = (0..4).map(|_| job()).collect();
+    a.store.enqueue(&jobs).await.unwrap();
+    let claimed = a.claim(1, 4).await;
+    let mut stale = end_of(&claimed[1], JobFate::Succeeded);
+    stale.token = Token(99);
+    let mut nul = end_of(&claimed[2], JobFate::Dead);
+    nul.error = Some("a\0b".to_owned());
+    let ends = [
+        end_of(&claimed[0], JobFate::Succeeded),
+        stale,
+        nul,
+        end_of(&claimed[0], JobFate::Dead),
+        end_of(&claimed[3], JobFate::Retry(Duration::MAX)),
+    ];
+    use EndOutcome::{AlreadyEnded, Ended, Stale};
+    let (outcomes, check_in) = a.store.end(a.id, &ends).await.unwrap();
+    assert_eq!(outcomes, [Ended, Stale, Ended, AlreadyEnded, Ended]);
+    assert_eq!(check_in, CheckIn::Alive);
+    assert_eq!(state(&a.store, claimed[0].id).await, JobState::Succeeded, "the first counts");
+    assert_eq!(state(&a.store, claimed[1].id).await, JobState::Running);
+    assert_eq!(state(&a.store, claimed[2].id).await, JobState::Dead);
+    assert_eq!(state(&a.store, claimed[3].id).await, JobState::Retrying);
+}
+
+pub(crate) async fn a_dead_nodes_jobs_run_again<W: World>(w: W) {
+    let mut a = Member::register(&w, 1).await;
+    let mut b = Member::register(&w, 2).await;
+    let again = enqueue(&a.store, job()).await;
+    let last = enqueue(&a.store, NewJob { max_attempts: 1, ..job() }).await;
+    let cancelled = enqueue(&a.store, job()).await;
+    a.beat().await;
+    let held = a.claim(1, 3).await;
+    assert_eq!(held.len(), 3);
+    a.store.cancel(cancelled).await.unwrap();
+    // The other node beats each slot; the lease ends after 2.5 s.
+    for second in 1..=2 {
+        w.set_clock(NOON + second * SECOND).await;
+        let beat = b.beat_for(second, 5).await;
+        assert!(beat.done && beat.jobs.is_empty(), "rescued too early, after {second} s");
+    }
+    w.set_clock(NOON + 3 * SECOND).await;
+    let rescued = b.beat_for(3, 5).await;
+    assert_eq!(ids(&rescued.jobs), [again], "the very beat that finds it claims it");
+    assert_eq!(rescued.jobs[0].attempt, 2, "the lost attempt is spent");
+    let (view, attempts) = a.store.job(last).await.unwrap().unwrap();
+    assert_eq!((view.state, view.last_error.as_deref()), (JobState::Dead, Some("node lost")));
+    assert_eq!(attempts[0].error.as_deref(), Some("node lost"));
+    assert_eq!(attempts[0].finished_at.unwrap().as_micros(), NOON + 3 * SECOND);
+    assert_eq!(state(&a.store, cancelled).await, JobState::Cancelled);
+    let (_, attempts) = a.store.job(again).await.unwrap().unwrap();
+    assert_eq!((attempts.len(), attempts[1].node), (2, b.id));
+
+    // The node that was lost is told so, whatever it asks, and changes nothing.
+    let report = NodeReport::default();
+    assert_eq!(a.renew().await, CheckIn::Lost);
+    let claim = turnwise_engine::Claim { token: Token(5), limit: 1 };
+    let more = enqueue(&a.store, job()).await;
+    let refused = a.store.claim(a.id, claim, None, &report).await.unwrap();
+    assert_eq!((refused.jobs.len(), refused.check_in), (0, CheckIn::Lost));
+    let refused = a.store.recover(a.id, Token(1), &report).await.unwrap();
+    assert_eq!((refused.jobs.len(), refused.check_in), (0, CheckIn::Lost));
+    let ends: Vec<_> = held.iter().map(|job| end_of(job, JobFate::Succeeded)).collect();
+    let (outcomes, check_in) = a.store.end(a.id, &ends).await.unwrap();
+    assert_eq!((outcomes, check_in), (vec![EndOutcome::Stale; 3], CheckIn::Lost));
+    assert_eq!(a.store.look().await.unwrap().stale_ends, 3);
+    w.set_clock(NOON + 4 * SECOND).await;
+    let beat = a.beat_for(6, 5).await;
+    assert!(beat.done && beat.lost && beat.jobs.is_empty(), "a lost node's beat claims nothing");
+    assert!(a.read().await.lost);
+    let stranger = b.store.renew(id(77), &report).await.unwrap();
+    assert_eq!(stranger, CheckIn::Lost, "a node that is not known");
+    assert_eq!(state(&a.store, more).await, JobState::Ready);
+    assert_eq!(state(&a.store, again).await, JobState::Running);
+
+    // Not even under the same id again.
+    let node = Registration { id: a.id, name: "node-1".into(), capacity: 1 };
+    a.store.register(&node).await.unwrap();
+    let end = end_of(&held[0], JobFate::Succeeded);
+    assert_eq!(a.end_as(&end).await, EndOutcome::Stale, "an attempt that was given up for lost");
+}
+
+pub(crate) async fn a_job_of_an_unknown_node_is_rescued<W: World>(w: W) {
+    let mut a = Member::register(&w, 1).await;
+    let b = Member::register(&w, 2).await;
+    let orphan = enqueue(&a.store, job()).await;
+    b.claim_one(1).await;
+    w.run(&format!("DELETE FROM turnwise.nodes WHERE id = '{}'", b.id)).await;
+    let beat = a.beat_for(1, 1).await;
+    assert_eq!(ids(&beat.jobs), [orphan]);
+    assert_eq!(beat.jobs[0].attempt, 2);
+}
+
+pub(crate) async fn a_node_that_renews_keeps_its_jobs<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let mut b = Member::register(&w, 2).await;
+    enqueue(&a.store, job()).await;
+    a.claim_one(1).await;
+    for second in 1..20 {
+        w.set_clock(NOON + second * SECOND).await;
+        if second % 2 == 0 {
+            assert_eq!(a.renew().await, CheckIn::Alive);
+        }
+        assert!(b.beat_for(second, 5).await.jobs.is_empty());
+    }
+    // An idle node may be silent for as long as it likes.
+    let mut idle = Member::register(&w, 3).await;
+    for second in 20..40 {
+        w.set_clock(NOON + second * SECOND).await;
+        a.renew().await;
+        b.beat().await;
+    }
+    assert!(!idle.read().await.lost);
+}
+
+pub(crate) async fn an_outage_kills_nobody<W: World>(w: W) {
+    let mut a = Member::register(&w, 1).await;
+    let b = Member::register(&w, 2).await;
+    let held = enqueue(&a.store, job()).await;
+    a.beat().await;
+    b.claim_one(1).await;
+    // A minute without the database.
+    w.set_clock(NOON + 60 * SECOND).await;
+    let beat = a.beat_for(1, 5).await;
+    assert!(beat.done && beat.jobs.is_empty(), "a job of a surviving node was rescued");
+    assert_eq!(b.renew().await, CheckIn::Alive);
+    // One that did die meanwhile is found a lease later.
+    for second in 61..=62 {
+        w.set_clock(NOON + second * SECOND).await;
+        assert!(a.beat_for(second, 5).await.jobs.is_empty());
+    }
+    w.set_clock(NOON + 63 * SECOND).await;
+    assert_eq!(ids(&a.beat_for(63, 5).await.jobs), [held]);
+}
+
+pub(crate) async fn a_clock_set_forward_kills_nobody<W: World>(w: W) {
+    let mut a = Member::register(&w, 1).await;
+    let b = Member::register(&w, 2).await;
+    enqueue(&a.store, job()).await;
+    a.beat().await;
+    b.claim_one(1).await;
+    w.set_clock(NOON + 3_700 * SECOND).await;
+    // A node that starts now sweeps nobody away.
+    let c = Member::register(&w, 3).await;
+    assert!(a.beat_for(1, 5).await.jobs.is_empty());
+    assert_eq!(b.renew().await, CheckIn::Alive);
+    assert_eq!(c.renew().await, CheckIn::Alive);
+    assert_eq!(w.number("SELECT count(*) FROM turnwise.nodes").await, Some(3));
+}
+
+pub(crate) async fn a_clock_set_back_makes_nothing_wait<W: World>(w: W) {
+    let mut a = Member::register(&w, 1).await;
+    let b = Member::register(&w, 2).await;
+    let due = enqueue(&a.store, job()).await;
+    let retried = enqueue(&a.store, job()).await;
+    let planned = enqueue(&a.store, job_at(NOON + 60 * SECOND)).await;
+    a.beat().await;
+    let claimed = b.claim(1, 2).await;
+    let of = |id| claimed.iter().find(|job| job.id == id).unwrap();
+    b.end(of(due), JobFate::HandBack).await;
+    b.end(of(retried), JobFate::Retry(Duration::from_secs(15))).await;
+    let running = enqueue(&a.store, job_at(NOON - SECOND)).await;
+    assert_eq!(b.claim_one(2).await.id, running);
+
+    let back = NOON - 3_600 * SECOND;
+    w.set_clock(back).await;
+    let beat = a.send(None, TurnKind::Beat { claim: None }).await;
+    assert_eq!(beat.now.0, NOON / SECOND, "the slot of before");
+    assert!(!beat.done);
+    w.set_clock(back + SECOND).await;
+    let beat = a.beat_for(1, 5).await;
+    assert!(beat.done);
+    assert_eq!(ids(&beat.jobs), [due], "what was due is due");
+    let (view, _) = a.store.job(retried).await.unwrap().unwrap();
+    assert_eq!(view.state, JobState::Retrying);
+    let wait = view.scheduled_at.as_micros() - (back + SECOND);
+    assert_eq!(wait, 15 * SECOND, "a wait stays as long as it was");
+    let (view, _) = a.store.job(planned).await.unwrap().unwrap();
+    assert_eq!(view.scheduled_at.as_micros(), NOON + 60 * SECOND, "a time stays a time");
+    let lease = W::micros("lease_until");
+    let longest = w.number(&format!("SELECT max({lease}) FROM turnwise.nodes")).await;
+    assert_eq!(longest, Some(back + SECOND + 2_500_000), "no lease of an hour");
+    // And a node that dies now is found in time.
+    for second in 2..=3 {
+        w.set_clock(back + second * SECOND).await;
+        assert!(a.beat_for(second, 5).await.jobs.is_empty());
+    }
+    w.set_clock(back + 4 * SECOND).await;
+    assert_eq!(ids(&a.beat_for(9, 5).await.jobs), [running]);
+}
+
+pub(crate) async fn enqueueing_again_changes_nothing<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let new = NewJob {
+        queue: "mail".into(),
+        method: "PUT".into(),
+        url: "/a?b=c".into(),
+        headers: vec![("x-one".into(), "1".into()), ("x-two".into(), "zwei ü".into())],
+        body: Some(vec![0, 255, 7]),
+        when: When::In(Duration::from_millis(2_500)),
+        priority: -7,
+        max_attempts: 3,
+        deadline: Duration::from_secs(9),
+        ..job()
+    };
+    let other = NewJob { url: "/other".into(), ..new.clone() };
+    a.store.enqueue(std::slice::from_ref(&new)).await.unwrap();
+    a.store.enqueue(&[other.clone(), job(), other]).await.unwrap();
+    a.store.enqueue(&[]).await.unwrap();
+    assert_eq!(w.number("SELECT count(*) FROM turnwise.jobs").await, Some(2));
+    let (view, attempts) = a.store.job(new.id).await.unwrap().unwrap();
+    assert_eq!((view.url.as_str(), view.state), ("/a?b=c", JobState::Scheduled));
+    assert_eq!(view.scheduled_at.as_micros(), NOON + 2_500_000);
+    assert_eq!(view.created_at.as_micros(), NOON);
+    assert!(attempts.is_empty());
+    w.set_clock(NOON + 2_500_000).await;
+    let claimed = a.claim_from(1, 5, Some(&["mail".into()])).await.remove(0);
+    assert_eq!((claimed.method.as_str(), claimed.body.as_deref()), ("PUT", Some(&[0, 255, 7][..])));
+    assert_eq!((claimed.max_attempts, claimed.deadline_ms, claimed.body_bytes), (3, 9_000, 3));
+    let headers: serde_json::Value = serde_json::from_str(&claimed.headers.unwrap()).unwrap();
+    assert_eq!(headers, serde_json::json!({"x-one": "1", "x-two": "zwei ü"}));
+}
+
+pub(crate) async fn all_jobs_of_an_enqueue_or_none<W: World>(w: W) {
+    let store = w.store();
+    let bad = NewJob { priority: 101, ..job() };
+    assert!(store.enqueue(&[job(), bad, job()]).await.is_err());
+    assert_eq!(w.number("SELECT count(*) FROM turnwise.jobs").await, Some(0));
+}
+
+pub(crate) async fn a_plain_insert_is_enough<W: World>(w: W) {
+    w.let_clock_go().await;
+    let a = Member::register(&w, 1).await;
+    w.run("INSERT INTO turnwise.jobs (url) VALUES ('/jobs/x')").await;
+    w.run("BEGIN; INSERT INTO turnwise.jobs (url) VALUES ('/never'); ROLLBACK").await;
+    let id: JobId = w.text("SELECT id FROM turnwise.jobs").await.unwrap().parse().unwrap();
+    assert_eq!(id.0.get_version_num(), 7);
+    assert_eq!(id.0.get_variant(), uuid::Variant::RFC4122);
+    let time = id.0.get_timestamp().unwrap().to_unix().0;
+    let host = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    assert!(time.abs_diff(host.as_secs()) < 60);
+    let claimed = a.claim_one(1).await;
+    assert_eq!((claimed.id, claimed.url.as_str()), (id, "/jobs/x"));
+    assert_eq!((claimed.method.as_str(), claimed.queue.as_str()), ("POST", "default"));
+    assert_eq!((claimed.max_attempts, claimed.deadline_ms), (20, 600_000));
+    assert_eq!((claimed.headers, claimed.body, claimed.body_bytes), (None, None, 0));
+}
+
+pub(crate) async fn a_poisoned_row_fails_nobody<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let at = W::instant(NOON);
+    let huge = W::bytes(300_000);
+    let most = W::bytes(262_144);
+    w.run(&format!(
+        "INSERT INTO turnwise.jobs (url, method, headers, body, queue, scheduled_at) VALUES
+            ('', 'FRÖMMEL /', '[1, {{\"a\": null}}]', {huge}, 'Ümlaut \"queue\"', {at}),
+            ('no url at all', '', '\"text\"', {most}, '', {at}),
+            ('/ok', 'POST', NULL, NULL, 'default', {at})"
+    ))
+    .await;
+    let jobs = a.claim(1, 10).await;
+    assert_eq!(jobs.len(), 3);
+    let of = |url: &str| jobs.iter().find(|job| job.url == url).unwrap();
+    assert_eq!((of("").body_bytes, of("").body.is_none()), (300_000, true));
+    assert_eq!(of("").method, "FRÖMMEL /");
+    assert_eq!(of("no url at all").body.as_ref().unwrap().len(), 262_144);
+    assert_eq!(of("/ok").headers, None);
+    let ends: Vec<_> = jobs.iter().map(|job| end_of(job, JobFate::Dead)).collect();
+    let (outcomes, _) = a.store.end(a.id, &ends).await.unwrap();
+    assert_eq!(outcomes, [EndOutcome::Ended; 3]);
+}
+
+pub(crate) async fn gone_nodes_are_forgotten<W: World>(w: W) {
+    let mut a = Member::register(&w, 1).await;
+    let b = Member::register(&w, 2).await;
+    b.store.deregister(b.id).await.unwrap();
+    for second in 0..5 {
+        w.set_clock(NOON + second * SECOND).await;
+        a.beat().await;
+    }
+    w.set_clock(NOON + 3_500 * SECOND).await;
+    a.beat().await;
+    Member::register(&w, 3).await;
+    assert_eq!(w.number("SELECT count(*) FROM turnwise.nodes").await, Some(3), "not yet an hour");
+    w.set_clock(NOON + 7_200 * SECOND).await;
+    a.beat().await;
+    let node = Registration { id: id(4), name: "node-4".into(), capacity: 1 };
+    a.store.register(&node).await.unwrap();
+    a.store.register(&node).await.unwrap();
+    let left = "SELECT count(*) FROM turnwise.nodes WHERE state <> 'live'";
+    assert_eq!(w.number(left).await, Some(0));
+    assert_eq!(w.number("SELECT count(*) FROM turnwise.nodes").await, Some(3), "1, 3 and 4");
+}
