@@ -22,8 +22,8 @@ use crate::units::{LocalInstant, ServerInstant};
 /// clock (RFC 5905, PHI is 15 ppm; 500 ppm is its limit on the frequency correction).
 const DRIFT_PPM: i64 = 500;
 
-/// How many exchanges the transit is taken from.
-const TRANSIT_SAMPLES: usize = 8;
+/// How many exchanges are kept: the transit is taken from them.
+const SAMPLES: usize = 8;
 
 /// The four stamps of one round trip, and the resolution of the server's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ pub enum Learned {
 pub struct Clock {
     /// The interval as of `at`, none before the first exchange.
     bounds: Option<Bounds>,
-    transits: VecDeque<Transit>,
+    last: VecDeque<Sample>,
     smallest_round_trip: i64,
 }
 
@@ -74,9 +74,10 @@ struct Bounds {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Transit {
-    nanos: i64,
-    sent: LocalInstant,
+struct Sample {
+    /// `t1 - t0`.
+    transit: i64,
+    round_trip: i64,
 }
 
 /// The offset, in nanoseconds of server time minus local time.
@@ -91,7 +92,7 @@ pub struct Offset {
 impl Clock {
     /// A clock that knows nothing.
     pub fn new() -> Self {
-        Self { bounds: None, transits: VecDeque::new(), smallest_round_trip: i64::MAX }
+        Self { bounds: None, last: VecDeque::new(), smallest_round_trip: i64::MAX }
     }
 
     /// Learn from an exchange.
@@ -109,17 +110,17 @@ impl Clock {
                 if both.low <= both.high {
                     (both, Learned::Consistent)
                 } else {
-                    self.transits.clear();
+                    self.last.clear();
                     self.smallest_round_trip = i64::MAX;
                     (fresh, Learned::Step)
                 }
             }
         };
         self.bounds = Some(bounds);
-        if self.transits.len() == TRANSIT_SAMPLES {
-            self.transits.pop_front();
+        if self.last.len() == SAMPLES {
+            self.last.pop_front();
         }
-        self.transits.push_back(Transit { nanos: upper, sent: exchange.sent });
+        self.last.push_back(Sample { transit: upper, round_trip: exchange.round_trip() });
         self.smallest_round_trip = self.smallest_round_trip.min(exchange.round_trip());
         learned
     }
@@ -152,12 +153,13 @@ impl Clock {
 
     /// `t1 - t0` of the next exchange, in nanoseconds of server minus local time.
     pub fn transit(&self) -> Option<i64> {
-        self.transits.iter().map(|transit| transit.nanos).min()
+        self.last.iter().map(|sample| sample.transit).min()
     }
 
-    /// The smallest round trip since the last step, in nanoseconds.
-    pub fn round_trip(&self) -> Option<i64> {
-        (self.smallest_round_trip != i64::MAX).then_some(self.smallest_round_trip)
+    /// The shortest round trip since the last step and the longest of the last few, in nanoseconds.
+    pub fn round_trips(&self) -> Option<(i64, i64)> {
+        let longest = self.last.iter().map(|sample| sample.round_trip).max()?;
+        Some((self.smallest_round_trip, longest))
     }
 }
 

@@ -247,7 +247,7 @@ impl Engine {
 
     fn send_work(&mut self, now: LocalInstant, statement: WorkStatement) {
         let request = self.next_request();
-        let not_after = self.work.sent(now, request, statement);
+        let not_after = self.work.sent(now, request, statement, self.turns.period());
         self.outputs.push_back(Output::Work { request, statement, not_after });
     }
 

@@ -8,14 +8,19 @@ use crate::clock::{Clock, Learned};
 use crate::io::{Fate, Note, Reason, RequestId, ServerIdentity, TurnAnswer, TurnKind};
 use crate::random::Random;
 use crate::turn::{Change, ChangeKind, TurnRow, Version};
-use crate::units::{LocalInstant, NodeId, Period, Slot, nanos};
+use crate::units::{LocalInstant, NodeId, Period, ServerInstant, Slot, nanos};
 
 /// A statement is given up after this share of a period, so that a read can follow in the next slot ...
 const PATIENCE_OF_PERIOD: (i64, i64) = (3, 4);
 /// ... but not before this many of the smallest round trips ...
 const PATIENCE_ROUND_TRIPS: i64 = 8;
+/// ... or this many of the longest of the last ones ...
+const PATIENCE_LONGEST: i64 = 2;
 /// ... nor earlier than this ...
-const PATIENCE_MIN: Duration = Duration::from_millis(250);
+const PATIENCE_MIN: Duration = Duration::from_millis(100);
+/// ... and after every so many failures in a row one statement is given that much more time again, in case the
+/// database has become slow: answers that were given up teach nothing.
+const PATIENCE_GROWS_AFTER: u32 = 4;
 /// ... and while nothing is known of the road, after this.
 const PATIENCE_UNKNOWN: Duration = Duration::from_secs(5);
 /// After this many failures in a row, reads are at least [`READ_SPACING`] apart.
@@ -50,6 +55,8 @@ pub(crate) struct Turns {
     suspects: Vec<(NodeId, Slot)>,
     /// When everybody else was first found lapsed, while outside the ring.
     lapsed_since: Option<Slot>,
+    /// The accepted beat after which this node is leaving.
+    leaves_after: Option<Slot>,
     in_flight: Option<InFlight>,
     /// The row must be read, at this time, before the node may do anything else.
     read_first: Option<LocalInstant>,
@@ -106,6 +113,7 @@ impl Turns {
             since: None,
             suspects: Vec::new(),
             lapsed_since: None,
+            leaves_after: None,
             in_flight: None,
             read_first: Some(now),
             failures: 0,
@@ -185,13 +193,21 @@ impl Turns {
             },
             TurnKind::Change { change, .. } => Sent::Change(change.kind),
         };
-        let patience = match clock.round_trip() {
+        let patience = match clock.round_trips() {
             None => PATIENCE_UNKNOWN,
-            Some(round_trip) => {
+            Some((shortest, longest)) => {
                 let (part, whole) = PATIENCE_OF_PERIOD;
+                let slowness = match self.failures {
+                    failures if failures.is_multiple_of(PATIENCE_GROWS_AFTER) => {
+                        1 + i64::from(failures / PATIENCE_GROWS_AFTER)
+                    }
+                    _ => 1,
+                };
                 let nanos = (self.period().as_nanos() * part / whole)
-                    .max(round_trip.saturating_mul(PATIENCE_ROUND_TRIPS))
+                    .max(shortest.saturating_mul(PATIENCE_ROUND_TRIPS))
+                    .max(longest.saturating_mul(PATIENCE_LONGEST))
                     .max(nanos(PATIENCE_MIN))
+                    .saturating_mul(slowness)
                     .min(nanos(PATIENCE_UNKNOWN));
                 Duration::from_nanos(nanos.unsigned_abs())
             }
@@ -211,7 +227,10 @@ impl Turns {
         }
         self.phase = Phase::Leaving;
         if self.in_flight.is_none() {
-            self.leave_if_out(notes);
+            // A view that must be read anew may lack what this node has joined meanwhile.
+            if self.read_first.is_none() {
+                self.leave_if_out(notes);
+            }
             self.replan(now, clock, notes);
         }
     }
@@ -273,31 +292,49 @@ impl Turns {
             notes.push(Note::ClockStep);
         }
         let slot = answer.now;
+        let skipped = self.outlook().and_then(|(_, turn)| turn).filter(|turn| *turn < slot);
+        if let Some(turn) = skipped
+            && in_flight.kind != Sent::Beat(turn)
+            && !other_server
+            && !stepped
+        {
+            notes.push(Note::TurnSkipped { slot: turn });
+        }
         self.view = Some(View { row: answer.row.clone(), read: slot });
         self.note_answer(&in_flight, answer, notes);
-
+        let accepted = matches!(in_flight.kind, Sent::Beat(_)) && answer.done;
+        if accepted {
+            if in_flight.kind == Sent::Beat(slot) && !stepped {
+                self.suspects = self.missing(slot);
+            }
+            self.since = self.since.max(Some(slot));
+        }
+        match (in_flight.kind, answer.done) {
+            (Sent::Change(ChangeKind::Join | ChangeKind::Takeover), true) => {
+                self.since = Some(slot);
+            }
+            (Sent::Change(ChangeKind::Remove), true) => self.suspects.clear(),
+            _ => {}
+        }
+        if stepped {
+            // The numbers that a step skipped were nobody's to miss, and the others find out only with
+            // their next turns: suspect nobody for a round.
+            let round = answer.row.roster.largest_ring(slot, slot + 1);
+            self.since = Some(slot + round);
+            self.suspects.clear();
+        }
         if other_server || stepped || clock.transit().is_none() {
             self.read_first = Some(now);
             self.replan(now, clock, notes);
             return Act::Nothing;
         }
-        let accepted = matches!(in_flight.kind, Sent::Beat(_)) && answer.done;
-        if accepted {
-            if in_flight.kind == Sent::Beat(slot) {
-                self.suspects = self.missing(slot);
-            }
-            self.since = Some(slot);
-        }
-        match (in_flight.kind, answer.done) {
-            (Sent::Change(ChangeKind::Join | ChangeKind::Takeover), true) => {
-                self.since = Some(slot);
-                self.lapsed_since = None;
-            }
-            (Sent::Change(ChangeKind::Remove), true) => self.suspects.clear(),
-            _ => {}
-        }
+        self.leaves_after = match in_flight.kind {
+            _ if accepted => Some(slot),
+            Sent::Change(ChangeKind::Leave) => self.leaves_after,
+            _ => None,
+        };
         self.leave_if_out(notes);
-        let change = self.wanted_change(now, slot, accepted, clock, random);
+        let change = self.wanted_change(now, slot, clock, random);
         self.replan(now, clock, notes);
         match change {
             Some(change) => {
@@ -343,7 +380,6 @@ impl Turns {
         &mut self,
         now: LocalInstant,
         slot: Slot,
-        accepted: bool,
         clock: &Clock,
         random: &mut Random,
     ) -> Option<Change> {
@@ -355,24 +391,28 @@ impl Turns {
             .transit()
             .and_then(|transit| {
                 let nanos = (now.as_nanos() as i64).checked_add(transit)?;
-                Some(row.cadence.slot_at(crate::units::ServerInstant::from_nanos(nanos)))
+                Some(row.cadence.slot_at(ServerInstant::from_nanos(nanos)))
             })
             .map_or(slot, |arrival| arrival.max(slot));
         match self.phase {
             Phase::Left => return None,
-            Phase::Leaving if accepted => return Change::leave(row, self.id, slot),
-            Phase::Leaving | Phase::Member => {}
+            Phase::Leaving => {
+                let leave = Change::leave(row, self.id, self.leaves_after?, arrival);
+                if leave.is_none() {
+                    self.leaves_after = None;
+                }
+                return leave;
+            }
+            Phase::Member => {}
         }
         if row.roster.is_member(self.id) {
+            self.lapsed_since = None;
             self.suspects.retain(|(node, turn)| {
                 row.roster.is_member(*node)
                     && row.marks.get(node).is_none_or(|mark| mark.read < *turn)
             });
             let victims: Vec<_> = self.suspects.iter().map(|(node, _)| *node).collect();
             return Change::remove(row, self.id, &victims, arrival);
-        }
-        if self.phase == Phase::Leaving {
-            return None;
         }
         let nobody = row.roster.last().is_none_or(|last| last.ring.is_empty());
         if !row.all_lapsed(slot, Some(self.id)) {

@@ -8,8 +8,9 @@ use crate::io::{Claim, Fate, Reason, RequestId, WorkStatement};
 use crate::lease::renew_every;
 use crate::units::{LocalInstant, Period, Token};
 
-/// How long a statement on the jobs may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// A statement on the jobs is given up when the next renewal would be due, and after each failure in a row
+/// twice as late, up to this.
+const PATIENCE_MAX: Duration = Duration::from_secs(5);
 /// The first wait after a statement that failed; it doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(100);
 /// The longest wait between tries.
@@ -126,8 +127,11 @@ impl Work {
         now: LocalInstant,
         request: RequestId,
         statement: WorkStatement,
+        period: Period,
     ) -> LocalInstant {
-        let patience = now + PATIENCE;
+        // A statement that hangs must not cost the lease: behind it no renewal is sent.
+        let patience = renew_every(period) * 2_u32.saturating_pow(self.failures.min(8));
+        let patience = now + patience.min(PATIENCE_MAX);
         self.in_flight = Some(InFlight { request, statement, patience });
         patience
     }
@@ -269,7 +273,7 @@ mod tests {
         work.ended(3);
         let claim = WorkStatement::Claim(Claim { token: Token(2), limit: 3 });
         assert_eq!(work.due(at(1), PERIOD), Act::Send(claim));
-        work.sent(at(1), RequestId(1), claim);
+        work.sent(at(1), RequestId(1), claim, PERIOD);
         assert!(work.answered(RequestId(1), 2), "fewer than asked for: the queue is empty");
         work.ended(3);
         assert_eq!(work.due(at(2), PERIOD), Act::Nothing);
@@ -283,11 +287,11 @@ mod tests {
         assert_eq!(work.claim_with_beat(), None);
         let recover = WorkStatement::Recover(Token(1));
         assert_eq!(work.due(at(0), PERIOD), Act::Send(recover));
-        work.sent(at(0), RequestId(1), recover);
+        work.sent(at(0), RequestId(1), recover, PERIOD);
         assert!(work.failed(at(5), RequestId(1), Fate::Unknown));
         assert_eq!(work.due(at(6), PERIOD), Act::Nothing, "not before the wait is over");
         assert_eq!(work.due(at(105), PERIOD), Act::Send(recover));
-        work.sent(at(105), RequestId(2), recover);
+        work.sent(at(105), RequestId(2), recover, PERIOD);
         assert!(work.answered(RequestId(2), 3));
         assert_eq!(work.held(), 3);
     }

@@ -540,8 +540,14 @@ BEGIN
         r.epoch := r.epoch + 1;
         r.versions := p_versions;
         r.deputies := p_deputies;
-        r.next_period_ms := p_next_period_ms;
-        r.next_period_from := p_next_period_from;
+        -- A change of the period that has been made since this was computed is not pending any more.
+        IF r.high < p_next_period_from THEN
+            r.next_period_ms := p_next_period_ms;
+            r.next_period_from := p_next_period_from;
+        ELSE
+            r.next_period_ms := NULL;
+            r.next_period_from := NULL;
+        END IF;
         IF p_forgets_sender AND p_node IS NOT NULL THEN
             r.marks := r.marks - p_node::text;
         END IF;

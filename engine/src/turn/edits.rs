@@ -46,13 +46,19 @@ impl Change {
         Some(change)
     }
 
-    /// `node`, whose beat was just accepted in slot `now`, leaves. None when the next slot is its own too
-    /// (it then leaves after that one), or when it is not in the ring.
-    pub fn leave(row: &TurnRow, node: NodeId, now: Slot) -> Option<Self> {
+    /// `node`, whose beat was accepted in slot `beat`, leaves; the change is to arrive in slot `now`, and the
+    /// owner of the slot after that stands in. None when a slot since `beat`, or the next one, is the node's
+    /// own too (it then leaves after that one), or when it is not in the ring.
+    pub fn leave(row: &TurnRow, node: NodeId, beat: Slot, now: Slot) -> Option<Self> {
         let ring = &row.roster.last().filter(|_| row.roster.is_member(node))?.ring;
         let successor = row.roster.owner(now + 1)?;
-        if successor == node && ring.len() > 1 {
-            return None;
+        let alone = ring.len() == 1;
+        let mut turn = beat + 1;
+        while turn <= now + 1 {
+            if !alone && row.roster.owner(turn) == Some(node) {
+                return None;
+            }
+            turn = turn + 1;
         }
         let mut change = Self::on(row, ChangeKind::Leave, now);
         change.forgets_sender = true;

@@ -85,7 +85,7 @@ impl TurnRow {
                 Some(next) => (self.high + grace).min(next.from - 1),
                 None => self.high + grace,
             };
-            now = believed.unwrap_or(self.high).clamp(self.high, latest);
+            now = believed.unwrap_or(self.high).min(latest).max(self.high);
             self.cadence = self.cadence.rebased(now, clock);
         }
         now = now.max(self.high);
@@ -123,7 +123,8 @@ impl TurnRow {
         }
         self.epoch = Epoch(self.epoch.0 + 1);
         self.roster = change.roster.clone();
-        self.cadence.next = change.next_period;
+        // A change of the period that has been made since this was computed is not pending any more.
+        self.cadence.next = change.next_period.filter(|next| now < next.from);
         if change.forgets_sender
             && let Some(node) = sender
         {
@@ -140,5 +141,48 @@ impl TurnRow {
             .nodes()
             .filter(|node| Some(*node) != except)
             .all(|node| self.marks.get(&node).is_none_or(|mark| mark.until < now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: i64) -> ServerInstant {
+        ServerInstant::from_nanos(millis * 1_000_000)
+    }
+
+    const A: NodeId = NodeId::from_u128(0xa);
+
+    #[test]
+    fn a_slot_has_one_beat_and_numbers_never_go_back() {
+        let mut row = TurnRow::new(Period::DEFAULT);
+        let slot = row.stamp(at(10_000), Some(A), None);
+        assert!(row.beat(slot));
+        assert!(!row.beat(slot));
+        let again = row.stamp(at(2_000), Some(A), Some(slot + 1));
+        assert_eq!(again, slot + 1, "set back by eight slots, the sender's belief counts");
+        assert_eq!(
+            row.stamp(at(3_000), Some(A), None),
+            slot + 2,
+            "and the numbers go on from there"
+        );
+    }
+
+    #[test]
+    fn a_change_that_was_computed_before_the_period_changed_does_not_change_it_again() {
+        let mut row = TurnRow::new(Period::DEFAULT);
+        let slot = row.stamp(at(10_000), None, None);
+        let fast = Period::from_millis(500).unwrap();
+        let change = Change::period(&row, fast, slot).unwrap();
+        assert!(row.change(slot, None, &change));
+        let from = row.cadence.next.unwrap().from;
+        // Computed for the very slot in which the new period begins.
+        let join = Change::join(&row, A, from).unwrap();
+        let now = row.stamp(at(1_000 * from.0), Some(A), None);
+        assert_eq!((now, row.cadence.next), (from, None));
+        assert!(row.change(now, Some(A), &join));
+        assert_eq!(row.cadence.next, None);
+        row.stamp(at(0), Some(A), None);
     }
 }

@@ -4,16 +4,21 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use turnwise_engine::{Input, NodeId};
+use turnwise_engine::{Input, LocalInstant, NodeId};
 
 use crate::clock::Clock;
 use crate::job::{End, EndOutcome};
-use crate::store::{CheckIn, Store};
+use crate::store::{CheckIn, Store, StoreError};
 
 /// The most ends in one statement.
 const BATCH_MAX: usize = 500;
-/// How long one statement may take before it is tried again.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one statement may take before it is tried again; after each failure it may take longer, up to
+/// [`STATEMENT_TIMEOUT_MAX`]. The renewals of the lease wait behind it.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest that one statement may take.
+const STATEMENT_TIMEOUT_MAX: Duration = Duration::from_secs(10);
+/// An end that the database refuses so many times is recorded without its answer and its words.
+const REFUSALS_MAX: u32 = 3;
 /// The first wait after a failure; it doubles up to [`WAIT_MAX`].
 const WAIT_MIN: Duration = Duration::from_millis(50);
 /// The longest wait between tries.
@@ -32,6 +37,10 @@ impl<C: Clock, S: Store> EndsTask<C, S> {
     pub(crate) async fn run(mut self) {
         let mut batch = Vec::new();
         while self.ends.recv_many(&mut batch, BATCH_MAX).await > 0 {
+            for error in batch.iter_mut().filter_map(|end: &mut End| end.error.as_mut()) {
+                // PostgreSQL takes no NUL in a text.
+                *error = error.replace('\0', "\u{fffd}");
+            }
             let sent = self.record(&batch).await;
             let jobs = u32::try_from(batch.len()).unwrap_or(u32::MAX);
             // The places are free only now: what a node holds in memory is bounded by its capacity,
@@ -41,12 +50,11 @@ impl<C: Clock, S: Store> EndsTask<C, S> {
         }
     }
 
-    async fn record(&self, batch: &[End]) -> turnwise_engine::LocalInstant {
-        let mut wait = WAIT_MIN;
+    async fn record(&self, batch: &[End]) -> LocalInstant {
+        let (mut wait, mut patience, mut refusals) = (WAIT_MIN, STATEMENT_TIMEOUT, 0);
         loop {
             let sent = self.clock.now();
-            let ask = self.store.end(self.node, batch);
-            match tokio::time::timeout(STATEMENT_TIMEOUT, ask).await {
+            match tokio::time::timeout(patience, self.store.end(self.node, batch)).await {
                 Ok(Ok((outcomes, check_in))) => {
                     self.say(batch, &outcomes);
                     if check_in == CheckIn::Lost {
@@ -55,12 +63,28 @@ impl<C: Clock, S: Store> EndsTask<C, S> {
                     }
                     return sent;
                 }
-                Ok(Err(error)) if error.is_transient() => tracing::debug!("{error}"),
-                Ok(Err(error)) => tracing::error!("the ends of jobs cannot be recorded: {error}"),
+                Ok(Err(error @ (StoreError::Failed { .. } | StoreError::Corrupt { .. }))) => {
+                    tracing::warn!(ends = batch.len(), "the ends of jobs were refused: {error}");
+                    refusals += 1;
+                    // One that the database will not take must not hold up the others.
+                    if batch.len() > 1 && refusals == REFUSALS_MAX {
+                        let (first, second) = batch.split_at(batch.len() / 2);
+                        Box::pin(self.record(first)).await;
+                        return Box::pin(self.record(second)).await;
+                    }
+                    if refusals == REFUSALS_MAX
+                        && let [end] = batch
+                        && end.answer.is_some()
+                    {
+                        return Box::pin(self.record(&[bare(end)])).await;
+                    }
+                }
+                Ok(Err(error)) => tracing::debug!("{error}"),
                 Err(_) => tracing::debug!("recording the ends of jobs timed out"),
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(WAIT_MAX);
+            patience = (patience * 2).min(STATEMENT_TIMEOUT_MAX);
         }
     }
 
@@ -74,5 +98,14 @@ impl<C: Clock, S: Store> EndsTask<C, S> {
                 );
             }
         }
+    }
+}
+
+/// The end without what came from outside.
+fn bare(end: &End) -> End {
+    End {
+        error: end.error.as_ref().map(|_| "failed; its words could not be recorded".to_owned()),
+        answer: None,
+        ..end.clone()
     }
 }

@@ -178,7 +178,7 @@ fn random_change(
             }
             Some(change)
         }
-        4 => Change::leave(row, member, now),
+        4 => Change::leave(row, member, now, now),
         5 => Some(Change::takeover(row, member, now)),
         _ => {
             let millis = dice.between(50, 10_000) as u32;
@@ -248,7 +248,7 @@ pub(crate) async fn a_change_commits_on_what_it_was_computed_from<W: World>(w: W
     // Who leaves forgets its own mark.
     w.set_clock((until.0 + 2) * SECOND).await;
     let beat = c.beat().await;
-    let left = c.change(Change::leave(&beat.row, c.id, beat.now).unwrap()).await;
+    let left = c.change(Change::leave(&beat.row, c.id, beat.now, beat.now).unwrap()).await;
     assert!(left.done && !left.row.marks.contains_key(&c.id));
 }
 

@@ -58,6 +58,8 @@ pub enum Fault {
     Step(i64),
     /// The database answers nothing for a while.
     Outage(Duration),
+    /// Each way of every node takes so much longer from now on.
+    Slow(Duration),
 }
 
 /// Run a scenario.
@@ -78,6 +80,8 @@ struct Lab<'a> {
     row: TurnRow,
     server_step: i64,
     out_until: u64,
+    /// What is added to each way.
+    slower: u64,
     report: Report,
 }
 
@@ -142,6 +146,7 @@ impl<'a> Lab<'a> {
             row: TurnRow::new(scenario.period),
             server_step: 0,
             out_until: 0,
+            slower: 0,
             report: Report::new(scenario.period),
         };
         for _ in 0..scenario.nodes {
@@ -185,13 +190,7 @@ impl<'a> Lab<'a> {
             What::Arrive { node, request, sent, statement } => {
                 self.arrive(node, request, sent, &statement);
             }
-            What::Answer { node, mut answer } => {
-                let received = self.local(node);
-                if let Some(exchange) = &mut answer.exchange {
-                    exchange.received = received;
-                }
-                self.input(node, Input::TurnAnswer(answer));
-            }
+            What::Answer { node, answer } => self.input(node, Input::TurnAnswer(answer)),
         }
     }
 
@@ -258,6 +257,7 @@ impl<'a> Lab<'a> {
                 }
             }
             Fault::Step(nanos) => self.server_step += nanos,
+            Fault::Slow(more) => self.slower = more.as_nanos() as u64,
             Fault::Outage(duration) => self.out_until = self.now + duration.as_nanos() as u64,
         }
     }
@@ -278,6 +278,12 @@ impl<'a> Lab<'a> {
             return;
         }
         let local = local_time(node, self.now);
+        let mut input = input;
+        if let Input::TurnAnswer(answer) = &mut input
+            && let Some(exchange) = &mut answer.exchange
+        {
+            exchange.received = local;
+        }
         node.engine.handle_input(local, input);
         while let Some(output) = self.nodes[number as usize].engine.poll_output() {
             self.output(number, local, output);
@@ -304,7 +310,7 @@ impl<'a> Lab<'a> {
                 self.report.sent();
                 let jitter = self.below(self.scenario.jitter.as_nanos() as u64 + 1);
                 let node = &mut self.nodes[number as usize];
-                let at = self.now + node.there + jitter;
+                let at = self.now + node.there + self.slower + jitter;
                 if std::mem::take(&mut node.lose_request) || self.out_until > at {
                     return;
                 }
@@ -374,7 +380,7 @@ impl<'a> Lab<'a> {
         if std::mem::take(&mut node.lose_answer) {
             return;
         }
-        let at = self.now + node.back + jitter;
+        let at = self.now + node.back + self.slower + jitter;
         let exchange =
             Exchange { sent, arrived: clock, answered: clock, received: sent, resolution: 1_000 };
         let answer = TurnAnswer {
@@ -394,10 +400,6 @@ impl<'a> Lab<'a> {
         // A database stamps in whole microseconds.
         let nanos = START_NANOS + self.now as i64 + self.server_step;
         ServerInstant::from_nanos(nanos / 1_000 * 1_000)
-    }
-
-    fn local(&self, node: u32) -> LocalInstant {
-        local_time(&self.nodes[node as usize], self.now)
     }
 
     fn push(&mut self, at: u64, what: What) {
@@ -446,6 +448,7 @@ impl Fault {
             Self::LoseAnswer(_) => "lost answer",
             Self::Step(_) => "step",
             Self::Outage(_) => "outage",
+            Self::Slow(_) => "slow",
         }
     }
 }
