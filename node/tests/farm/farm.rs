@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Connection, Row};
 
@@ -117,11 +119,16 @@ impl Farm {
         OpenOptions::new().create(true).append(true).open(path).unwrap()
     }
 
+    /// Send a signal to a node.
+    pub(crate) fn signal(&self, name: &str, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.nodes[name].id()).unwrap());
+        kill(pid, signal).unwrap();
+    }
+
     /// SIGTERM, and wait for the end.
     pub(crate) async fn stop(&mut self, name: &str) -> ExitStatus {
+        self.signal(name, Signal::SIGTERM);
         let mut child = self.nodes.remove(name).unwrap();
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
         tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap()
     }
 

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use farm::{Farm, Wrap};
+use nix::sys::signal::Signal;
 use support::target::Target;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -149,6 +150,39 @@ async fn an_outage_of_the_database_runs_no_job_twice() {
     let twice: Vec<_> = calls.iter().filter(|(_, count)| **count != 1).collect();
     assert!(twice.is_empty(), "called more than once: {twice:?}");
     farm.until_ring_has(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stalls_is_lost_and_comes_back_under_a_new_id() {
+    let target = Target::start().await;
+    let mut farm = Farm::start(&target).await;
+    farm.node("a", Wrap::None);
+    farm.node("b", Wrap::None);
+    farm.until_ring_has(2).await;
+    let ring = farm.ring().await;
+    farm.enqueue(60, "/slow/2000").await;
+    farm.until("the node has work", Duration::from_secs(20), async |farm| {
+        farm.running_on("a").await > 0
+    })
+    .await;
+    farm.signal("a", Signal::SIGSTOP);
+    farm.until("its jobs are taken from it", Duration::from_secs(10), async |farm| {
+        farm.count("last_error = 'node lost'").await > 0
+    })
+    .await;
+    farm.signal("a", Signal::SIGCONT);
+    farm.until("every job has ended", Duration::from_secs(60), async |farm| {
+        farm.count("state in ('queued', 'running')").await == 0
+    })
+    .await;
+    assert_eq!(farm.count("state = 'succeeded'").await, 60);
+    farm.until_ring_has(2).await;
+    let ring_then = farm.ring().await;
+    let stayed = ring_then.iter().filter(|node| ring.contains(node)).count();
+    assert_eq!(stayed, 1, "{ring:?} and then {ring_then:?}");
+    let calm = farm.last_slot().await;
+    farm.slots_pass(6).await;
+    assert_eq!(farm.missed_since(calm).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
