@@ -125,9 +125,15 @@ impl Clock {
         learned
     }
 
+    /// The interval that surely holds the offset at local time `now`, in nanoseconds.
+    pub fn bounds(&self, now: LocalInstant) -> Option<(i64, i64)> {
+        let Bounds { low, high, .. } = self.bounds?.widened_to(now);
+        Some((low, high))
+    }
+
     /// The offset at local time `now`; none before the first exchange.
     pub fn offset(&self, now: LocalInstant) -> Option<Offset> {
-        let Bounds { low, high, .. } = self.bounds?.widened_to(now);
+        let (low, high) = self.bounds(now)?;
         Some(Offset { nanos: low + (high - low) / 2, error: (high - low + 1) / 2 })
     }
 

@@ -1,0 +1,11 @@
+//! Estimators of the server's clock side by side on the same traces.
+//!
+//! - `trace`: what is stamped, and the truth;
+//! - `rivals`: the engine's estimator and others, behind one trait;
+//! - `oracle`: what could be known by one who was told the laws of the trace;
+//! - `judge`: how far each was from the truth, of the predictions that it made before it saw the sample.
+
+pub mod judge;
+pub mod oracle;
+pub mod rivals;
+pub mod trace;
