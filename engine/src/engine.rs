@@ -90,7 +90,7 @@ impl Engine {
     /// What the engine knows at `now`.
     pub fn status(&self, now: LocalInstant) -> Status {
         let offset = self.clock.offset(now);
-        let way_there = match (offset, self.clock.transit()) {
+        let way_there = match (offset, self.clock.transit(now)) {
             (Some(offset), Some(transit)) => Some(transit.saturating_sub(offset.nanos)),
             _ => None,
         };

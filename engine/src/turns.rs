@@ -323,7 +323,7 @@ impl Turns {
             self.since = Some(slot + round);
             self.suspects.clear();
         }
-        if other_server || stepped || clock.transit().is_none() {
+        if other_server || stepped || clock.transit(now).is_none() {
             self.read_first = Some(now);
             self.replan(now, clock, notes);
             return Act::Nothing;
@@ -388,7 +388,7 @@ impl Turns {
         // A change must not commit after the slot that it was computed with, so that slot is the one
         // in which it will arrive.
         let arrival = clock
-            .transit()
+            .transit(now)
             .and_then(|transit| {
                 let nanos = (now.as_nanos() as i64).checked_add(transit)?;
                 Some(row.cadence.slot_at(ServerInstant::from_nanos(nanos)))

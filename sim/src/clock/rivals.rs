@@ -28,8 +28,8 @@ impl Estimator for Engine {
         self.0.offset(now).map(|offset| offset.nanos)
     }
 
-    fn transit(&self, _: LocalInstant) -> Option<i64> {
-        self.0.transit()
+    fn transit(&self, now: LocalInstant) -> Option<i64> {
+        self.0.transit(now)
     }
 
     fn bounds(&self, now: LocalInstant) -> Option<(i64, i64)> {

@@ -10,20 +10,18 @@
 //!
 //! To arrive at server time `S` a statement must be sent at local time `L` with `L + (t1 - t0) = S`: what
 //! is needed is `t1 - t0`, the *transit*, which each exchange observes directly. The offset and the way
-//! there are never told apart, so an asymmetric path costs nothing.
+//! there are never told apart, so an asymmetric path costs nothing. The best guess of both is `line`'s.
 
-use alloc::collections::VecDeque;
+mod line;
 
 use serde::{Deserialize, Serialize};
 
+use self::line::{Line, Sample};
 use crate::units::{LocalInstant, ServerInstant};
 
 /// How fast the two clocks may drift apart, in parts per million: what NTP assumes of an undisciplined
 /// clock (RFC 5905, PHI is 15 ppm; 500 ppm is its limit on the frequency correction).
 const DRIFT_PPM: i64 = 500;
-
-/// How many exchanges are kept: the transit is taken from them.
-const SAMPLES: usize = 8;
 
 /// The four stamps of one round trip, and the resolution of the server's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -62,7 +60,7 @@ pub enum Learned {
 pub struct Clock {
     /// The interval as of `at`, none before the first exchange.
     bounds: Option<Bounds>,
-    last: VecDeque<Sample>,
+    line: Line,
     smallest_round_trip: i64,
 }
 
@@ -73,26 +71,19 @@ struct Bounds {
     at: LocalInstant,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Sample {
-    /// `t1 - t0`.
-    transit: i64,
-    round_trip: i64,
-}
-
 /// The offset, in nanoseconds of server time minus local time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offset {
-    /// The middle of the interval.
+    /// The best guess.
     pub nanos: i64,
-    /// Half its width: the truth is not further away than this.
+    /// The truth is not further away than this.
     pub error: i64,
 }
 
 impl Clock {
     /// A clock that knows nothing.
     pub fn new() -> Self {
-        Self { bounds: None, last: VecDeque::new(), smallest_round_trip: i64::MAX }
+        Self { bounds: None, line: Line::default(), smallest_round_trip: i64::MAX }
     }
 
     /// Learn from an exchange.
@@ -110,17 +101,21 @@ impl Clock {
                 if both.low <= both.high {
                     (both, Learned::Consistent)
                 } else {
-                    self.last.clear();
+                    self.line.clear();
                     self.smallest_round_trip = i64::MAX;
                     (fresh, Learned::Step)
                 }
             }
         };
         self.bounds = Some(bounds);
-        if self.last.len() == SAMPLES {
-            self.last.pop_front();
-        }
-        self.last.push_back(Sample { transit: upper, round_trip: exchange.round_trip() });
+        self.line.push(Sample {
+            sent: exchange.sent,
+            transit: upper,
+            back: lower,
+            round_trip: exchange.round_trip(),
+            resolution: i64::from(exchange.resolution),
+            stray: None,
+        });
         self.smallest_round_trip = self.smallest_round_trip.min(exchange.round_trip());
         learned
     }
@@ -134,37 +129,36 @@ impl Clock {
     /// The offset at local time `now`; none before the first exchange.
     pub fn offset(&self, now: LocalInstant) -> Option<Offset> {
         let (low, high) = self.bounds(now)?;
-        Some(Offset { nanos: low + (high - low) / 2, error: (high - low + 1) / 2 })
+        let nanos = self.line.offset(now)?.clamp(low, high);
+        Some(Offset { nanos, error: (high - nanos).max(nanos - low) })
     }
 
-    /// Server time at local time `now`, by the middle of the interval.
+    /// Server time at local time `now`, as far as known.
     pub fn server_time(&self, now: LocalInstant) -> Option<ServerInstant> {
         let nanos = now.as_nanos() as i64;
         Some(ServerInstant::from_nanos(nanos.saturating_add(self.offset(now)?.nanos)))
     }
 
-    /// When a statement must be sent to arrive at `arrival`: the smallest transit of the last exchanges
-    /// before it.
+    /// When a statement must be sent to arrive at `arrival`.
     pub fn send_time(&self, arrival: ServerInstant) -> Option<LocalInstant> {
-        let transit = self.transit()?;
-        let nanos = arrival.as_nanos().saturating_sub(transit);
-        Some(LocalInstant::from_nanos(u64::try_from(nanos).unwrap_or(0)))
+        let sent = |transit: i64| {
+            let nanos = arrival.as_nanos().saturating_sub(transit);
+            LocalInstant::from_nanos(u64::try_from(nanos).unwrap_or(0))
+        };
+        // The transit depends on the time of sending, by the rate, which is below one in a thousand.
+        let about = sent(self.line.transit(LocalInstant::from_nanos(0))?);
+        let nearly = sent(self.line.transit(about)?);
+        Some(sent(self.line.transit(nearly)?))
     }
 
-    /// The local instant that the interval's middle takes to be `server`.
-    pub fn local_time(&self, now: LocalInstant, server: ServerInstant) -> Option<LocalInstant> {
-        let nanos = server.as_nanos().saturating_sub(self.offset(now)?.nanos);
-        Some(LocalInstant::from_nanos(u64::try_from(nanos).unwrap_or(0)))
-    }
-
-    /// `t1 - t0` of the next exchange, in nanoseconds of server minus local time.
-    pub fn transit(&self) -> Option<i64> {
-        self.last.iter().map(|sample| sample.transit).min()
+    /// `t1 - t0` of an exchange that is sent at `now`, in nanoseconds of server minus local time.
+    pub fn transit(&self, now: LocalInstant) -> Option<i64> {
+        self.line.transit(now)
     }
 
     /// The shortest round trip since the last step and the longest of the last few, in nanoseconds.
     pub fn round_trips(&self) -> Option<(i64, i64)> {
-        let longest = self.last.iter().map(|sample| sample.round_trip).max()?;
+        let longest = self.line.longest_round_trip()?;
         Some((self.smallest_round_trip, longest))
     }
 }
@@ -210,16 +204,18 @@ mod tests {
     fn the_interval_holds_the_truth_and_narrows() {
         let mut clock = Clock::new();
         let paths = [(900_000, 100_000), (50_000, 800_000), (70_000, 60_000), (5_000_000, 50_000)];
-        let mut error = i64::MAX;
+        let mut width = i64::MAX;
         for (i, (there, back)) in paths.into_iter().enumerate() {
             let at = 1_000_000_000 + i as u64 * 1_000_000;
             assert_eq!(clock.observe(&exchange(at, there, back, OFFSET)), Learned::Consistent);
             let offset = clock.offset(LocalInstant::from_nanos(at + 6_000_000)).unwrap();
             assert!((offset.nanos - OFFSET).abs() <= offset.error);
-            assert!(offset.error <= error.saturating_add(10_000));
-            error = offset.error;
+            let (low, high) = clock.bounds(LocalInstant::from_nanos(at + 6_000_000)).unwrap();
+            assert!((low..=high).contains(&OFFSET));
+            assert!(high - low <= width.saturating_add(10_000));
+            width = high - low;
         }
-        assert!(error < 75_000, "{error}");
+        assert!(width < 150_000, "{width}");
     }
 
     #[test]
@@ -238,6 +234,6 @@ mod tests {
         assert_eq!(clock.observe(&stepped), Learned::Step);
         let offset = clock.offset(stepped.received).unwrap();
         assert!((offset.nanos - (OFFSET - 3_600_000_000_000)).abs() <= offset.error);
-        assert_eq!(clock.transit(), Some(OFFSET - 3_600_000_000_000 + 50_000));
+        assert_eq!(clock.transit(stepped.sent), Some(OFFSET - 3_600_000_000_000 + 50_000));
     }
 }
