@@ -56,6 +56,8 @@ pub struct Status {
     pub next_turn: Option<Slot>,
     /// Jobs held.
     pub held: u32,
+    /// No claim is on its way or lost: nothing but `held` can be this node's.
+    pub settled: bool,
     /// Out of the ring for good.
     pub left: bool,
 }
@@ -106,6 +108,7 @@ impl Engine {
             slot: self.turns.believed(now, &self.clock),
             next_turn: self.turns.outlook().and_then(|(_, turn)| turn),
             held: self.work.held(),
+            settled: self.work.is_settled(),
             left: self.turns.phase() == Phase::Left,
         }
     }

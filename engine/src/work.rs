@@ -75,6 +75,12 @@ impl Work {
         self.held
     }
 
+    /// Whether no claim is on its way or lost.
+    pub(crate) fn is_settled(&self) -> bool {
+        let claiming = self.in_flight.is_some_and(|f| f.statement != WorkStatement::Renew);
+        self.with_beat.is_none() && self.lost_claims.is_empty() && !claiming
+    }
+
     /// The claim that goes with a beat that leaves now.
     pub(crate) fn claim_with_beat(&mut self) -> Option<Claim> {
         let limit = self.free();

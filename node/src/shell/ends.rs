@@ -74,7 +74,7 @@ impl<C: Clock, S: Store> EndsTask<C, S> {
                     }
                     if refusals == REFUSALS_MAX
                         && let [end] = batch
-                        && end.answer.is_some()
+                        && bare(end) != *end
                     {
                         return Box::pin(self.record(&[bare(end)])).await;
                     }

@@ -133,13 +133,18 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller>(
     tokio::select! {
         biased;
         end = &mut turns => return lost(&end),
+        Some(_) = tasks.join_next() => {
+            // None of them ends while this one holds their channels, but by a panic.
+            tracing::error!("a task of this node failed; beginning anew");
+            return LifeEnd::Lost;
+        }
         () = stop.requested() => {}
     }
     tracing::info!("stopping: leaving the ring, claiming nothing more");
     let _ = inputs.send(Input::Leave);
 
     let mut end = LifeEnd::Stopped;
-    let done = |pulse: &Pulse| pulse.left && pulse.held == 0;
+    let done = |pulse: &Pulse| pulse.left && pulse.settled && pulse.held == 0;
     let drained = tokio::select! {
         biased;
         () = stop.insisted() => return LifeEnd::Aborted,

@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use turnwise_engine::{
@@ -15,6 +16,9 @@ use super::notes::NoteLog;
 use crate::clock::Clock;
 use crate::job::ClaimedJob;
 use crate::store::{NodeReport, Store, StoreError, TurnReply, TurnRequest, Turns};
+
+/// How long making the beat's connection ready may take: connecting, logging in, preparing.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the engine's task tells the task that does the work.
 #[derive(Debug)]
@@ -43,6 +47,8 @@ pub struct Pulse {
     pub left: bool,
     /// Jobs held.
     pub held: u32,
+    /// No claim is on its way or lost: `held` is all that this node has.
+    pub settled: bool,
     /// Why the last statement on the turn row failed; none when it was answered.
     pub trouble: Option<String>,
 }
@@ -303,7 +309,16 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
 
     fn connect(&self) -> Connecting<S::Turns> {
         let store = self.store.clone();
-        Box::pin(async move { store.turns().await })
+        Box::pin(async move {
+            let connecting = tokio::time::timeout(CONNECT_TIMEOUT, store.turns());
+            connecting.await.unwrap_or_else(|_| {
+                Err(StoreError::Unreachable {
+                    database: "its URL".to_owned(),
+                    reason: format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()),
+                    fate: Fate::NotSent,
+                })
+            })
+        })
     }
 
     fn order(&self, order: Order) {
@@ -327,12 +342,13 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
     }
 
     fn publish(&self) {
-        let Status { offset, rank, left, held, .. } = self.engine.status(self.clock.now());
+        let Status { offset, rank, left, held, settled, .. } = self.engine.status(self.clock.now());
         self.channels.pulse.send_replace(Pulse {
             offset: offset.map(|offset| offset.nanos),
             in_ring: rank.is_some(),
             left,
             held,
+            settled,
             trouble: self.trouble.clone(),
         });
     }

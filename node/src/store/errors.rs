@@ -30,15 +30,15 @@ impl From<sqlx::Error> for Trouble {
 /// The URL as it may be shown: without its password.
 pub(super) fn without_password(url: &str) -> String {
     let Ok(mut parsed) = url::Url::parse(url) else {
-        // What cannot be parsed may hold a password anywhere before the last '@'.
-        return match url.rsplit_once('@') {
-            Some((before, after)) => {
-                let scheme = before.split_once(':').map_or("", |(scheme, _)| scheme);
-                format!("{scheme}://***@{after}")
-            }
-            None => url.to_owned(),
+        // What cannot be parsed may hold a password anywhere.
+        return match url.split_once(':') {
+            Some((scheme, _)) => format!("{scheme}://***"),
+            None => "***".to_owned(),
         };
     };
+    if parsed.cannot_be_a_base() {
+        return format!("{}:***", parsed.scheme());
+    }
     let in_query = parsed.query_pairs().any(|(key, _)| key == "password");
     if parsed.password().is_none() && !in_query {
         return url.to_owned();
@@ -65,7 +65,9 @@ mod tests {
         assert_eq!(without_password("postgres://u:p%40w@h/d"), "postgres://u:***@h/d");
         assert_eq!(without_password("postgres://u@h/d"), "postgres://u@h/d");
         assert_eq!(without_password("sqlite://turnwise.db"), "sqlite://turnwise.db");
-        assert_eq!(without_password("postgres://u:se@cret@h:x/d"), "postgres://***@h:x/d");
+        assert_eq!(without_password("postgres://u:se@cret@h:x/d"), "postgres://***");
+        assert_eq!(without_password("postgres://h:x/d?password=geheim"), "postgres://***");
+        assert_eq!(without_password("mysql:u:geheim@h/d"), "mysql:***");
         assert!(!without_password("postgres://h/d?password=geheim").contains("geheim"));
     }
 }

@@ -113,6 +113,7 @@ pub(super) async fn postgres_apply(
     allowed: impl Fn(&Applied) -> Result<(), StoreError> + Send,
 ) -> Result<Result<Vec<String>, StoreError>, Trouble> {
     let mut transaction = connection.begin().await?;
+    sqlx::query("SET LOCAL lock_timeout = 0").execute(&mut *transaction).await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)")
         .bind(ADVISORY_LOCK)
         .execute(&mut *transaction)

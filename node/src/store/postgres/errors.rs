@@ -19,10 +19,11 @@ pub(super) fn leaves_connection_usable(trouble: &Trouble) -> bool {
     }
 }
 
-/// Connection exceptions, no connections left, the server is read-only (a standby), or it shuts down or
+/// Connection exceptions, a lock that somebody else holds (it may help to wait), no connections left, the server is read-only (a standby), or it shuts down or
 /// starts.
 fn is_away(code: &str) -> bool {
-    code.starts_with("08") || matches!(code, "53300" | "25006" | "57P01" | "57P02" | "57P03")
+    code.starts_with("08")
+        || matches!(code, "53300" | "55P03" | "25006" | "57P01" | "57P02" | "57P03")
 }
 
 impl PgStore {

@@ -71,6 +71,10 @@ impl PgStore {
                 // The functions of the schema count on each of their statements to see what the last one
                 // waited for.
                 ("default_transaction_isolation", "read committed"),
+                // Somebody's open transaction on one job must not hold up the turn row behind it, nor a statement
+                // that was given up keep its backend.
+                ("lock_timeout", "200ms"),
+                ("client_connection_check_interval", "500ms"),
                 // A node that vanished must not be listened to for hours.
                 ("tcp_keepalives_idle", "10"),
                 ("tcp_keepalives_interval", "5"),
