@@ -61,6 +61,8 @@ pub(crate) struct Turns {
     /// The row must be read, at this time, before the node may do anything else.
     read_first: Option<LocalInstant>,
     failures: u32,
+    /// The turn whose beat was sent a second time.
+    sent_again: Option<Slot>,
     plan: Plan,
 }
 
@@ -76,6 +78,8 @@ struct InFlight {
     kind: Sent,
     /// The slot that it was sent in, as far as known.
     slot: Option<Slot>,
+    /// A beat: until when it may be sent again, should its connection break at once.
+    again_until: Option<LocalInstant>,
     patience: LocalInstant,
 }
 
@@ -117,6 +121,7 @@ impl Turns {
             in_flight: None,
             read_first: Some(now),
             failures: 0,
+            sent_again: None,
             plan: Plan::Read { at: now },
         }
     }
@@ -185,6 +190,10 @@ impl Turns {
         clock: &Clock,
     ) {
         let slot = self.believed(now, clock);
+        let again_until = match self.plan {
+            Plan::Beat { slot, not_after, .. } if self.sent_again != Some(slot) => Some(not_after),
+            _ => None,
+        };
         let kind = match kind {
             TurnKind::Read => Sent::Read,
             TurnKind::Beat { .. } => match self.plan {
@@ -212,7 +221,8 @@ impl Turns {
                 Duration::from_nanos(nanos.unsigned_abs())
             }
         };
-        self.in_flight = Some(InFlight { request, kind, slot, patience: now + patience });
+        self.in_flight =
+            Some(InFlight { request, kind, slot, again_until, patience: now + patience });
         self.plan = Plan::Nothing;
     }
 
@@ -247,6 +257,16 @@ impl Turns {
         let Some(in_flight) = self.in_flight.take() else {
             return;
         };
+        if let Sent::Beat(slot) = in_flight.kind
+            && let Some(not_after) = in_flight.again_until
+            && now <= not_after
+        {
+            // A connection that died while it was idle shows it only now. The same beat again, on another: the
+            // fence lets one of them in, and the licence is for this slot as before.
+            self.sent_again = Some(slot);
+            self.plan = Plan::Beat { slot, at: now, not_after };
+            return;
+        }
         self.failures = self.failures.saturating_add(1);
         notes.push(Note::Unanswered { failures: self.failures });
         if let (Sent::Beat(slot), Fate::NotSent) = (in_flight.kind, fate) {

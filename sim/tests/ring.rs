@@ -124,6 +124,16 @@ fn a_lost_answer_costs_nothing_where_there_are_others() {
 }
 
 #[test]
+fn a_connection_that_died_while_it_was_idle_costs_nothing() {
+    for nodes in 1..=5 {
+        for seed in 0..40 {
+            let resets: Vec<_> = (0..nodes).map(|node| (0.3, Fault::Reset(node))).collect();
+            assert_costs("reset", &with(nodes, seed, &resets), 0, 0);
+        }
+    }
+}
+
+#[test]
 fn a_lost_request_costs_one_slot() {
     for nodes in 1..=5 {
         for seed in 0..40 {
@@ -284,12 +294,12 @@ fn mixture(seed: u64) -> Scenario {
     };
     let unit = u64::from(period);
     scenario.duration = Duration::from_millis(unit * 160);
-    let kinds = below(256);
+    let kinds = below(512);
     let mut up = nodes;
     for _ in 0..below(8) {
         let at = Duration::from_millis(unit * 5 + below(unit * 60));
         let node = below(u64::from(up)) as u32;
-        let kind = below(8);
+        let kind = below(9);
         if kinds & (1 << kind) == 0 {
             continue;
         }
@@ -303,6 +313,7 @@ fn mixture(seed: u64) -> Scenario {
             3 => Fault::Pause(node, Duration::from_millis(below(unit * 12))),
             4 => Fault::LoseRequest(node),
             5 => Fault::LoseAnswer(node),
+            8 => Fault::Reset(node),
             6 => Fault::Step(below(40) as i64 * 500_000_000 - 10_000_000_000),
             _ => Fault::Outage(Duration::from_millis(below(unit * 10))),
         };

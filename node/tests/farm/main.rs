@@ -134,6 +134,7 @@ async fn an_outage_of_the_database_runs_no_job_twice() {
         working
     })
     .await;
+    let before = farm.last_slot().await;
     farm.crash_database();
     tokio::time::sleep(Duration::from_secs(4)).await;
     farm.restart_database().await;
@@ -150,6 +151,11 @@ async fn an_outage_of_the_database_runs_no_job_twice() {
     let twice: Vec<_> = calls.iter().filter(|(_, count)| **count != 1).collect();
     assert!(twice.is_empty(), "called more than once: {twice:?}");
     farm.until_ring_has(3).await;
+    // The outage is one gap; after it, at most three slots more are missed.
+    let beats = farm.beats_since(before).await;
+    let outage = beats.windows(2).map(|pair| pair[1].slot - pair[0].slot - 1).max().unwrap();
+    let missed = farm.missed_since(before).await - outage;
+    assert!(missed <= 3, "{missed} slots missed beside the outage's {outage}: {beats:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

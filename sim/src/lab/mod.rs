@@ -9,7 +9,7 @@ use std::time::Duration;
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use turnwise_engine::{
-    Config, Engine, Exchange, Input, LocalInstant, NodeId, Note, Output, Period, RequestId,
+    Config, Engine, Exchange, Fate, Input, LocalInstant, NodeId, Note, Output, Period, RequestId,
     ServerIdentity, ServerInstant, Slot, TurnAnswer, TurnKind, TurnRow, TurnStatement, WorkAnswer,
 };
 
@@ -52,6 +52,8 @@ pub enum Fault {
     Pause(u32, Duration),
     /// The next statement of the node is lost on its way.
     LoseRequest(u32),
+    /// The connection of the node breaks: its next statement fails at once, unexecuted.
+    Reset(u32),
     /// The answer to the next statement of the node is lost.
     LoseAnswer(u32),
     /// The server's clock is set forward by so many nanoseconds, or back.
@@ -97,6 +99,7 @@ struct Node {
     back: u64,
     lose_request: bool,
     lose_answer: bool,
+    reset: bool,
     /// The wake-up that counts; older ones are ignored.
     wake: u64,
     inbox: Vec<Input>,
@@ -114,6 +117,7 @@ enum What {
     Wake { node: u32, number: u64 },
     Resume(u32),
     Arrive { node: u32, request: RequestId, sent: LocalInstant, statement: Box<TurnStatement> },
+    Broken { node: u32, request: RequestId },
     Answer { node: u32, answer: Box<TurnAnswer> },
 }
 
@@ -190,6 +194,9 @@ impl<'a> Lab<'a> {
             What::Arrive { node, request, sent, statement } => {
                 self.arrive(node, request, sent, &statement);
             }
+            What::Broken { node, request } => {
+                self.input(node, Input::Failed { request, fate: Fate::Unknown });
+            }
             What::Answer { node, answer } => self.input(node, Input::TurnAnswer(answer)),
         }
     }
@@ -216,6 +223,7 @@ impl<'a> Lab<'a> {
             back,
             lose_request: false,
             lose_answer: false,
+            reset: false,
             wake: 0,
             inbox: Vec::new(),
         };
@@ -254,6 +262,11 @@ impl<'a> Lab<'a> {
             Fault::LoseAnswer(node) => {
                 if let Some(node) = self.nodes.get_mut(node as usize) {
                     node.lose_answer = true;
+                }
+            }
+            Fault::Reset(node) => {
+                if let Some(node) = self.nodes.get_mut(node as usize) {
+                    node.reset = true;
                 }
             }
             Fault::Step(nanos) => self.server_step += nanos,
@@ -311,6 +324,10 @@ impl<'a> Lab<'a> {
                 let jitter = self.below(self.scenario.jitter.as_nanos() as u64 + 1);
                 let node = &mut self.nodes[number as usize];
                 let at = self.now + node.there + self.slower + jitter;
+                if std::mem::take(&mut node.reset) {
+                    self.push(self.now + 100_000, What::Broken { node: number, request });
+                    return;
+                }
                 if std::mem::take(&mut node.lose_request) || self.out_until > at {
                     return;
                 }
@@ -446,6 +463,7 @@ impl Fault {
             Self::Pause(..) => "pause",
             Self::LoseRequest(_) => "lost request",
             Self::LoseAnswer(_) => "lost answer",
+            Self::Reset(_) => "reset",
             Self::Step(_) => "step",
             Self::Outage(_) => "outage",
             Self::Slow(_) => "slow",
