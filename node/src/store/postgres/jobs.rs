@@ -229,8 +229,8 @@ impl PgStore {
     }
 
     pub(super) async fn retry_job(&self, id: JobId) -> Result<Option<bool>, StoreError> {
-        let mut connection = self.connection().await?;
-        let done: Result<(bool, bool), _> = sqlx::query_as(
+        self.alter_job(
+            id,
             "WITH here AS MATERIALIZED (SELECT turnwise.clock() AS now), done AS (
                 UPDATE turnwise.jobs j SET
                     state = 'queued', scheduled_at = least(j.scheduled_at, h.now), queued_at = h.now,
@@ -242,16 +242,12 @@ impl PgStore {
              SELECT EXISTS (SELECT FROM done),
                 EXISTS (SELECT FROM turnwise.jobs WHERE id = $1::text::uuid)",
         )
-        .bind(id.to_string())
-        .fetch_one(&mut *connection)
-        .await;
-        let (done, exists) = self.settle(connection, done)?;
-        Ok(exists.then_some(done))
+        .await
     }
 
     pub(super) async fn cancel_job(&self, id: JobId) -> Result<Option<bool>, StoreError> {
-        let mut connection = self.connection().await?;
-        let done: Result<(bool, bool), _> = sqlx::query_as(
+        self.alter_job(
+            id,
             "WITH done AS (
                 UPDATE turnwise.jobs j SET
                     state = CASE WHEN j.state = 'queued' THEN 'cancelled' ELSE j.state END,
@@ -262,9 +258,14 @@ impl PgStore {
              SELECT EXISTS (SELECT FROM done),
                 EXISTS (SELECT FROM turnwise.jobs WHERE id = $1::text::uuid)",
         )
-        .bind(id.to_string())
-        .fetch_one(&mut *connection)
-        .await;
+        .await
+    }
+
+    /// Run a statement that alters one job, and says whether it did and whether there is such a job.
+    async fn alter_job(&self, id: JobId, sql: &'static str) -> Result<Option<bool>, StoreError> {
+        let mut connection = self.connection().await?;
+        let done: Result<(bool, bool), _> =
+            sqlx::query_as(sql).bind(id.to_string()).fetch_one(&mut *connection).await;
         let (done, exists) = self.settle(connection, done)?;
         Ok(exists.then_some(done))
     }
