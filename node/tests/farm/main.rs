@@ -98,21 +98,25 @@ async fn a_killed_nodes_jobs_run_again_and_nothing_is_lost() {
     }
     assert!(farm.missed_since(since).await <= 1, "a crash under load");
 
-    // A stop in the middle of work: the jobs finish, and no slot is missed.
+    // A join and a stop in the middle of work: the jobs finish, and no slot is missed.
     farm.until_ring_has(2).await;
     farm.slots_pass(5).await;
     let since = farm.last_slot().await;
-    farm.enqueue(60, "/slow/1500").await;
+    farm.enqueue(300, "/slow/1500").await;
     farm.until("the node has work", Duration::from_secs(20), async |farm| {
         farm.running_on("a").await > 0
     })
     .await;
+    farm.node("d", Wrap::None);
+    farm.until_ring_has(3).await;
+    assert!(farm.count("state = 'running'").await > 0, "it joined after the work was done");
+    assert_eq!(farm.missed_since(since).await, 0, "a join under load");
     assert_eq!(farm.stop("a").await.code(), Some(0));
     farm.until("every job has ended", Duration::from_secs(60), async |farm| {
         farm.count("state in ('queued', 'running')").await == 0
     })
     .await;
-    assert_eq!(farm.count("state = 'succeeded'").await, 560);
+    assert_eq!(farm.count("state = 'succeeded'").await, 800);
     assert_eq!(farm.count("hand_backs > 0").await, 0);
     assert_eq!(farm.missed_since(since).await, 0, "a stop under load");
 }
