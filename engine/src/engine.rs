@@ -10,6 +10,7 @@ use crate::io::{
     WorkStatement,
 };
 use crate::random::Random;
+use crate::sabotage::{Bug, Sabotage, Sound};
 use crate::turn::TurnRow;
 use crate::turns::{self, Phase, Turns};
 use crate::units::{LocalInstant, NodeId, Slot};
@@ -27,12 +28,12 @@ pub struct Config {
 /// The rule of use: after every [`Engine::handle_input`], call [`Engine::poll_output`] until it gives none,
 /// then sleep until [`Engine::poll_timeout`] or until something happens, and hand that in. Time is always
 /// passed in and never goes back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Engine {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Engine<S: Sabotage = Sound> {
     id: NodeId,
-    clock: Clock,
-    turns: Turns,
-    work: Work,
+    clock: Clock<S>,
+    turns: Turns<S>,
+    work: Work<S>,
     random: Random,
     outputs: VecDeque<Output>,
     notes: Vec<Note>,
@@ -42,7 +43,7 @@ pub struct Engine {
 }
 
 /// What an engine knows, for people to see.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Status {
     /// The offset of the server's clock; none before the first exchange.
     pub offset: Option<Offset>,
@@ -62,12 +63,12 @@ pub struct Status {
     pub left: bool,
 }
 
-impl Engine {
+impl<S: Sabotage> Engine<S> {
     /// An engine that knows nothing yet. `seed` is for the jitter of retries.
     pub fn new(id: NodeId, config: Config, seed: u64, now: LocalInstant) -> Self {
         Self {
             id,
-            clock: Clock::new(),
+            clock: Clock::default(),
             turns: Turns::new(id, now),
             work: Work::new(config.capacity),
             random: Random::new(seed),
@@ -124,7 +125,7 @@ impl Engine {
             Input::Wake => {}
             Input::TurnAnswer(answer) => self.turn_answered(now, &answer),
             Input::WorkAnswer(answer) => {
-                if answer.lost {
+                if answer.lost && !S::plants(Bug::LossIsIgnored) {
                     self.retire();
                 } else if self.work.answered(answer.request, answer.claimed) {
                     self.work.checked_in(answer.sent);
@@ -166,7 +167,7 @@ impl Engine {
         if !self.turns.is_in_flight(answer.request) {
             return;
         }
-        if answer.lost {
+        if answer.lost && !S::plants(Bug::LossIsIgnored) {
             self.retire();
             return;
         }
@@ -211,8 +212,10 @@ impl Engine {
             turns::Act::Read { due, not_after } => {
                 self.send_turn(now, TurnKind::Read, None, due, not_after);
             }
-            turns::Act::Beat { slot, not_after, .. } if now > not_after => {
-                self.turns.missed(now, slot, &mut self.notes);
+            turns::Act::Beat { slot, not_after, .. }
+                if now > not_after && !S::plants(Bug::BeatsAreSentLate) =>
+            {
+                self.turns.missed(now, slot, &self.clock, &mut self.notes);
                 let act = self.turns.due(now);
                 self.turn_act(now, act);
             }

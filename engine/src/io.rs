@@ -27,7 +27,7 @@ pub struct ServerIdentity {
 }
 
 /// Everything that the engine can be told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Input {
     /// A deadline of `poll_timeout` has come. Harmless when it has not.
     Wake,
@@ -68,7 +68,7 @@ pub enum Fate {
 }
 
 /// The answer to a statement on the turn row.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TurnAnswer {
     /// Which statement.
     pub request: RequestId,
@@ -102,7 +102,7 @@ pub struct WorkAnswer {
 }
 
 /// Everything that the engine can ask for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Output {
     /// Send a statement on the turn row, on the connection kept for it.
     Turn {
@@ -134,7 +134,7 @@ pub enum Output {
 }
 
 /// A statement on the turn row. Each locks the row, is stamped with its slot and returns the row.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TurnStatement {
     /// Who sends it.
     pub node: NodeId,
@@ -145,7 +145,7 @@ pub struct TurnStatement {
 }
 
 /// What a statement on the turn row does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TurnKind {
     /// Nothing more.
     Read,
@@ -192,7 +192,7 @@ pub enum Retirement {
 }
 
 /// What people may want to know: the log, the metrics and the pages are made from these.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Note {
     /// A beat was answered.

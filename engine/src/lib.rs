@@ -10,6 +10,7 @@ mod engine;
 mod io;
 mod lease;
 mod random;
+mod sabotage;
 mod turn;
 mod turns;
 mod units;
@@ -23,5 +24,6 @@ pub use io::{
     TurnKind, TurnStatement, WorkAnswer, WorkStatement,
 };
 pub use lease::{lease, renew_every};
+pub use sabotage::{Bug, Sabotage, Sound};
 pub use turn::{Change, ChangeKind, Deputy, Mark, Roster, TurnRow, Version};
 pub use units::{Epoch, LocalInstant, NodeId, Period, PeriodError, ServerInstant, Slot, Token};

@@ -1,11 +1,21 @@
 //! Decides nothing: the engine's only source of chance, a seeded generator of a pinned kind.
 
+use core::hash::{Hash, Hasher};
+
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
 /// PCG XSL-RR 128/64 (MCG): the same numbers for the same seed on every build and version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Random(Pcg64Mcg);
+
+impl Hash for Random {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // The next two outputs tell the state apart as well as any hash would.
+        let mut next = self.0.clone();
+        (next.next_u64(), next.next_u64()).hash(state);
+    }
+}
 
 impl Random {
     pub(crate) fn new(seed: u64) -> Self {

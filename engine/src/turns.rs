@@ -2,11 +2,13 @@
 //! side of the turn protocol: licences, suspicion, joining, leaving, taking over. Knows nothing of jobs.
 
 use alloc::vec::Vec;
+use core::marker::PhantomData;
 use core::time::Duration;
 
 use crate::clock::{Clock, Learned};
 use crate::io::{Fate, Note, Reason, RequestId, ServerIdentity, TurnAnswer, TurnKind};
 use crate::random::Random;
+use crate::sabotage::{Bug, Sabotage};
 use crate::turn::{Change, ChangeKind, TurnRow, Version};
 use crate::units::{LocalInstant, NodeId, Period, ServerInstant, Slot, nanos};
 
@@ -42,8 +44,8 @@ pub(crate) enum Phase {
 }
 
 /// What this node knows of the turn row and is doing about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Turns {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Turns<S: Sabotage> {
     id: NodeId,
     phase: Phase,
     /// The newest row seen, and the slot of the statement that brought it.
@@ -64,15 +66,16 @@ pub(crate) struct Turns {
     /// The turn whose beat was sent a second time.
     sent_again: Option<Slot>,
     plan: Plan,
+    sabotage: PhantomData<S>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct View {
     row: TurnRow,
     read: Slot,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct InFlight {
     request: RequestId,
     kind: Sent,
@@ -83,14 +86,14 @@ struct InFlight {
     patience: LocalInstant,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Sent {
     Read,
     Beat(Slot),
     Change(ChangeKind),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Plan {
     Nothing,
     Read { at: LocalInstant },
@@ -98,7 +101,7 @@ enum Plan {
 }
 
 /// What is to be sent now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Act {
     Nothing,
     Read { due: LocalInstant, not_after: LocalInstant },
@@ -107,7 +110,7 @@ pub(crate) enum Act {
     Abandon(RequestId),
 }
 
-impl Turns {
+impl<S: Sabotage> Turns<S> {
     pub(crate) fn new(id: NodeId, now: LocalInstant) -> Self {
         Self {
             id,
@@ -123,6 +126,7 @@ impl Turns {
             failures: 0,
             sent_again: None,
             plan: Plan::Read { at: now },
+            sabotage: PhantomData,
         }
     }
 
@@ -156,7 +160,7 @@ impl Turns {
     }
 
     /// The slot that it is now, as far as known: by the clock, never behind what the server said.
-    pub(crate) fn believed(&self, now: LocalInstant, clock: &Clock) -> Option<Slot> {
+    pub(crate) fn believed(&self, now: LocalInstant, clock: &Clock<S>) -> Option<Slot> {
         let view = self.view.as_ref()?;
         Some(view.row.cadence.slot_at(clock.server_time(now)?).max(view.read))
     }
@@ -164,11 +168,8 @@ impl Turns {
     /// What is due at `now`.
     pub(crate) fn due(&self, now: LocalInstant) -> Act {
         if let Some(in_flight) = &self.in_flight {
-            return if in_flight.patience <= now {
-                Act::Abandon(in_flight.request)
-            } else {
-                Act::Nothing
-            };
+            let over = in_flight.patience <= now && !S::plants(Bug::DeadlineIsRearmed);
+            return if over { Act::Abandon(in_flight.request) } else { Act::Nothing };
         }
         match self.plan {
             Plan::Read { at } if at <= now => {
@@ -187,7 +188,7 @@ impl Turns {
         now: LocalInstant,
         request: RequestId,
         kind: &TurnKind,
-        clock: &Clock,
+        clock: &Clock<S>,
     ) {
         let slot = self.believed(now, clock);
         let again_until = match self.plan {
@@ -221,6 +222,13 @@ impl Turns {
                 Duration::from_nanos(nanos.unsigned_abs())
             }
         };
+        let patience = if S::plants(Bug::PatienceIsEndless) {
+            Duration::from_secs(1_000_000)
+        } else if S::plants(Bug::PatienceIsShort) {
+            Duration::from_micros(500)
+        } else {
+            patience
+        };
         self.in_flight =
             Some(InFlight { request, kind, slot, again_until, patience: now + patience });
         self.plan = Plan::Nothing;
@@ -231,11 +239,16 @@ impl Turns {
     }
 
     /// The node shall leave the ring.
-    pub(crate) fn leave(&mut self, now: LocalInstant, clock: &Clock, notes: &mut Vec<Note>) {
+    pub(crate) fn leave(&mut self, now: LocalInstant, clock: &Clock<S>, notes: &mut Vec<Note>) {
         if self.phase != Phase::Member {
             return;
         }
         self.phase = Phase::Leaving;
+        if S::plants(Bug::LeaverGoesUnheard) {
+            self.phase = Phase::Left;
+            notes.push(Note::Left);
+            return;
+        }
         if self.in_flight.is_none() {
             // A view that must be read anew may lack what this node has joined meanwhile.
             if self.read_first.is_none() {
@@ -250,7 +263,7 @@ impl Turns {
         &mut self,
         now: LocalInstant,
         fate: Fate,
-        clock: &Clock,
+        clock: &Clock<S>,
         random: &mut Random,
         notes: &mut Vec<Note>,
     ) {
@@ -269,7 +282,9 @@ impl Turns {
         }
         self.failures = self.failures.saturating_add(1);
         notes.push(Note::Unanswered { failures: self.failures });
-        if let (Sent::Beat(slot), Fate::NotSent) = (in_flight.kind, fate) {
+        if let (Sent::Beat(slot), Fate::NotSent) = (in_flight.kind, fate)
+            && !S::plants(Bug::SkippedTurnsAreNotNoted)
+        {
             notes.push(Note::TurnSkipped { slot });
         }
         self.suspects.clear();
@@ -278,7 +293,15 @@ impl Turns {
             self.phase = Phase::Left;
             notes.push(Note::Left);
         }
-        self.read_first = Some(self.next_read(now, in_flight.slot, clock, random));
+        let keeps_licence = S::plants(Bug::FailureKeepsLicence)
+            || S::plants(Bug::LeaverKeepsLicence)
+                && in_flight.kind == Sent::Change(ChangeKind::Leave);
+        if keeps_licence && let Some(view) = &mut self.view {
+            // The turn that was sent for is behind; the next is taken on the same view.
+            view.read = view.read.max(in_flight.slot.unwrap_or(view.read));
+        } else {
+            self.read_first = Some(self.next_read(now, in_flight.slot, clock, random));
+        }
         self.replan(now, clock, notes);
     }
 
@@ -287,7 +310,7 @@ impl Turns {
         &mut self,
         now: LocalInstant,
         answer: &TurnAnswer,
-        clock: &mut Clock,
+        clock: &mut Clock<S>,
         random: &mut Random,
         notes: &mut Vec<Note>,
     ) -> Act {
@@ -300,8 +323,12 @@ impl Turns {
             self.identity.replace(answer.identity).is_some_and(|old| old != answer.identity);
         if other_server {
             // Another server: another clock, perhaps another history. Nothing known holds.
-            *clock = Clock::new();
-            self.view = None;
+            if !S::plants(Bug::ClockOutlivesServer) {
+                *clock = Clock::default();
+            }
+            if !S::plants(Bug::ViewOutlivesServer) {
+                self.view = None;
+            }
             self.since = None;
             self.suspects.clear();
             self.lapsed_since = None;
@@ -317,6 +344,7 @@ impl Turns {
             && in_flight.kind != Sent::Beat(turn)
             && !other_server
             && !stepped
+            && !S::plants(Bug::SkippedTurnsAreNotNoted)
         {
             notes.push(Note::TurnSkipped { slot: turn });
         }
@@ -372,7 +400,9 @@ impl Turns {
                 slot: answer.now,
                 accepted: answer.done,
                 arrival_error: answer.exchange.as_ref().map(|exchange| {
-                    exchange.arrived.nanos_from(answer.row.cadence.boundary(answer.now))
+                    let error =
+                        exchange.arrived.nanos_from(answer.row.cadence.boundary(answer.now));
+                    if S::plants(Bug::ArrivalErrorIsReversed) { -error } else { error }
                 }),
                 claimed: answer.claimed,
             }),
@@ -400,7 +430,7 @@ impl Turns {
         &mut self,
         now: LocalInstant,
         slot: Slot,
-        clock: &Clock,
+        clock: &Clock<S>,
         random: &mut Random,
     ) -> Option<Change> {
         let view = self.view.as_ref()?;
@@ -417,7 +447,7 @@ impl Turns {
         match self.phase {
             Phase::Left => return None,
             Phase::Leaving => {
-                let leave = Change::leave(row, self.id, self.leaves_after?, arrival);
+                let leave = Change::leave_with::<S>(row, self.id, self.leaves_after?, arrival);
                 if leave.is_none() {
                     self.leaves_after = None;
                 }
@@ -425,25 +455,30 @@ impl Turns {
             }
             Phase::Member => {}
         }
+        if S::plants(Bug::RemovedStaysOut) && self.since.is_some() && !row.roster.is_member(self.id)
+        {
+            return None;
+        }
         if row.roster.is_member(self.id) {
             self.lapsed_since = None;
             self.suspects.retain(|(node, turn)| {
                 row.roster.is_member(*node)
-                    && row.marks.get(node).is_none_or(|mark| mark.read < *turn)
+                    && (S::plants(Bug::ReadersAreSuspected)
+                        || row.marks.get(node).is_none_or(|mark| mark.read < *turn))
             });
             let victims: Vec<_> = self.suspects.iter().map(|(node, _)| *node).collect();
-            return Change::remove(row, self.id, &victims, arrival);
+            return Change::remove_with::<S>(row, self.id, &victims, arrival);
         }
         let nobody = row.roster.last().is_none_or(|last| last.ring.is_empty());
         if !row.all_lapsed(slot, Some(self.id)) {
             self.lapsed_since = None;
-            return Change::join(row, self.id, arrival);
+            return Change::join_with::<S>(row, self.id, arrival);
         }
         if nobody {
             return Some(Change::takeover(row, self.id, arrival));
         }
         let since = *self.lapsed_since.get_or_insert(slot);
-        if slot - since >= TAKEOVER_AFTER_SLOTS {
+        if slot - since >= TAKEOVER_AFTER_SLOTS && !S::plants(Bug::NobodyTakesOver) {
             return Some(Change::takeover(row, self.id, arrival));
         }
         self.read_first = Some(self.next_read(now, Some(slot), clock, random));
@@ -458,15 +493,22 @@ impl Turns {
         };
         let round = row.roster.largest_ring(row.previous, slot);
         let mut missing: Vec<(NodeId, Slot)> = Vec::new();
-        if slot - row.previous > round {
+        if S::plants(Bug::NobodyIsSuspected) {
+            return missing;
+        }
+        if slot - row.previous > round && !S::plants(Bug::OutageIsSuspicious) {
             return missing;
         }
         let mut turn = self.since.map_or(slot - round, |since| since.max(slot - round)) + 1;
+        if S::plants(Bug::OnlyTheLastIsSuspected) {
+            turn = turn.max(slot - 1);
+        }
         while turn < slot {
             if let Some(owner) = row.roster.owner(turn)
                 && owner != self.id
                 && row.roster.is_member(owner)
-                && row.marks.get(&owner).is_none_or(|mark| mark.read < turn)
+                && (S::plants(Bug::ReadersAreSuspected)
+                    || row.marks.get(&owner).is_none_or(|mark| mark.read < turn))
             {
                 missing.retain(|(node, _)| *node != owner);
                 missing.push((owner, turn));
@@ -482,10 +524,13 @@ impl Turns {
         &self,
         now: LocalInstant,
         slot: Option<Slot>,
-        clock: &Clock,
+        clock: &Clock<S>,
         random: &mut Random,
     ) -> LocalInstant {
         let period = self.period().as_nanos();
+        if S::plants(Bug::ReadsAreNotSpaced) {
+            return now;
+        }
         let earliest = if self.failures > EAGER_FAILURES && period < nanos(READ_SPACING) {
             now + READ_SPACING
         } else {
@@ -500,7 +545,7 @@ impl Turns {
     }
 
     /// When to send a read so that it falls into `slot`, after the boundary.
-    fn read_in(&self, slot: Slot, clock: &Clock, random: &mut Random) -> Option<LocalInstant> {
+    fn read_in(&self, slot: Slot, clock: &Clock<S>, random: &mut Random) -> Option<LocalInstant> {
         let cadence = &self.view.as_ref()?.row.cadence;
         let period = cadence.period_at(slot).as_nanos();
         let after_boundary = period / 10 + random.below(period * 3 / 10);
@@ -508,11 +553,11 @@ impl Turns {
     }
 
     /// Find the next thing to do. Called after everything that changes the view, the clock or the phase.
-    fn replan(&mut self, now: LocalInstant, clock: &Clock, notes: &mut Vec<Note>) {
+    fn replan(&mut self, now: LocalInstant, clock: &Clock<S>, notes: &mut Vec<Note>) {
         self.plan = self.next_plan(now, clock, notes);
     }
 
-    fn next_plan(&mut self, now: LocalInstant, clock: &Clock, notes: &mut Vec<Note>) -> Plan {
+    fn next_plan(&mut self, now: LocalInstant, clock: &Clock<S>, notes: &mut Vec<Note>) -> Plan {
         if self.phase == Phase::Left {
             return Plan::Nothing;
         }
@@ -530,7 +575,8 @@ impl Turns {
             return Plan::Read { at: now + period };
         };
         let grace = roster.version_at(turn).map_or(2, Version::grace);
-        let licensed = turn < view.read + grace;
+        let more = if S::plants(Bug::LicenceEndsLate) { 2 } else { 0 };
+        let licensed = turn < view.read + grace + more || S::plants(Bug::LicenceNeverEnds);
         let slot = if licensed { turn } else { turn - 1 };
         let half = cadence.period_at(slot).as_nanos() / 2;
         let Some(at) = clock.send_time(cadence.boundary(slot)) else {
@@ -540,8 +586,14 @@ impl Turns {
             return Plan::Read { at: at.offset(half / 2).max(now) };
         }
         let not_after = at.offset(half);
+        if now > not_after && S::plants(Bug::SkippedTurnKeepsLicence) {
+            if let Some(view) = &mut self.view {
+                view.read = turn;
+            }
+            return self.next_plan(now, clock, notes);
+        }
         if now > not_after {
-            notes.push(Note::TurnSkipped { slot: turn });
+            self.note_skipped(turn, notes);
             self.read_first = Some(now);
             return Plan::Read { at: now };
         }
@@ -549,9 +601,28 @@ impl Turns {
     }
 
     /// The turn of the plan has passed (the node slept): read first.
-    pub(crate) fn missed(&mut self, now: LocalInstant, slot: Slot, notes: &mut Vec<Note>) {
-        notes.push(Note::TurnSkipped { slot });
+    pub(crate) fn missed(
+        &mut self,
+        now: LocalInstant,
+        slot: Slot,
+        clock: &Clock<S>,
+        notes: &mut Vec<Note>,
+    ) {
+        self.note_skipped(slot, notes);
+        if S::plants(Bug::SkippedTurnKeepsLicence)
+            && let Some(view) = &mut self.view
+        {
+            view.read = slot;
+            self.replan(now, clock, notes);
+            return;
+        }
         self.read_first = Some(now);
         self.plan = Plan::Read { at: now };
+    }
+
+    fn note_skipped(&self, slot: Slot, notes: &mut Vec<Note>) {
+        if !S::plants(Bug::SkippedTurnsAreNotNoted) {
+            notes.push(Note::TurnSkipped { slot });
+        }
     }
 }

@@ -2,10 +2,12 @@
 //! backlog, the claims whose answers were lost. Knows nothing of turns.
 
 use alloc::collections::VecDeque;
+use core::marker::PhantomData;
 use core::time::Duration;
 
 use crate::io::{Claim, Fate, Reason, RequestId, WorkStatement};
 use crate::lease::renew_every;
+use crate::sabotage::{Bug, Sabotage};
 use crate::units::{LocalInstant, Period, Token};
 
 /// A statement on the jobs is given up when the next renewal would be due, and after each failure in a row
@@ -17,8 +19,8 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
 /// The jobs that this node holds, as numbers, and what it asks of the database on their account.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Work {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Work<S: Sabotage> {
     capacity: u32,
     /// Jobs claimed and not yet ended.
     held: u32,
@@ -36,9 +38,10 @@ pub(crate) struct Work {
     checked_in: Option<LocalInstant>,
     failures: u32,
     retry_at: Option<LocalInstant>,
+    sabotage: PhantomData<S>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct InFlight {
     request: RequestId,
     statement: WorkStatement,
@@ -46,14 +49,14 @@ struct InFlight {
 }
 
 /// What is to be sent now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Act {
     Nothing,
     Send(WorkStatement),
     Abandon(RequestId),
 }
 
-impl Work {
+impl<S: Sabotage> Work<S> {
     pub(crate) fn new(capacity: u32) -> Self {
         Self {
             capacity,
@@ -68,6 +71,7 @@ impl Work {
             checked_in: None,
             failures: 0,
             retry_at: None,
+            sabotage: PhantomData,
         }
     }
 
@@ -97,7 +101,7 @@ impl Work {
         let Some(claim) = self.with_beat.take() else {
             return;
         };
-        if accepted {
+        if accepted || S::plants(Bug::RefusedBeatCounts) {
             self.took(claim, claimed);
         }
     }
@@ -106,6 +110,7 @@ impl Work {
     pub(crate) fn beat_failed(&mut self, fate: Fate) {
         if let Some(claim) = self.with_beat.take()
             && fate == Fate::Unknown
+            && !S::plants(Bug::LostClaimIsForgotten)
         {
             self.lost_claims.push_back(claim.token);
         }
@@ -121,10 +126,15 @@ impl Work {
     }
 
     pub(crate) fn stop(&mut self) {
-        self.stopped = true;
+        self.stopped = !S::plants(Bug::ClaimsWhileLeaving);
     }
 
     pub(crate) fn ended(&mut self, jobs: u32) {
+        let jobs = match () {
+            () if S::plants(Bug::EndsCountTwice) => 2 * jobs,
+            () if S::plants(Bug::EndsDoNotCount) => 0,
+            () => jobs,
+        };
         self.held = self.held.saturating_sub(jobs);
     }
 
@@ -154,7 +164,9 @@ impl Work {
             WorkStatement::Claim(claim) => self.took(claim, claimed),
             WorkStatement::Recover(token) => {
                 self.lost_claims.retain(|lost| *lost != token);
-                self.held += claimed;
+                if !S::plants(Bug::RecoveredJobsAreNotCounted) {
+                    self.held += claimed;
+                }
                 self.backlog = true;
             }
         }
@@ -166,11 +178,14 @@ impl Work {
         let Some(in_flight) = self.in_flight.take_if(|f| f.request == request) else {
             return false;
         };
-        if let (WorkStatement::Claim(claim), Fate::Unknown) = (in_flight.statement, fate) {
+        if let (WorkStatement::Claim(claim), Fate::Unknown) = (in_flight.statement, fate)
+            && !S::plants(Bug::LostClaimIsForgotten)
+        {
             self.lost_claims.push_back(claim.token);
         }
         let wait = RETRY_MIN * 2_u32.saturating_pow(self.failures.min(16));
         self.failures = self.failures.saturating_add(1);
+        let wait = if S::plants(Bug::WorkIsNotSpaced) { Duration::ZERO } else { wait };
         self.retry_at = Some(now + wait.min(RETRY_MAX));
         true
     }
@@ -224,9 +239,13 @@ impl Work {
             let claim = Claim { token: self.token, limit: self.free() };
             return Some((WorkStatement::Claim(claim), at_once));
         }
-        if self.held > 0 {
+        if self.held > 0 && !S::plants(Bug::LeaseIsNotRenewed) {
             let last = self.checked_in.unwrap_or(at_once);
-            return Some((WorkStatement::Renew, last + renew_every(period)));
+            let wait = match S::plants(Bug::LeaseIsRenewedLate) {
+                true => 4 * renew_every(period),
+                false => renew_every(period),
+            };
+            return Some((WorkStatement::Renew, last + wait));
         }
         None
     }
@@ -236,21 +255,30 @@ impl Work {
         if !self.may_claim() || limit == 0 {
             return None;
         }
-        self.token = Token(self.token.0 + 1);
+        if !S::plants(Bug::TokenIsReused) || self.token == Token(0) {
+            self.token = Token(self.token.0 + 1);
+        }
         Some(Claim { token: self.token, limit })
     }
 
     fn took(&mut self, claim: Claim, claimed: u32) {
-        self.held += claimed;
+        self.held += match S::plants(Bug::ClaimsCountAsAsked) {
+            true => claim.limit,
+            false => claimed,
+        };
         self.backlog = claimed >= claim.limit;
     }
 
     fn may_claim(&self) -> bool {
-        !self.stopped && self.target_reachable && self.lost_claims.is_empty()
+        let reachable = self.target_reachable || S::plants(Bug::ClaimsWithoutTarget);
+        !self.stopped && reachable && self.lost_claims.is_empty()
     }
 
     /// Places that are neither taken nor asked for.
     fn free(&self) -> u32 {
+        if S::plants(Bug::ClaimsWhenFull) {
+            return self.capacity;
+        }
         let asked = self.with_beat.map_or(0, |claim| claim.limit);
         let asked_too = match self.in_flight {
             Some(InFlight { statement: WorkStatement::Claim(claim), .. }) => claim.limit,
@@ -263,6 +291,7 @@ impl Work {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sabotage::Sound;
 
     fn at(millis: u64) -> LocalInstant {
         LocalInstant::from_nanos(millis * 1_000_000)
@@ -272,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_full_claim_is_followed_by_another_as_places_free() {
-        let mut work = Work::new(4);
+        let mut work = Work::<Sound>::new(4);
         assert_eq!(work.claim_with_beat(), Some(Claim { token: Token(1), limit: 4 }));
         work.beat_answered(true, 4);
         assert_eq!(work.due(at(0), PERIOD), Act::Nothing, "no place is free");
@@ -287,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_lost_claim_is_recovered_before_anything_else_is_claimed() {
-        let mut work = Work::new(4);
+        let mut work = Work::<Sound>::new(4);
         work.claim_with_beat();
         work.beat_failed(Fate::Unknown);
         assert_eq!(work.claim_with_beat(), None);
@@ -304,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_claim_that_was_never_sent_needs_no_recovery() {
-        let mut work = Work::new(4);
+        let mut work = Work::<Sound>::new(4);
         work.claim_with_beat();
         work.beat_failed(Fate::NotSent);
         assert_eq!(work.claim_with_beat(), Some(Claim { token: Token(2), limit: 4 }));
@@ -312,7 +341,7 @@ mod tests {
 
     #[test]
     fn the_lease_is_renewed_only_while_jobs_are_held() {
-        let mut work = Work::new(4);
+        let mut work = Work::<Sound>::new(4);
         assert_eq!(work.deadline(at(0), PERIOD), None);
         work.claim_with_beat();
         work.beat_answered(true, 1);
@@ -326,7 +355,7 @@ mod tests {
 
     #[test]
     fn nothing_is_claimed_for_a_target_that_is_away_or_by_a_node_that_leaves() {
-        let mut work = Work::new(4);
+        let mut work = Work::<Sound>::new(4);
         work.target(false);
         assert_eq!(work.claim_with_beat(), None);
         work.target(true);

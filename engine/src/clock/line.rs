@@ -22,7 +22,7 @@ const STRAYS: usize = 3;
 const FAR: i64 = 6;
 
 /// One exchange, in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Sample {
     pub(super) sent: LocalInstant,
     /// `t1 - t0`: the offset and the way there.
@@ -37,13 +37,13 @@ pub(super) struct Sample {
 }
 
 /// The last exchanges and the line through them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Line {
     samples: VecDeque<Sample>,
     fit: Option<Fit>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Fit {
     at: LocalInstant,
     offset: i64,

@@ -14,9 +14,12 @@
 
 mod line;
 
+use core::marker::PhantomData;
+
 use serde::{Deserialize, Serialize};
 
 use self::line::{Line, Sample};
+use crate::sabotage::{Bug, Sabotage, Sound};
 use crate::units::{LocalInstant, ServerInstant};
 
 /// How fast the two clocks may drift apart, in parts per million: what NTP assumes of an undisciplined
@@ -56,15 +59,16 @@ pub enum Learned {
 }
 
 /// The offset of the server's clock from the local one, and the transit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Clock {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Clock<S: Sabotage = Sound> {
     /// The interval as of `at`, none before the first exchange.
     bounds: Option<Bounds>,
     line: Line,
     smallest_round_trip: i64,
+    sabotage: PhantomData<S>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Bounds {
     low: i64,
     high: i64,
@@ -72,7 +76,7 @@ struct Bounds {
 }
 
 /// The offset, in nanoseconds of server time minus local time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Offset {
     /// The best guess.
     pub nanos: i64,
@@ -83,25 +87,36 @@ pub struct Offset {
 impl Clock {
     /// A clock that knows nothing.
     pub fn new() -> Self {
-        Self { bounds: None, line: Line::default(), smallest_round_trip: i64::MAX }
+        Self::default()
     }
+}
 
+impl<S: Sabotage> Clock<S> {
     /// Learn from an exchange.
     pub fn observe(&mut self, exchange: &Exchange) -> Learned {
-        let spread = i64::from(exchange.resolution) + drift(exchange.round_trip());
+        let resolution = if S::plants(Bug::IntervalIgnoresResolution) {
+            0
+        } else {
+            i64::from(exchange.resolution)
+        };
+        let spread = resolution + drift(exchange.round_trip());
         let upper = difference(exchange.arrived, exchange.sent);
         let lower = difference(exchange.answered, exchange.received);
         let fresh = Bounds { low: lower - spread, high: upper + spread, at: exchange.received };
         let (bounds, learned) = match self.bounds {
             None => (fresh, Learned::Consistent),
             Some(old) => {
-                let old = old.widened_to(exchange.received);
+                let old = self.widened(old, exchange.received);
                 let both =
                     Bounds { low: old.low.max(fresh.low), high: old.high.min(fresh.high), ..fresh };
                 if both.low <= both.high {
                     (both, Learned::Consistent)
+                } else if S::plants(Bug::StepIsIgnored) {
+                    (old, Learned::Consistent)
                 } else {
-                    self.line.clear();
+                    if !S::plants(Bug::LineOutlivesStep) {
+                        self.line.clear();
+                    }
                     self.smallest_round_trip = i64::MAX;
                     (fresh, Learned::Step)
                 }
@@ -122,7 +137,7 @@ impl Clock {
 
     /// The interval that surely holds the offset at local time `now`, in nanoseconds.
     pub fn bounds(&self, now: LocalInstant) -> Option<(i64, i64)> {
-        let Bounds { low, high, .. } = self.bounds?.widened_to(now);
+        let Bounds { low, high, .. } = self.widened(self.bounds?, now);
         Some((low, high))
     }
 
@@ -146,14 +161,34 @@ impl Clock {
             LocalInstant::from_nanos(u64::try_from(nanos).unwrap_or(0))
         };
         // The transit depends on the time of sending, by the rate, which is below one in a thousand.
-        let about = sent(self.line.transit(LocalInstant::from_nanos(0))?);
-        let nearly = sent(self.line.transit(about)?);
-        Some(sent(self.line.transit(nearly)?))
+        let about = sent(self.transit(LocalInstant::from_nanos(0))?);
+        let nearly = sent(self.transit(about)?);
+        Some(sent(self.transit(nearly)?))
     }
 
     /// `t1 - t0` of an exchange that is sent at `now`, in nanoseconds of server minus local time.
     pub fn transit(&self, now: LocalInstant) -> Option<i64> {
-        self.line.transit(now)
+        if S::plants(Bug::AimWithoutTransit) {
+            return Some(self.offset(now)?.nanos);
+        }
+        if S::plants(Bug::AimByHalfRoundTrip) {
+            let (shortest, _) = self.round_trips()?;
+            return Some(self.offset(now)?.nanos.saturating_add(shortest / 2));
+        }
+        let transit = self.line.transit(now)?;
+        if S::plants(Bug::RateIsReversed) {
+            // What was added for the time since the last exchange is taken off instead.
+            let last = self.bounds?.at;
+            return Some(2 * self.line.transit(last)? - transit);
+        }
+        Some(transit)
+    }
+
+    fn widened(&self, bounds: Bounds, now: LocalInstant) -> Bounds {
+        if S::plants(Bug::IntervalDoesNotWiden) {
+            return Bounds { at: now, ..bounds };
+        }
+        bounds.widened_to(now)
     }
 
     /// The shortest round trip since the last step and the longest of the last few, in nanoseconds.
@@ -163,9 +198,14 @@ impl Clock {
     }
 }
 
-impl Default for Clock {
+impl<S: Sabotage> Default for Clock<S> {
     fn default() -> Self {
-        Self::new()
+        Self {
+            bounds: None,
+            line: Line::default(),
+            smallest_round_trip: i64::MAX,
+            sabotage: PhantomData,
+        }
     }
 }
 

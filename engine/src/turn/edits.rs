@@ -8,39 +8,59 @@ use super::change::{Change, ChangeKind};
 use super::roster::{Deputy, Roster, Version};
 use super::row::TurnRow;
 use crate::cadence::NextPeriod;
+use crate::sabotage::{Bug, Sabotage, Sound};
 use crate::units::{NodeId, Period, Slot};
 
 impl Change {
     /// `node` takes its place at the end of the ring. None when it is in it already.
     pub fn join(row: &TurnRow, node: NodeId, now: Slot) -> Option<Self> {
+        Self::join_with::<Sound>(row, node, now)
+    }
+
+    pub(crate) fn join_with<S: Sabotage>(row: &TurnRow, node: NodeId, now: Slot) -> Option<Self> {
         if row.roster.is_member(node) {
             return None;
         }
         let mut change = Self::on(row, ChangeKind::Join, now);
-        let mut ring = change.order_from(row, now);
+        let mut ring = change.order_from::<S>(row, now);
         ring.insert(0, node);
-        change.publish(row, now, ring);
+        change.publish::<S>(row, now, ring);
         Some(change)
     }
 
     /// `victims` leave the ring and `deputy` stands in for them, from the first slot that the last read
     /// of each cannot have licensed. None when no victim is in the ring or nobody would be left.
     pub fn remove(row: &TurnRow, deputy: NodeId, victims: &[NodeId], now: Slot) -> Option<Self> {
+        Self::remove_with::<Sound>(row, deputy, victims, now)
+    }
+
+    pub(crate) fn remove_with<S: Sabotage>(
+        row: &TurnRow,
+        deputy: NodeId,
+        victims: &[NodeId],
+        now: Slot,
+    ) -> Option<Self> {
         let ring = &row.roster.last()?.ring;
         let victims: Vec<_> = victims.iter().copied().filter(|v| ring.contains(v)).collect();
         if victims.is_empty() || victims.len() == ring.len() {
             return None;
         }
         let mut change = Self::on(row, ChangeKind::Remove, now);
-        let order = change.order_from(row, now);
+        let order = change.order_from::<S>(row, now);
         let rest = order.into_iter().filter(|node| !victims.contains(node)).collect();
-        let end = change.publish(row, now, rest);
+        let end = change.publish::<S>(row, now, rest);
         for victim in victims {
             let read = row.marks.get(&victim).map(|mark| mark.read);
             let after = read.unwrap_or(now - row.roster.grace_from(now));
             let licensed = row.roster.next_ring_turn(victim, after).unwrap_or(now);
-            let from = now.max(licensed) + 1;
-            change.roster.deputies.push(Deputy { of: victim, deputy, from, end });
+            let from = match () {
+                () if S::plants(Bug::DeputyBeginsEarly) => now + 1,
+                () if S::plants(Bug::DeputyBeginsLate) => now + row.roster.grace_from(now) + 1,
+                () => now.max(licensed) + 1,
+            };
+            if !S::plants(Bug::RemovalNamesNoDeputy) {
+                change.roster.deputies.push(Deputy { of: victim, deputy, from, end });
+            }
             change.victims.push((victim, read));
         }
         Some(change)
@@ -50,6 +70,15 @@ impl Change {
     /// owner of the slot after that stands in. None when a slot since `beat`, or the next one, is the node's
     /// own too (it then leaves after that one), or when it is not in the ring.
     pub fn leave(row: &TurnRow, node: NodeId, beat: Slot, now: Slot) -> Option<Self> {
+        Self::leave_with::<Sound>(row, node, beat, now)
+    }
+
+    pub(crate) fn leave_with<S: Sabotage>(
+        row: &TurnRow,
+        node: NodeId,
+        beat: Slot,
+        now: Slot,
+    ) -> Option<Self> {
         let ring = &row.roster.last().filter(|_| row.roster.is_member(node))?.ring;
         let successor = row.roster.owner(now + 1)?;
         let alone = ring.len() == 1;
@@ -62,9 +91,14 @@ impl Change {
         }
         let mut change = Self::on(row, ChangeKind::Leave, now);
         change.forgets_sender = true;
-        let order = change.order_from(row, now);
+        let order = change.order_from::<S>(row, now);
         let rest = order.into_iter().filter(|other| *other != node).collect();
-        let end = change.publish(row, now, rest);
+        let end = change.publish::<S>(row, now, rest);
+        let successor = match () {
+            () if S::plants(Bug::LeaverNamesNoDeputy) => node,
+            () if S::plants(Bug::LeaverNamesWrongDeputy) => ring[0],
+            () => successor,
+        };
         if successor != node {
             let office = Deputy { of: node, deputy: successor, from: now + 1, end };
             change.roster.deputies.push(office);
@@ -88,8 +122,8 @@ impl Change {
             return None;
         }
         let mut change = Self::on(row, ChangeKind::Period, now);
-        let order = change.order_from(row, now);
-        let from = change.publish(row, now, order);
+        let order = change.order_from::<Sound>(row, now);
+        let from = change.publish::<Sound>(row, now, order);
         change.next_period = Some(NextPeriod { from, period });
         Some(change)
     }
@@ -108,32 +142,36 @@ impl Change {
     }
 
     /// The first slot of a version published in slot `now`.
-    fn effective(row: &TurnRow, now: Slot) -> Slot {
+    fn effective<S: Sabotage>(row: &TurnRow, now: Slot) -> Slot {
         match row.roster.last() {
             None => now + 1,
+            Some(last) if S::plants(Bug::VersionHoldsEarly) => (now + 2).max(last.from + 1),
             Some(last) => (now + last.grace()).max(last.from + 1),
         }
     }
 
     /// The last ring, turned so that the owner of the new version's first slot stands first.
-    fn order_from(&self, row: &TurnRow, now: Slot) -> Vec<NodeId> {
+    fn order_from<S: Sabotage>(&self, row: &TurnRow, now: Slot) -> Vec<NodeId> {
         let Some(last) = row.roster.last() else {
             return Vec::new();
         };
         let mut order = last.ring.clone();
-        if !order.is_empty() {
-            let first = (Self::effective(row, now) - last.from).rem_euclid(order.len() as i64);
+        if !order.is_empty() && !S::plants(Bug::RingIsNotTurned) {
+            let first = (Self::effective::<S>(row, now) - last.from).rem_euclid(order.len() as i64);
             order.rotate_left(first as usize);
         }
         order
     }
 
     /// Append a version, and forget versions and offices that ended two rounds ago.
-    fn publish(&mut self, row: &TurnRow, now: Slot, ring: Vec<NodeId>) -> Slot {
-        let from = Self::effective(row, now);
+    fn publish<S: Sabotage>(&mut self, row: &TurnRow, now: Slot, ring: Vec<NodeId>) -> Slot {
+        let from = Self::effective::<S>(row, now);
         self.roster.versions.push(Version { from, ring });
         let largest = self.roster.versions.iter().map(|v| v.ring.len() as i64).max().unwrap_or(0);
-        let old = now - 2 * largest.max(1);
+        let mut old = now - 2 * largest.max(1);
+        if S::plants(Bug::VersionsAreForgotten) {
+            old = from;
+        }
         let in_force = self.roster.versions.iter().rposition(|v| v.from <= old).unwrap_or(0);
         self.roster.versions.drain(..in_force);
         self.roster.deputies.retain(|office| office.end > old);

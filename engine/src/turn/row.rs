@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::change::Change;
 use super::roster::{Roster, Version};
 use crate::cadence::Cadence;
+use crate::sabotage::{Bug, Sabotage, Sound};
 use crate::units::{Epoch, NodeId, Period, ServerInstant, Slot};
 
 /// The one row on which the nodes take turns.
@@ -77,9 +78,20 @@ impl TurnRow {
         sender: Option<NodeId>,
         believed: Option<Slot>,
     ) -> Slot {
+        self.stamp_with::<Sound>(clock, sender, believed)
+    }
+
+    /// [`TurnRow::stamp`] with a bug that a simulation plants.
+    #[doc(hidden)]
+    pub fn stamp_with<S: Sabotage>(
+        &mut self,
+        clock: ServerInstant,
+        sender: Option<NodeId>,
+        believed: Option<Slot>,
+    ) -> Slot {
         let mut now = self.cadence.slot_at(clock);
         self.cadence = self.cadence.settled_at(now);
-        if now + 1 < self.high {
+        if now + 1 < self.high && !S::plants(Bug::SlotsGoBack) {
             let grace = self.roster.last().map_or(2, Version::grace);
             let latest = match self.cadence.next {
                 Some(next) => (self.high + grace).min(next.from - 1),
@@ -88,10 +100,15 @@ impl TurnRow {
             now = believed.unwrap_or(self.high).min(latest).max(self.high);
             self.cadence = self.cadence.rebased(now, clock);
         }
-        now = now.max(self.high);
+        if !S::plants(Bug::SlotsGoBack) {
+            now = now.max(self.high);
+        }
         self.high = now;
         if let Some(node) = sender {
-            let until = now + self.roster.grace_from(now) - 1;
+            let until = match S::plants(Bug::MarksEndEarly) {
+                true => now,
+                false => now + self.roster.grace_from(now) - 1,
+            };
             self.marks.insert(node, Mark { read: now, until });
         }
         now
@@ -99,7 +116,13 @@ impl TurnRow {
 
     /// The fence: accept the beat that was stamped with `now`, unless its slot has had one.
     pub fn beat(&mut self, now: Slot) -> bool {
-        if self.slot >= now {
+        self.beat_with::<Sound>(now)
+    }
+
+    /// [`TurnRow::beat`] with a bug that a simulation plants.
+    #[doc(hidden)]
+    pub fn beat_with<S: Sabotage>(&mut self, now: Slot) -> bool {
+        if self.slot >= now && !(S::plants(Bug::FenceLetsSecondIn) && self.slot == now) {
             return false;
         }
         self.previous = self.slot;
@@ -110,14 +133,27 @@ impl TurnRow {
     /// Commit a change that was stamped with `now`, if nothing that it was computed from has moved.
     /// `sender` is none for a statement that comes from no node.
     pub fn change(&mut self, now: Slot, sender: Option<NodeId>, change: &Change) -> bool {
+        self.change_with::<Sound>(now, sender, change)
+    }
+
+    /// [`TurnRow::change`] with a bug that a simulation plants.
+    #[doc(hidden)]
+    pub fn change_with<S: Sabotage>(
+        &mut self,
+        now: Slot,
+        sender: Option<NodeId>,
+        change: &Change,
+    ) -> bool {
         let reads_as_seen = change
             .victims
             .iter()
             .all(|(node, read)| self.marks.get(node).map(|mark| mark.read) == *read);
-        let holds = self.epoch == change.epoch
-            && now <= change.latest
-            && reads_as_seen
-            && (!change.takeover || self.all_lapsed(now, sender));
+        let holds = (self.epoch == change.epoch || S::plants(Bug::ChangeIgnoresEpoch))
+            && (now <= change.latest || S::plants(Bug::ChangeIgnoresSlot))
+            && (reads_as_seen || S::plants(Bug::RemovalIgnoresReads))
+            && (!change.takeover
+                || self.all_lapsed(now, sender)
+                || S::plants(Bug::TakeoverIgnoresOthers));
         if !holds {
             return false;
         }
