@@ -103,6 +103,11 @@ impl<S: Sabotage> Clock<S> {
         let upper = difference(exchange.arrived, exchange.sent);
         let lower = difference(exchange.answered, exchange.received);
         let fresh = Bounds { low: lower - spread, high: upper + spread, at: exchange.received };
+        if fresh.low > fresh.high {
+            // A clock was set between two of the stamps: they belong to no one offset.
+            *self = Self::default();
+            return Learned::Step;
+        }
         let (bounds, learned) = match self.bounds {
             None => (fresh, Learned::Consistent),
             Some(old) => {
@@ -238,6 +243,17 @@ mod tests {
         let answered = arrived.offset(40_000);
         let received = sent.offset(there + 40_000 + back);
         Exchange { sent, arrived, answered, received, resolution: 1_000 }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_during_an_exchange_is_a_step_and_teaches_nothing() {
+        let mut clock = Clock::new();
+        clock.observe(&exchange(1_000_000_000, 500_000, 500_000, OFFSET));
+        let mut torn = exchange(2_000_000_000, 500_000, 500_000, OFFSET);
+        torn.answered = torn.answered.offset(3_000_000_000);
+        assert_eq!(clock.observe(&torn), Learned::Step);
+        let now = LocalInstant::from_nanos(2_500_000_000);
+        assert_eq!((clock.offset(now), clock.transit(now)), (None, None));
     }
 
     #[test]
