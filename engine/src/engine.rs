@@ -90,6 +90,21 @@ impl<S: Sabotage> Engine<S> {
         self.turns.row()
     }
 
+    /// What it knows of the server's clock.
+    pub fn clock(&self) -> &Clock<S> {
+        &self.clock
+    }
+
+    /// The jobs that it counts as this node's; none while a claim is on its way or lost.
+    pub fn held(&self) -> Option<u32> {
+        self.work.is_settled().then(|| self.work.held())
+    }
+
+    /// This node's next turn after its last read, as it saw the row then.
+    pub fn next_turn(&self) -> Option<Slot> {
+        self.turns.outlook().and_then(|(_, turn)| turn)
+    }
+
     /// What the engine knows at `now`.
     pub fn status(&self, now: LocalInstant) -> Status {
         let offset = self.clock.offset(now);
@@ -175,6 +190,9 @@ impl<S: Sabotage> Engine<S> {
             self.work.checked_in(exchange.sent);
         }
         self.work.beat_answered(answer.done, answer.claimed);
+        if self.turns.history_changes(answer.identity) {
+            self.work.history_changed();
+        }
         let act =
             self.turns.answered(now, answer, &mut self.clock, &mut self.random, &mut self.notes);
         self.turn_act(now, act);
@@ -185,7 +203,7 @@ impl<S: Sabotage> Engine<S> {
             self.work.beat_failed(fate);
             self.turns.failed(now, fate, &self.clock, &mut self.random, &mut self.notes);
         } else {
-            self.work.failed(now, request, fate);
+            self.work.failed(now, request, fate, self.turns.period());
         }
     }
 
@@ -201,7 +219,7 @@ impl<S: Sabotage> Engine<S> {
             work::Act::Send(statement) => self.send_work(now, statement),
             work::Act::Abandon(request) => {
                 self.outputs.push_back(Output::Abandon(request));
-                self.work.failed(now, request, Fate::Unknown);
+                self.work.failed(now, request, Fate::Unknown, self.turns.period());
             }
         }
     }

@@ -182,6 +182,9 @@ pub enum WorkStatement {
     /// The answer to the claim of this token was lost: bar the token, so that the claim cannot commit any
     /// more, and return the jobs that it took.
     Recover(Token),
+    /// Another server with another history answers: put right what it and this node hold against each other. The
+    /// jobs that it has under this node and that the shell does not run go back to the queue.
+    Reconcile,
 }
 
 /// Why an engine is finished.

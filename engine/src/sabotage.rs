@@ -28,7 +28,7 @@ impl Sabotage for Sound {
 macro_rules! bugs {
     ($($(#[doc = $doc:literal])+ $name:ident = $word:literal,)+) => {
         /// A bug that can be planted: one rule of the engine or of the turn row, broken.
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Bug {
             $($(#[doc = $doc])+ $name,)+
         }
@@ -138,6 +138,8 @@ bugs! {
     LostClaimIsForgotten = "lost-claim-is-forgotten",
     /// A claim whose answer was lost is taken for one that took nothing.
     RecoveredJobsAreNotCounted = "recovered-jobs-are-not-counted",
+    /// Another server's history is taken for the old one's.
+    HistoryIsTrusted = "history-is-trusted",
     /// The same token is used for every claim.
     TokenIsReused = "token-is-reused",
     /// A node claims as if it held nothing.

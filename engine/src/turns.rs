@@ -23,7 +23,7 @@ const PATIENCE_MIN: Duration = Duration::from_millis(100);
 /// ... and after every so many failures in a row one statement is given that much more time again, in case the
 /// database has become slow: answers that were given up teach nothing.
 const PATIENCE_GROWS_AFTER: u32 = 4;
-/// ... and while nothing is known of the road, after this.
+/// ... and while nothing is known of the road, after a second or a period. In no case after more than this.
 const PATIENCE_UNKNOWN: Duration = Duration::from_secs(5);
 /// After this many failures in a row, reads are at least [`READ_SPACING`] apart.
 const EAGER_FAILURES: u32 = 4;
@@ -203,21 +203,24 @@ impl<S: Sabotage> Turns<S> {
             },
             TurnKind::Change { change, .. } => Sent::Change(change.kind),
         };
+        let slowness = match self.failures {
+            failures if failures.is_multiple_of(PATIENCE_GROWS_AFTER) => {
+                1 + failures.min(1_000) / PATIENCE_GROWS_AFTER
+            }
+            _ => 1,
+        };
         let patience = match clock.round_trips() {
-            None => PATIENCE_UNKNOWN,
+            None => {
+                let first = self.period().as_duration().max(Duration::from_secs(1));
+                (first * slowness).min(PATIENCE_UNKNOWN)
+            }
             Some((shortest, longest)) => {
                 let (part, whole) = PATIENCE_OF_PERIOD;
-                let slowness = match self.failures {
-                    failures if failures.is_multiple_of(PATIENCE_GROWS_AFTER) => {
-                        1 + i64::from(failures / PATIENCE_GROWS_AFTER)
-                    }
-                    _ => 1,
-                };
                 let nanos = (self.period().as_nanos() * part / whole)
                     .max(shortest.saturating_mul(PATIENCE_ROUND_TRIPS))
                     .max(longest.saturating_mul(PATIENCE_LONGEST))
                     .max(nanos(PATIENCE_MIN))
-                    .saturating_mul(slowness)
+                    .saturating_mul(i64::from(slowness))
                     .min(nanos(PATIENCE_UNKNOWN));
                 Duration::from_nanos(nanos.unsigned_abs())
             }
@@ -236,6 +239,11 @@ impl<S: Sabotage> Turns<S> {
 
     pub(crate) fn is_in_flight(&self, request: RequestId) -> bool {
         self.in_flight.as_ref().is_some_and(|in_flight| in_flight.request == request)
+    }
+
+    /// Whether a server of this identity has another history than the one that answered last.
+    pub(crate) fn history_changes(&self, identity: ServerIdentity) -> bool {
+        self.identity.is_some_and(|old| old.timeline != identity.timeline)
     }
 
     /// The node shall leave the ring.

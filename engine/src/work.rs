@@ -6,16 +6,17 @@ use core::marker::PhantomData;
 use core::time::Duration;
 
 use crate::io::{Claim, Fate, Reason, RequestId, WorkStatement};
-use crate::lease::renew_every;
+use crate::lease::{lease, renew_every};
 use crate::sabotage::{Bug, Sabotage};
 use crate::units::{LocalInstant, Period, Token};
 
 /// A statement on the jobs is given up when the next renewal would be due, and after each failure in a row
-/// twice as late, up to this.
+/// twice as late, up to this; while jobs are or may be held, up to half a lease, since behind it no
+/// renewal is sent.
 const PATIENCE_MAX: Duration = Duration::from_secs(5);
 /// The first wait after a statement that failed; it doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(100);
-/// The longest wait between tries.
+/// The longest wait between tries; a quarter of a lease while jobs are or may be held.
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
 /// The jobs that this node holds, as numbers, and what it asks of the database on their account.
@@ -31,6 +32,8 @@ pub(crate) struct Work<S: Sabotage> {
     in_flight: Option<InFlight>,
     /// Claims whose answers were lost: each must be recovered before anything else is claimed.
     lost_claims: VecDeque<Token>,
+    /// The history is another one: before anything is claimed it must be reconciled.
+    reconcile: bool,
     /// There may be more due jobs than this node took last time.
     backlog: bool,
     target_reachable: bool,
@@ -65,6 +68,7 @@ impl<S: Sabotage> Work<S> {
             with_beat: None,
             in_flight: None,
             lost_claims: VecDeque::new(),
+            reconcile: false,
             backlog: false,
             target_reachable: true,
             stopped: false,
@@ -81,7 +85,10 @@ impl<S: Sabotage> Work<S> {
 
     /// Whether no claim is on its way or lost.
     pub(crate) fn is_settled(&self) -> bool {
-        let claiming = self.in_flight.is_some_and(|f| f.statement != WorkStatement::Renew);
+        let claiming = self.in_flight.is_some_and(|f| match f.statement {
+            WorkStatement::Claim(_) | WorkStatement::Recover(_) => true,
+            WorkStatement::Renew | WorkStatement::Reconcile => false,
+        });
         self.with_beat.is_none() && self.lost_claims.is_empty() && !claiming
     }
 
@@ -125,6 +132,11 @@ impl<S: Sabotage> Work<S> {
         self.target_reachable = reachable;
     }
 
+    /// Another server answers, whose history may lack what the old one had committed last.
+    pub(crate) fn history_changed(&mut self) {
+        self.reconcile = !S::plants(Bug::HistoryIsTrusted);
+    }
+
     pub(crate) fn stop(&mut self) {
         self.stopped = !S::plants(Bug::ClaimsWhileLeaving);
     }
@@ -147,7 +159,8 @@ impl<S: Sabotage> Work<S> {
     ) -> LocalInstant {
         // A statement that hangs must not cost the lease: behind it no renewal is sent.
         let patience = renew_every(period) * 2_u32.saturating_pow(self.failures.min(8));
-        let patience = now + patience.min(PATIENCE_MAX);
+        let most = if self.may_hold() { lease(period) / 2 } else { PATIENCE_MAX };
+        let patience = now + patience.min(most);
         self.in_flight = Some(InFlight { request, statement, patience });
         patience
     }
@@ -162,6 +175,7 @@ impl<S: Sabotage> Work<S> {
         match in_flight.statement {
             WorkStatement::Renew => {}
             WorkStatement::Claim(claim) => self.took(claim, claimed),
+            WorkStatement::Reconcile => self.reconcile = false,
             WorkStatement::Recover(token) => {
                 self.lost_claims.retain(|lost| *lost != token);
                 if !S::plants(Bug::RecoveredJobsAreNotCounted) {
@@ -174,7 +188,13 @@ impl<S: Sabotage> Work<S> {
     }
 
     /// A statement on the jobs was not answered. False when it is not the one in flight.
-    pub(crate) fn failed(&mut self, now: LocalInstant, request: RequestId, fate: Fate) -> bool {
+    pub(crate) fn failed(
+        &mut self,
+        now: LocalInstant,
+        request: RequestId,
+        fate: Fate,
+        period: Period,
+    ) -> bool {
         let Some(in_flight) = self.in_flight.take_if(|f| f.request == request) else {
             return false;
         };
@@ -186,7 +206,8 @@ impl<S: Sabotage> Work<S> {
         let wait = RETRY_MIN * 2_u32.saturating_pow(self.failures.min(16));
         self.failures = self.failures.saturating_add(1);
         let wait = if S::plants(Bug::WorkIsNotSpaced) { Duration::ZERO } else { wait };
-        self.retry_at = Some(now + wait.min(RETRY_MAX));
+        let most = if self.may_hold() { lease(period) / 4 } else { RETRY_MAX };
+        self.retry_at = Some(now + wait.min(most));
         true
     }
 
@@ -232,6 +253,9 @@ impl<S: Sabotage> Work<S> {
     /// The statement that is wanted next, and from when on.
     fn wanted(&self, period: Period) -> Option<(WorkStatement, LocalInstant)> {
         let at_once = LocalInstant::from_nanos(0);
+        if self.reconcile {
+            return Some((WorkStatement::Reconcile, at_once));
+        }
         if let Some(token) = self.lost_claims.front() {
             return Some((WorkStatement::Recover(*token), at_once));
         }
@@ -270,8 +294,16 @@ impl<S: Sabotage> Work<S> {
     }
 
     fn may_claim(&self) -> bool {
+        if self.reconcile {
+            return false;
+        }
         let reachable = self.target_reachable || S::plants(Bug::ClaimsWithoutTarget);
         !self.stopped && reachable && self.lost_claims.is_empty()
+    }
+
+    /// Whether jobs are, or may be, this node's, so that its lease matters.
+    fn may_hold(&self) -> bool {
+        self.held > 0 || !self.lost_claims.is_empty()
     }
 
     /// Places that are neither taken nor asked for.
@@ -323,7 +355,7 @@ mod tests {
         let recover = WorkStatement::Recover(Token(1));
         assert_eq!(work.due(at(0), PERIOD), Act::Send(recover));
         work.sent(at(0), RequestId(1), recover, PERIOD);
-        assert!(work.failed(at(5), RequestId(1), Fate::Unknown));
+        assert!(work.failed(at(5), RequestId(1), Fate::Unknown, PERIOD));
         assert_eq!(work.due(at(6), PERIOD), Act::Nothing, "not before the wait is over");
         assert_eq!(work.due(at(105), PERIOD), Act::Send(recover));
         work.sent(at(105), RequestId(2), recover, PERIOD);

@@ -73,7 +73,7 @@ impl<C: Clock, S: Store> WorkTask<C, S> {
             }
             let ask = async {
                 match statement {
-                    WorkStatement::Renew => store
+                    WorkStatement::Renew | WorkStatement::Reconcile => store
                         .renew(node, &report)
                         .await
                         .map(|check_in| Claimed { jobs: Vec::new(), check_in }),
