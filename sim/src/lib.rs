@@ -2,9 +2,16 @@
 //!
 //! - [`lab`]: engines alone, driven by a discrete-event queue at nanosecond resolution, against the
 //!   engine's own reference of the turn row. It knows the truth, so it can judge;
+//! - [`scenario`]: what is simulated, as one value;
+//! - [`oracle`]: the invariants, held against what truly happened;
 //! - [`clock`]: estimators of the server's clock side by side on the same traces.
 
 pub mod cli;
 pub mod clock;
 pub mod lab;
+pub mod oracle;
+pub mod plot;
 pub mod random;
+pub mod sabotage;
+pub mod scenario;
+pub mod shrink;

@@ -34,10 +34,15 @@ impl Stream {
         ((self.bits() >> 12) as f64 + 0.5) * (1.0 / (1_u64 << 52) as f64)
     }
 
+    /// The logarithm of a uniform draw: minus it is exponential with mean 1. The same bits on every build.
+    pub fn ln_uniform(&mut self) -> f64 {
+        libm::log(self.uniform())
+    }
+
     /// A standard normal (Box and Muller, 1958).
     pub fn normal(&mut self) -> f64 {
-        let radius = (-2.0 * self.uniform().ln()).sqrt();
-        radius * (std::f64::consts::TAU * self.uniform()).cos()
+        let radius = libm::sqrt(-2.0 * self.ln_uniform());
+        radius * libm::cos(std::f64::consts::TAU * self.uniform())
     }
 
     /// Whether a thing that happens every `mean` on average happens within `span`; never when `mean` is 0.

@@ -1,108 +1,91 @@
-//! Decides what happens when in a farm of engines: local clocks, links, faults, one database. Does not
-//! judge: that is `report`.
+//! The lab: engines alone, driven by a queue of events at nanosecond resolution, against a modelled database
+//! over modelled roads. It knows the truth, so it can judge.
+//!
+//! - `driver`: what a machine that takes turns must offer; `original`: the original design, as the yardstick;
+//! - `clocks`, `road`, `database`, `host`: the world;
+//! - `turns`: statements on the turn row, there and back; `work`: jobs; `faults`: what goes wrong;
+//! - `report`: what a run amounts to.
+//!
+//! This module decides in which order things happen: by time, and at one time in the order in which they
+//! were planned.
 
+mod clocks;
+mod database;
+mod driver;
+mod faults;
+mod host;
+mod original;
 mod report;
+mod road;
+mod turns;
+mod work;
 
-use std::collections::{BTreeMap, BinaryHeap};
-use std::time::Duration;
+use std::collections::BinaryHeap;
 
-use rand_core::{Rng, SeedableRng};
-use rand_pcg::Pcg64Mcg;
 use turnwise_engine::{
-    Config, Engine, Exchange, Fate, Input, LocalInstant, NodeId, Note, Output, Period, RequestId,
-    ServerIdentity, ServerInstant, Slot, TurnAnswer, TurnKind, TurnRow, TurnStatement, WorkAnswer,
+    Fate, Input, LocalInstant, NodeId, Note, Output, Reason, RequestId, Token, TurnAnswer,
+    TurnStatement, WorkAnswer, WorkStatement,
 };
 
-pub use report::{Arrival, Report};
+pub use driver::{Driver, Product};
+pub use original::Original;
+pub use report::{Picture, Report, Seen};
 
-/// Server time at the start of a run: some Tuesday in 2026.
-const START_NANOS: i64 = 1_780_000_000_000_000_000;
+use self::clocks::{Local, Server};
+use self::database::{Database, Ending};
+use self::host::{Host, Life, Roads, id_of, life_of};
+use crate::oracle::{Disturbance, Invariant, Mark, Oracle};
+use crate::random::Stream;
+use crate::scenario::{Scenario, Span};
+use crate::sometimes;
 
-/// What is simulated.
-#[derive(Clone, Debug)]
-pub struct Scenario {
-    /// The seed of all chance.
-    pub seed: u64,
-    /// The time between polls.
-    pub period: Period,
-    /// The nodes that are there from the start; they come up within the first period.
-    pub nodes: u32,
-    /// The way to the database and the way back of each node lie in here, drawn once a node and way.
-    pub base_latency: (Duration, Duration),
-    /// Up to so much is added to each way of each statement.
-    pub jitter: Duration,
-    /// Local clocks are wrong by up to this many parts per million.
-    pub drift_ppm: i64,
-    /// How long is simulated.
-    pub duration: Duration,
-    /// What goes wrong, and when (since the start).
-    pub faults: Vec<(Duration, Fault)>,
-}
+/// A machine may wake at one and the same instant so often in a row, and no oftener.
+const SAME_INSTANT_MAX: u32 = 100;
+/// A node sends no more statements on the turn row than this in a period.
+const STATEMENTS_MAX: u32 = 64;
+/// A node that was declared lost comes back after so long.
+const REBIRTH: u64 = 50_000_000;
 
-/// What can go wrong, or simply happen. Nodes are numbered from 0 in the order in which they came up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// A new node comes up.
-    Join,
-    /// The node leaves in good order.
-    Leave(u32),
-    /// The node's process is killed.
-    Crash(u32),
-    /// The node stops for a while; its clock goes on.
-    Pause(u32, Duration),
-    /// The next statement of the node is lost on its way.
-    LoseRequest(u32),
-    /// The connection of the node breaks: its next statement fails at once, unexecuted.
-    Reset(u32),
-    /// The answer to the next statement of the node is lost.
-    LoseAnswer(u32),
-    /// The server's clock is set forward by so many nanoseconds, or back.
-    Step(i64),
-    /// The database answers nothing for a while.
-    Outage(Duration),
-    /// Each way of every node takes so much longer from now on.
-    Slow(Duration),
-}
-
-/// Run a scenario.
+/// Run a scenario with the engine of the product.
 pub fn run(scenario: &Scenario) -> Report {
-    let mut lab = Lab::new(scenario);
-    lab.run();
-    lab.report
+    run_with::<Product>(scenario, false)
 }
 
-struct Lab<'a> {
+/// Run a scenario with any machine; with a picture of what happened, if wanted.
+pub fn run_with<D: Driver>(scenario: &Scenario, picture: bool) -> Report {
+    let started = std::time::Instant::now();
+    let mut lab = Lab::<D>::new(scenario, picture);
+    lab.run();
+    let mut report = lab.into_report();
+    report.wall_seconds = started.elapsed().as_secs_f64();
+    report
+}
+
+struct Lab<'a, D: Driver> {
     scenario: &'a Scenario,
-    random: Pcg64Mcg,
+    period: u64,
     /// True time since the start, in nanoseconds.
     now: u64,
     queue: BinaryHeap<Event>,
     events: u64,
-    nodes: Vec<Node>,
-    row: TurnRow,
-    server_step: i64,
+    hosts: Vec<Host<D>>,
+    /// The host of each life.
+    lives: Vec<u32>,
+    /// Of each life, whether it is up and to stay.
+    staying: Vec<bool>,
+    database: Database,
+    server: Server,
     out_until: u64,
-    /// What is added to each way.
-    slower: u64,
-    report: Report,
-}
-
-struct Node {
-    id: NodeId,
-    engine: Engine,
-    alive: bool,
-    paused_until: u64,
-    /// Local time is `offset + now + now * ppm / 1e6`.
-    offset: u64,
-    drift_ppm: i64,
-    there: u64,
-    back: u64,
-    lose_request: bool,
-    lose_answer: bool,
-    reset: bool,
-    /// The wake-up that counts; older ones are ignored.
-    wake: u64,
-    inbox: Vec<Input>,
+    slow: u64,
+    snapshots: Vec<Option<Database>>,
+    load: Stream,
+    runs: Stream,
+    jobs: u64,
+    idle_since: u64,
+    statements: u64,
+    hash: u64,
+    oracle: Oracle,
+    picture: Option<Picture>,
 }
 
 struct Event {
@@ -112,13 +95,92 @@ struct Event {
 }
 
 enum What {
-    Fault(Fault),
-    Start,
-    Wake { node: u32, number: u64 },
-    Resume(u32),
-    Arrive { node: u32, request: RequestId, sent: LocalInstant, statement: Box<TurnStatement> },
-    Broken { node: u32, request: RequestId },
-    Answer { node: u32, answer: Box<TurnAnswer> },
+    Start(u32),
+    Fault(u32),
+    /// Remember the database as it is, for a failover that loses what comes after.
+    Snapshot(u32),
+    Promote(u32),
+    SlewEnds,
+    SlowEnds(u64),
+    CrowdEnds(u32),
+    TargetBack(u32),
+    Thaw(u32, u64),
+    Leave(u32),
+    TargetTold(u32, bool),
+    Enqueue,
+    Reborn(u32),
+    Wake {
+        life: u32,
+        number: u64,
+    },
+    TurnLeaves {
+        life: u32,
+        statement: Box<Leaving>,
+    },
+    TurnArrives {
+        life: u32,
+        request: RequestId,
+        sent: LocalInstant,
+        statement: Box<TurnStatement>,
+        copy: bool,
+    },
+    TurnAnswered {
+        life: u32,
+        answer: Box<Answer>,
+    },
+    Failed {
+        life: u32,
+        request: RequestId,
+    },
+    WorkArrives {
+        life: u32,
+        request: RequestId,
+        sent: LocalInstant,
+        statement: WorkStatement,
+    },
+    WorkAnswered {
+        life: u32,
+        answer: WorkAnswer,
+        claimed: Vec<(u64, Token)>,
+    },
+    RunEnds {
+        life: u32,
+        job: u64,
+        token: Token,
+        ending: Ending,
+    },
+    EndLeaves {
+        life: u32,
+        job: u64,
+        token: Token,
+        ending: Ending,
+    },
+    EndArrives {
+        life: u32,
+        job: u64,
+        token: Token,
+        ending: Ending,
+        sent: LocalInstant,
+    },
+    EndAnswered {
+        life: u32,
+        job: u64,
+        token: Token,
+        sent: LocalInstant,
+        lost: bool,
+    },
+}
+
+struct Leaving {
+    request: RequestId,
+    statement: TurnStatement,
+    not_after: LocalInstant,
+}
+
+struct Answer {
+    answer: TurnAnswer,
+    claimed: Vec<(u64, Token)>,
+    begun: u64,
 }
 
 impl PartialEq for Event {
@@ -138,285 +200,370 @@ impl Ord for Event {
     }
 }
 
-impl<'a> Lab<'a> {
-    fn new(scenario: &'a Scenario) -> Self {
+impl What {
+    /// The life that it happens to; none: to nobody's process.
+    fn life(&self) -> Option<u32> {
+        match self {
+            Self::Wake { life, .. }
+            | Self::TurnLeaves { life, .. }
+            | Self::TurnAnswered { life, .. }
+            | Self::Failed { life, .. }
+            | Self::WorkAnswered { life, .. }
+            | Self::RunEnds { life, .. }
+            | Self::EndLeaves { life, .. }
+            | Self::EndAnswered { life, .. } => Some(*life),
+            _ => None,
+        }
+    }
+}
+
+impl<'a, D: Driver> Lab<'a, D> {
+    fn new(scenario: &'a Scenario, picture: bool) -> Self {
+        let seed = scenario.seed;
+        let hosts = scenario.nodes.iter().enumerate().map(|(number, plan)| Host {
+            plan: *plan,
+            clock: Local::new(&plan.clock, seed, &format!("node {number} clock"), 0),
+            turn: Roads::new(plan, seed, &format!("node {number} turn")),
+            work: Roads::new(plan, seed, &format!("node {number} work")),
+            life: None,
+            paused_until: 0,
+            excused_until: 0,
+            errors_until: 0,
+            target_down_until: 0,
+            lose_request: false,
+            lose_answer: false,
+            lose_work: false,
+            reset: false,
+            stall: 0,
+            seeds: Stream::new(seed, &format!("node {number} seeds")),
+        });
+        let period = scenario.period.as_nanos() as u64;
         let mut lab = Self {
             scenario,
-            random: Pcg64Mcg::seed_from_u64(scenario.seed),
+            period,
             now: 0,
             queue: BinaryHeap::new(),
             events: 0,
-            nodes: Vec::new(),
-            row: TurnRow::new(scenario.period),
-            server_step: 0,
+            hosts: hosts.collect(),
+            lives: Vec::new(),
+            staying: Vec::new(),
+            database: Database::new(scenario.period, scenario.load.max_attempts),
+            server: Server::new(scenario.database.resolution.0),
             out_until: 0,
-            slower: 0,
-            report: Report::new(scenario.period),
+            slow: 0,
+            snapshots: vec![None; scenario.faults.len()],
+            load: Stream::new(seed, "load"),
+            runs: Stream::new(seed, "runs"),
+            jobs: 0,
+            idle_since: 0,
+            statements: 0,
+            hash: 0xcbf2_9ce4_8422_2325,
+            oracle: Oracle::new(period),
+            picture: picture.then(|| Picture::new(scenario)),
         };
-        for _ in 0..scenario.nodes {
-            let at = lab.below(scenario.period.as_nanos() as u64);
-            lab.push(at, What::Start);
+        for (number, plan) in scenario.nodes.iter().enumerate() {
+            lab.push(plan.start.0, What::Start(number as u32));
         }
-        for (at, fault) in &scenario.faults {
-            lab.push(at.as_nanos() as u64, What::Fault(*fault));
+        lab.plan_faults();
+        if scenario.load.every > Span::ZERO {
+            lab.push(lab.period, What::Enqueue);
         }
         lab
     }
 
     fn run(&mut self) {
-        let end = self.scenario.duration.as_nanos() as u64;
+        let end = self.scenario.duration.0;
         while let Some(event) = self.queue.pop() {
             if event.at > end {
                 break;
             }
             self.now = event.at;
-            self.happen(event.what);
+            if self.events > self.most_events() {
+                self.violated(Invariant::Bounded, || {
+                    "so much happens that it never ends".to_owned()
+                });
+                break;
+            }
+            match event.what.life() {
+                Some(life) => self.happen_to(life, event.what),
+                None => self.happen(event.what),
+            }
         }
-        self.report.end(self.now, self.row.clone());
+        self.now = end;
+        self.finish();
+    }
+
+    /// More than this does not happen in a run that is what it should be.
+    fn most_events(&self) -> u64 {
+        let slots = self.scenario.duration.0 / self.period + 100;
+        slots * (self.hosts.len() as u64 + 10) * 100 + 40 * self.jobs
+    }
+
+    /// Something happens to a process: not while it is stopped, and not to one that is no more.
+    fn happen_to(&mut self, life: u32, what: What) {
+        let host = self.lives[life as usize];
+        let there = &self.hosts[host as usize];
+        if there.life.as_ref().is_none_or(|here| here.number != life) {
+            return;
+        }
+        if there.is_paused(self.now) {
+            self.push(there.paused_until, what);
+            return;
+        }
+        match what {
+            What::Wake { number, .. } => {
+                let counts = there.life.as_ref().is_some_and(|here| here.wake == number);
+                if counts {
+                    self.input(host, Input::Wake);
+                }
+            }
+            What::TurnLeaves { statement, .. } => self.turn_leaves(host, *statement),
+            What::TurnAnswered { answer, .. } => self.turn_answered(host, *answer),
+            What::Failed { request, .. } => {
+                self.input(host, Input::Failed { request, fate: Fate::Unknown });
+            }
+            What::WorkAnswered { answer, claimed, .. } => {
+                self.work_answered(host, answer, &claimed);
+            }
+            What::RunEnds { job, token, ending, .. } => self.run_ends(host, job, token, ending),
+            What::EndLeaves { job, token, ending, .. } => {
+                self.end_leaves(host, job, token, ending);
+            }
+            What::EndAnswered { job, token, sent, lost, .. } => {
+                self.end_answered(host, job, token, sent, lost);
+            }
+            _ => {}
+        }
     }
 
     fn happen(&mut self, what: What) {
         match what {
-            What::Start => self.start(),
-            What::Fault(fault) => self.fault(fault),
-            What::Wake { node, number } => {
-                if self.nodes[node as usize].wake == number {
-                    self.input(node, Input::Wake);
-                }
+            What::Start(host) | What::Reborn(host) => self.start(host),
+            What::TurnArrives { life, request, sent, statement, copy } => {
+                self.turn_arrives(life, request, sent, &statement, copy);
             }
-            What::Resume(node) => {
-                let inbox = std::mem::take(&mut self.nodes[node as usize].inbox);
-                for input in inbox {
-                    self.input(node, input);
-                }
-                self.input(node, Input::Wake);
+            What::WorkArrives { life, request, sent, statement } => {
+                self.work_arrives(life, request, sent, statement);
             }
-            What::Arrive { node, request, sent, statement } => {
-                self.arrive(node, request, sent, &statement);
+            What::EndArrives { life, job, token, ending, sent } => {
+                self.end_arrives(life, job, token, ending, sent);
             }
-            What::Broken { node, request } => {
-                self.input(node, Input::Failed { request, fate: Fate::Unknown });
-            }
-            What::Answer { node, answer } => self.input(node, Input::TurnAnswer(answer)),
+            What::Enqueue => self.enqueue(),
+            other => self.fault_happens(&other),
         }
     }
 
-    fn start(&mut self) {
-        let number = self.nodes.len() as u32;
-        let (least, most) = self.scenario.base_latency;
-        let spread = (most - least).as_nanos() as u64 + 1;
-        let there = least.as_nanos() as u64 + self.below(spread);
-        let back = least.as_nanos() as u64 + self.below(spread);
-        let drift = 2 * self.scenario.drift_ppm.unsigned_abs() + 1;
-        let drift_ppm = self.below(drift) as i64 - self.scenario.drift_ppm;
-        let offset = self.below(1_000_000_000_000_000);
-        let id = NodeId::from_u128(0x1000 + u128::from(number));
-        let seed = self.random.next_u64();
-        let mut node = Node {
-            id,
-            engine: Engine::new(id, Config { capacity: 8 }, seed, LocalInstant::from_nanos(0)),
-            alive: true,
-            paused_until: 0,
-            offset,
-            drift_ppm,
-            there,
-            back,
-            lose_request: false,
-            lose_answer: false,
-            reset: false,
-            wake: 0,
-            inbox: Vec::new(),
-        };
-        node.engine = Engine::new(id, Config { capacity: 8 }, seed, local_time(&node, self.now));
-        self.nodes.push(node);
-        self.report.joined(self.now, id);
+    fn start(&mut self, number: u32) {
+        let now = self.now;
+        if self.out_until > now {
+            // It cannot register yet.
+            let later = self.out_until + REBIRTH;
+            self.push(later, What::Start(number));
+            return;
+        }
+        let host = &mut self.hosts[number as usize];
+        if host.life.is_some() {
+            return;
+        }
+        let life = self.lives.len() as u32;
+        self.lives.push(number);
+        self.staying.push(true);
+        let local = host.clock.read(now);
+        let machine = D::new(id_of(life), host.plan.capacity, host.seeds.bits(), local);
+        host.life = Some(Life::new(life, machine, now));
+        self.oracle.clock.reborn(number);
+        self.database.register(id_of(life), self.server.stamp(now));
+        self.disturbed(now, Disturbance::Join);
+        self.count_living();
+        self.seen(number, Seen::Up);
+        let down = self.hosts[number as usize].target_down_until > now;
+        if down {
+            self.tell_target(number, false);
+        }
         self.input(number, Input::Wake);
     }
 
-    fn fault(&mut self, fault: Fault) {
-        self.report.fault(self.now, fault);
-        match fault {
-            Fault::Join => self.start(),
-            Fault::Leave(node) => {
-                if self.is_up(node) {
-                    self.input(node, Input::Leave);
-                }
-            }
-            Fault::Crash(node) => {
-                if let Some(node) = self.nodes.get_mut(node as usize) {
-                    node.alive = false;
-                }
-            }
-            Fault::Pause(number, duration) => {
-                let until = self.now + duration.as_nanos() as u64;
-                if let Some(node) = self.nodes.get_mut(number as usize) {
-                    node.paused_until = until;
-                    self.push(until, What::Resume(number));
-                }
-            }
-            Fault::LoseRequest(node) => {
-                if let Some(node) = self.nodes.get_mut(node as usize) {
-                    node.lose_request = true;
-                }
-            }
-            Fault::LoseAnswer(node) => {
-                if let Some(node) = self.nodes.get_mut(node as usize) {
-                    node.lose_answer = true;
-                }
-            }
-            Fault::Reset(node) => {
-                if let Some(node) = self.nodes.get_mut(node as usize) {
-                    node.reset = true;
-                }
-            }
-            Fault::Step(nanos) => self.server_step += nanos,
-            Fault::Slow(more) => self.slower = more.as_nanos() as u64,
-            Fault::Outage(duration) => self.out_until = self.now + duration.as_nanos() as u64,
+    /// The process of a node is no more.
+    fn stop(&mut self, number: u32, seen: Seen) {
+        let host = &mut self.hosts[number as usize];
+        let Some(life) = host.life.take() else { return };
+        // What was to befall its next statement dies with its connections.
+        host.lose_request = false;
+        host.lose_answer = false;
+        host.lose_work = false;
+        host.reset = false;
+        host.stall = 0;
+        for (job, _) in &life.running {
+            self.oracle.jobs.stops(*job, life.number);
         }
+        self.staying[life.number as usize] = false;
+        self.count_living();
+        self.seen(number, seen);
     }
 
-    fn is_up(&self, node: u32) -> bool {
-        self.nodes.get(node as usize).is_some_and(|node| node.alive)
+    fn count_living(&mut self) {
+        let living = self.staying.iter().filter(|staying| **staying).count();
+        self.oracle.ring.living(living);
     }
 
+    /// Hand something to a node's machine and do what it asks for.
     fn input(&mut self, number: u32, input: Input) {
-        let node = &mut self.nodes[number as usize];
-        if !node.alive {
-            return;
-        }
-        if node.paused_until > self.now {
-            if input != Input::Wake {
-                node.inbox.push(input);
-            }
-            return;
-        }
-        let local = local_time(node, self.now);
-        let mut input = input;
-        if let Input::TurnAnswer(answer) = &mut input
-            && let Some(exchange) = &mut answer.exchange
+        let now = self.now;
+        let host = &mut self.hosts[number as usize];
+        let Some(life) = &mut host.life else { return };
+        let local = host.clock.read(now);
+        life.machine.handle_input(local, input);
+        while let Some(output) =
+            self.hosts[number as usize].life.as_mut().and_then(|life| life.machine.poll_output())
         {
-            exchange.received = local;
-        }
-        node.engine.handle_input(local, input);
-        while let Some(output) = self.nodes[number as usize].engine.poll_output() {
             self.output(number, local, output);
         }
+        self.check_counts(number);
         self.schedule_wake(number);
     }
 
     fn schedule_wake(&mut self, number: u32) {
-        let node = &mut self.nodes[number as usize];
-        node.wake += 1;
-        let wake = node.wake;
-        if let Some((at, reason)) = node.engine.poll_timeout() {
-            let at = true_time(node, at).max(self.now);
-            let same = at == self.now;
-            self.report.timer(number, same, reason);
-            self.push(at, What::Wake { node: number, number: wake });
+        let now = self.now;
+        let host = &mut self.hosts[number as usize];
+        let Some(life) = &mut host.life else { return };
+        life.wake += 1;
+        let (wake, id) = (life.wake, life.number);
+        let Some((at, reason)) = life.machine.poll_timeout() else { return };
+        if life.same_instant.0 == at && at <= host.clock.read(now) {
+            life.same_instant.1 += 1;
+            if life.same_instant.1 == SAME_INSTANT_MAX {
+                self.violated(Invariant::Bounded, || {
+                    format!("life {id} arms a timer for the same instant for ever: {reason}")
+                });
+            }
+            if life_over(&mut self.hosts[number as usize]) {
+                return;
+            }
+        } else {
+            life.same_instant = (at, 0);
         }
+        let host = &mut self.hosts[number as usize];
+        let mut at = host.clock.when(at, now);
+        if host.plan.clock.late_wake > Span::ZERO && reason != Reason::TurnPatience {
+            let late = host.plan.clock.late_wake.0 as f64;
+            at += (-late * host.seeds.ln_uniform()) as u64;
+        }
+        self.push(at, What::Wake { life: id, number: wake });
     }
 
     fn output(&mut self, number: u32, local: LocalInstant, output: Output) {
         match output {
             Output::Turn { request, statement, not_after, .. } => {
-                assert!(local <= not_after, "an effect was asked for after its own end");
-                self.report.sent();
-                let jitter = self.below(self.scenario.jitter.as_nanos() as u64 + 1);
-                let node = &mut self.nodes[number as usize];
-                let at = self.now + node.there + self.slower + jitter;
-                if std::mem::take(&mut node.reset) {
-                    self.push(self.now + 100_000, What::Broken { node: number, request });
-                    return;
-                }
-                if std::mem::take(&mut node.lose_request) || self.out_until > at {
-                    return;
-                }
-                self.push(
-                    at,
-                    What::Arrive {
-                        node: number,
-                        request,
-                        sent: local,
-                        statement: Box::new(statement),
-                    },
-                );
+                self.turn_asked(number, local, Leaving { request, statement, not_after });
             }
-            Output::Work { request, .. } => {
-                let answer = WorkAnswer { request, sent: local, claimed: 0, lost: false };
-                self.nodes[number as usize].engine.handle_input(local, Input::WorkAnswer(answer));
+            Output::Work { request, statement, .. } => {
+                self.work_asked(number, local, request, statement);
             }
-            Output::Abandon(_) => {}
-            Output::Retire(_) => self.nodes[number as usize].alive = false,
-            Output::Note(note) => {
-                if note == Note::Left {
-                    let node = &mut self.nodes[number as usize];
-                    node.alive = false;
-                    let id = node.id;
-                    self.report.left(self.now, id);
+            Output::Abandon(request) => {
+                if let Some(life) = &mut self.hosts[number as usize].life {
+                    life.turn_awaited = life.turn_awaited.filter(|awaited| *awaited != request);
+                    life.work_awaited = life.work_awaited.filter(|awaited| *awaited != request);
                 }
+            }
+            Output::Retire(_) => {
+                self.oracle.marks.reach(Mark::CameBackLost);
+                self.disturbed(self.now, Disturbance::Reborn);
+                self.stop(number, Seen::Lost);
+                self.push(self.now + REBIRTH, What::Reborn(number));
+            }
+            Output::Note(note) => self.noted(number, &note),
+        }
+    }
+
+    fn noted(&mut self, number: u32, note: &Note) {
+        let now = self.now;
+        let marks = &mut self.oracle.marks;
+        let Some(life) = &mut self.hosts[number as usize].life else { return };
+        match note {
+            Note::Beat { slot, arrival_error, .. } => {
+                let told = *arrival_error;
+                let (truth, id) = (life.beat_error, life.number);
+                if told.is_some_and(|told| told != truth) {
+                    self.violated(Invariant::Accounting, || {
+                        format!("life {id} notes {told:?} for its beat in {slot}, {truth} is true")
+                    });
+                }
+            }
+            Note::TurnSkipped { slot } => {
+                life.skipped = life.skipped.max(*slot);
+                marks.reach(Mark::Skipped);
+            }
+            Note::Changed { kind, victims } => {
+                use turnwise_engine::ChangeKind::{Join, Leave, Remove, Takeover};
+                sometimes!(marks, Mark::Joined, *kind == Join);
+                sometimes!(marks, Mark::CameBack, *kind == Join && life.removed);
+                sometimes!(marks, Mark::Left, *kind == Leave);
+                sometimes!(marks, Mark::Removed, *kind == Remove);
+                sometimes!(marks, Mark::RemovedSeveral, victims.len() > 1);
+                sometimes!(marks, Mark::TookOver, *kind == Takeover);
+                self.removed(victims);
+            }
+            Note::Left => {
+                life.left = true;
+                let busy = life.holds() > 0;
+                sometimes!(marks, Mark::DrainedWhileBusy, busy);
+                self.oracle.ring.extend(now);
+                self.stop_if_done(number);
+            }
+            Note::ClockStep => self.oracle.clock.proved(number, &mut self.oracle.marks),
+            Note::ServerChanged => {
+                marks.reach(Mark::ServerChanged);
+                self.oracle.clock.forgot(number);
+            }
+            _ => {}
+        }
+    }
+
+    fn removed(&mut self, victims: &[NodeId]) {
+        for victim in victims {
+            let life = life_of(*victim);
+            let host = self.lives[life as usize];
+            if let Some(life) = &mut self.hosts[host as usize].life
+                && life.id == *victim
+            {
+                life.removed = true;
+                self.oracle.marks.reach(Mark::RemovedAlive);
+                // It is to join again: until then the ring is not whole.
+                self.oracle.ring.extend(self.now);
             }
         }
     }
 
-    fn arrive(
-        &mut self,
-        number: u32,
-        request: RequestId,
-        sent: LocalInstant,
-        statement: &TurnStatement,
-    ) {
-        if self.out_until > self.now {
-            return;
+    /// A node that has left stops when it holds nothing any more.
+    fn stop_if_done(&mut self, number: u32) {
+        let life = self.hosts[number as usize].life.as_ref();
+        if life.is_some_and(|life| life.left && life.holds() == 0) {
+            self.stop(number, Seen::Left);
         }
-        let clock = self.server_clock();
-        let now = self.row.stamp(clock, Some(statement.node), statement.believed);
-        let identity = ServerIdentity { started: 1, timeline: 1 };
-        let done = match &statement.kind {
-            TurnKind::Read => true,
-            TurnKind::Beat { .. } => {
-                let accepted = self.row.beat(now);
-                let error = clock.nanos_from(self.row.cadence.boundary(now));
-                let owner = self.row.roster.owner(now);
-                self.report.beat(Arrival {
-                    at: self.now,
-                    slot: now,
-                    believed: statement.believed.unwrap_or(Slot(0)),
-                    node: statement.node,
-                    accepted,
-                    in_turn: owner == Some(statement.node),
-                    error,
-                });
-                accepted
-            }
-            TurnKind::Change { change, identity: computed_for } => {
-                *computed_for == identity && self.row.change(now, Some(statement.node), change)
-            }
-        };
-        let jitter = self.below(self.scenario.jitter.as_nanos() as u64 + 1);
-        let node = &mut self.nodes[number as usize];
-        if std::mem::take(&mut node.lose_answer) {
-            return;
-        }
-        let at = self.now + node.back + self.slower + jitter;
-        let exchange =
-            Exchange { sent, arrived: clock, answered: clock, received: sent, resolution: 1_000 };
-        let answer = TurnAnswer {
-            request,
-            exchange: Some(exchange),
-            identity,
-            now,
-            done,
-            row: self.row.clone(),
-            claimed: 0,
-            lost: false,
-        };
-        self.push(at, What::Answer { node: number, answer: Box::new(answer) });
     }
 
-    fn server_clock(&self) -> ServerInstant {
-        // A database stamps in whole microseconds.
-        let nanos = START_NANOS + self.now as i64 + self.server_step;
-        ServerInstant::from_nanos(nanos / 1_000 * 1_000)
+    fn disturbed(&mut self, until: u64, what: Disturbance) {
+        let Oracle { ring, marks, violations, .. } = &mut self.oracle;
+        ring.disturbed(self.now, until.max(self.now), what, marks, violations);
+    }
+
+    fn violated(&mut self, invariant: Invariant, detail: impl FnOnce() -> String) {
+        self.oracle.violations.add(self.now, invariant, detail);
+    }
+
+    /// Fold into the hash of all that happened.
+    fn trace(&mut self, values: [u64; 3]) {
+        let mut hash = self.hash;
+        for value in [self.now, values[0], values[1], values[2]] {
+            hash = (hash ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        }
+        self.hash = hash;
+    }
+
+    fn seen(&mut self, host: u32, seen: Seen) {
+        if let Some(picture) = &mut self.picture {
+            picture.add(self.now, host, seen);
+        }
     }
 
     fn push(&mut self, at: u64, what: What) {
@@ -424,49 +571,23 @@ impl<'a> Lab<'a> {
         self.queue.push(Event { at, order: self.events, what });
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
-        self.random.next_u64() % bound.max(1)
-    }
-}
-
-fn local_time(node: &Node, now: u64) -> LocalInstant {
-    let drift = now as i64 / 1_000_000 * node.drift_ppm;
-    LocalInstant::from_nanos((node.offset + now).saturating_add_signed(drift))
-}
-
-fn true_time(node: &Node, local: LocalInstant) -> u64 {
-    let since = local.as_nanos().saturating_sub(node.offset);
-    let mut now = since.saturating_add_signed(-(since as i64 / 1_000_000 * node.drift_ppm));
-    // Undo what the first guess missed, and never wake early.
-    while local_time(node, now) < local {
-        now += (local.nanos_from(local_time(node, now)).unsigned_abs()).max(1);
-    }
-    now
-}
-
-/// Everything that a fault may touch, counted by kind: which faults a set of scenarios has drawn.
-pub fn count_faults(scenario: &Scenario) -> BTreeMap<&'static str, usize> {
-    let mut counts = BTreeMap::new();
-    for (_, fault) in &scenario.faults {
-        *counts.entry(fault.name()).or_insert(0) += 1;
-    }
-    counts
-}
-
-impl Fault {
-    /// The word for its kind.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Join => "join",
-            Self::Leave(_) => "leave",
-            Self::Crash(_) => "crash",
-            Self::Pause(..) => "pause",
-            Self::LoseRequest(_) => "lost request",
-            Self::LoseAnswer(_) => "lost answer",
-            Self::Reset(_) => "reset",
-            Self::Step(_) => "step",
-            Self::Outage(_) => "outage",
-            Self::Slow(_) => "slow",
+    fn finish(&mut self) {
+        self.check_overdue();
+        let Oracle { ring, clock, violations, marks, .. } = &mut self.oracle;
+        ring.finish(self.now, marks, violations);
+        if D::PROMISES {
+            clock.finish(self.now, violations);
         }
+    }
+}
+
+/// A machine that wakes for ever at one instant would hang the lab: its process is taken away.
+fn life_over<D>(host: &mut Host<D>) -> bool {
+    match &host.life {
+        Some(life) if life.same_instant.1 > 2 * SAME_INSTANT_MAX => {
+            host.life = None;
+            true
+        }
+        _ => false,
     }
 }

@@ -1,163 +1,209 @@
-//! Decides what a run amounts to: slots missed, arrivals beyond the first of a slot, gaps, turns.
+//! Decides nothing: what a run amounts to, as people and machines read it, and the picture of what happened.
 
-use std::collections::BTreeMap;
+use serde_json::{Value, json};
+use turnwise_engine::TurnRow;
 
-use turnwise_engine::{NodeId, Period, Reason, Slot, TurnRow};
+use super::{Driver, Lab};
+use crate::oracle::{JobsTally, Marks, Violation};
+use crate::scenario::{Fault, Scenario};
 
-use super::Fault;
-
-/// A beat that reached the database.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrival {
-    /// True time since the start, in nanoseconds.
-    pub at: u64,
-    /// The slot that it fell into.
-    pub slot: Slot,
-    /// The slot that it was meant for.
-    pub believed: Slot,
-    /// Who sent it.
-    pub node: NodeId,
-    /// Whether the fence let it in.
-    pub accepted: bool,
-    /// Whether the row gives the slot to this node.
-    pub in_turn: bool,
-    /// Arrival minus boundary, in nanoseconds.
-    pub error: i64,
-}
-
-/// What happened in a run.
+/// What a run amounts to.
 #[derive(Clone, Debug)]
 pub struct Report {
-    period: Period,
-    /// Every beat that reached the database, in order.
-    pub arrivals: Vec<Arrival>,
-    /// Statements on the turn row.
+    /// The scenario's seed.
+    pub seed: u64,
+    /// How many nodes the scenario has.
+    pub nodes: usize,
+    /// Slots from the first accepted beat to the last.
+    pub slots: u64,
+    /// Accepted beats.
+    pub beats: u64,
+    /// Slots between them without a beat.
+    pub missed: u64,
+    /// Beats that reached the database for a slot beyond its first.
+    pub doubled: u64,
+    /// The longest time between accepted beats, in nanoseconds.
+    pub max_gap: u64,
+    /// How far beats arrived from their boundary, in calm.
+    pub arrival: Spread,
+    /// How far the offset was from the truth, in calm.
+    pub offset: Spread,
+    /// The sizes of the arrival errors, sorted, in nanoseconds.
+    pub arrivals: Vec<u64>,
+    /// Checks of the interval, and of those how often the truth lay outside.
+    pub interval: (u64, u64),
+    /// The jobs.
+    pub jobs: JobsTally,
+    /// Statements of all kinds.
     pub statements: u64,
-    /// When each fault happened.
-    pub faults: Vec<(u64, Fault)>,
-    /// When nodes came up.
-    pub joined: Vec<(u64, NodeId)>,
-    /// When nodes had left.
-    pub left: Vec<(u64, NodeId)>,
+    /// The first violations.
+    pub violations: Vec<Violation>,
+    /// All of them, counted.
+    pub violated: u64,
+    /// The time that was simulated, in seconds.
+    pub sim_seconds: f64,
+    /// The time that it took, in seconds.
+    pub wall_seconds: f64,
+    /// The hash of all that happened.
+    pub trace_hash: u64,
+    /// What was reached.
+    pub marks: Marks,
     /// The row at the end.
-    pub row: Option<TurnRow>,
-    /// When the run ended.
-    pub ended: u64,
-    same_instant: BTreeMap<u32, (u64, Option<Reason>)>,
+    pub row: TurnRow,
+    /// What happened, if it was wanted.
+    pub picture: Option<Picture>,
+}
+
+/// Sizes of errors, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spread {
+    /// The median.
+    pub p50: u64,
+    /// The 99th percentile.
+    pub p99: u64,
+    /// The largest.
+    pub max: u64,
+}
+
+/// What happened in a run, for a plot.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// The time between polls, in nanoseconds.
+    pub period: u64,
+    /// How many hosts.
+    pub hosts: u32,
+    /// What happened, in order: when (ns), to which host (`u32::MAX`: the database), what.
+    pub seen: Vec<(u64, u32, Seen)>,
+}
+
+/// Something that a plot shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// The node came up.
+    Up,
+    /// Its process was killed.
+    Killed,
+    /// It left in good order.
+    Left,
+    /// It was declared lost.
+    Lost,
+    /// A fault.
+    Fault(Fault),
+    /// A beat reached the database.
+    Beat {
+        /// Into which slot it fell.
+        slot: i64,
+        /// Whether the fence let it in.
+        accepted: bool,
+        /// How far from the boundary, in nanoseconds.
+        error: i64,
+        /// How many jobs it claimed.
+        claimed: u32,
+        /// Whether it came in place of the ring's own owner.
+        deputy: bool,
+    },
+    /// A job runs.
+    Runs {
+        /// Which.
+        job: u64,
+        /// For how long, in nanoseconds.
+        lasts: u64,
+    },
+}
+
+impl Picture {
+    pub(super) fn new(scenario: &Scenario) -> Self {
+        Self {
+            period: scenario.period.as_nanos() as u64,
+            hosts: scenario.nodes.len() as u32,
+            seen: Vec::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, at: u64, host: u32, seen: Seen) {
+        self.seen.push((at, host, seen));
+    }
+}
+
+impl Spread {
+    /// Of sorted sizes.
+    pub fn of(sorted: &[u64]) -> Self {
+        let at = |share: f64| {
+            let index = (sorted.len().saturating_sub(1) as f64 * share).round() as usize;
+            sorted.get(index).copied().unwrap_or(0)
+        };
+        Self { p50: at(0.5), p99: at(0.99), max: at(1.0) }
+    }
+
+    fn json(self) -> Value {
+        let micros = |nanos: u64| nanos as f64 / 1e3;
+        json!({"p50": micros(self.p50), "p99": micros(self.p99), "max": micros(self.max)})
+    }
 }
 
 impl Report {
-    pub(super) fn new(period: Period) -> Self {
-        Self {
-            period,
-            arrivals: Vec::new(),
-            statements: 0,
-            faults: Vec::new(),
-            joined: Vec::new(),
-            left: Vec::new(),
-            row: None,
-            ended: 0,
-            same_instant: BTreeMap::new(),
+    /// As JSON, as the design fixes it.
+    pub fn to_json(&self, tier: &str) -> Value {
+        json!({
+            "seed": self.seed,
+            "tier": tier,
+            "nodes": self.nodes,
+            "slots": self.slots,
+            "beats": self.beats,
+            "missed": self.missed,
+            "doubled": self.doubled,
+            "max_gap_us": self.max_gap / 1_000,
+            "arrival_us": self.arrival.json(),
+            "offset_error_us": self.offset.json(),
+            "interval_violations": self.interval.1,
+            "jobs": {
+                "enqueued": self.jobs.enqueued,
+                "succeeded": self.jobs.succeeded,
+                "dead": self.jobs.dead,
+                "lost": self.jobs.lost,
+                "overlapped": self.jobs.overlapped,
+            },
+            "statements_per_second": self.statements as f64 / self.sim_seconds,
+            "violations": self.violations,
+            "sim_seconds": self.sim_seconds,
+            "wall_seconds": self.wall_seconds,
+            "trace_hash": format!("{:016x}", self.trace_hash),
+        })
+    }
+}
+
+impl<D: Driver> Lab<'_, D> {
+    pub(super) fn into_report(self) -> Report {
+        let ring = self.oracle.ring.tally();
+        let sizes = |errors: &[i64]| {
+            let mut sizes: Vec<_> = errors.iter().map(|error| error.unsigned_abs()).collect();
+            sizes.sort_unstable();
+            sizes
+        };
+        let arrivals = sizes(&ring.errors);
+        let clock = &self.oracle.clock;
+        Report {
+            seed: self.scenario.seed,
+            nodes: self.scenario.nodes.len(),
+            slots: ring.slots,
+            beats: ring.beats,
+            missed: ring.missed,
+            doubled: ring.doubled,
+            max_gap: ring.max_gap,
+            arrival: Spread::of(&arrivals),
+            offset: Spread::of(&sizes(&clock.errors)),
+            arrivals,
+            interval: (clock.checks, clock.outside),
+            jobs: self.oracle.jobs.tally,
+            statements: self.statements,
+            violated: self.oracle.violations.count,
+            violations: self.oracle.violations.first,
+            sim_seconds: self.scenario.duration.as_secs_f64(),
+            wall_seconds: 0.0,
+            trace_hash: self.hash,
+            marks: self.oracle.marks,
+            row: self.database.row,
+            picture: self.picture,
         }
-    }
-
-    pub(super) fn beat(&mut self, arrival: Arrival) {
-        self.arrivals.push(arrival);
-    }
-
-    pub(super) fn sent(&mut self) {
-        self.statements += 1;
-    }
-
-    pub(super) fn fault(&mut self, at: u64, fault: Fault) {
-        self.faults.push((at, fault));
-    }
-
-    pub(super) fn joined(&mut self, at: u64, node: NodeId) {
-        self.joined.push((at, node));
-    }
-
-    pub(super) fn left(&mut self, at: u64, node: NodeId) {
-        self.left.push((at, node));
-    }
-
-    pub(super) fn end(&mut self, at: u64, row: TurnRow) {
-        self.ended = at;
-        self.row = Some(row);
-    }
-
-    /// Invariant 10: no timer is armed for ever at the same instant.
-    pub(super) fn timer(&mut self, node: u32, at_once: bool, reason: Reason) {
-        let entry = self.same_instant.entry(node).or_insert((0, None));
-        *entry = if at_once { (entry.0 + 1, Some(reason)) } else { (0, None) };
-        assert!(entry.0 < 100, "node {node} arms a timer for the same instant for ever: {reason}");
-    }
-
-    /// The accepted beats.
-    pub fn accepted(&self) -> impl Iterator<Item = &Arrival> {
-        self.arrivals.iter().filter(|arrival| arrival.accepted)
-    }
-
-    /// Slots in `[from, until)` of true time without an accepted beat, between the first and the last
-    /// accepted beat there. Steps of the server's clock skip numbers: leave them out of the window.
-    pub fn missed(&self, from: u64, until: u64) -> u64 {
-        let mut last: Option<Slot> = None;
-        let mut missed = 0;
-        for beat in self.accepted().filter(|beat| (from..until).contains(&beat.at)) {
-            if let Some(last) = last {
-                missed += (beat.slot - last - 1).unsigned_abs();
-            }
-            last = Some(beat.slot);
-        }
-        missed
-    }
-
-    /// Beats that reached the database in `[from, until)` for a slot beyond its first.
-    pub fn doubled(&self, from: u64, until: u64) -> usize {
-        self.arrivals
-            .iter()
-            .filter(|arrival| !arrival.accepted && (from..until).contains(&arrival.at))
-            .count()
-    }
-
-    /// The longest time between accepted beats in `[from, until)`, ends included, in nanoseconds.
-    pub fn longest_gap(&self, from: u64, until: u64) -> u64 {
-        let mut last = from;
-        let mut longest = 0;
-        for beat in self.accepted().filter(|beat| (from..until).contains(&beat.at)) {
-            longest = longest.max(beat.at - last);
-            last = beat.at;
-        }
-        longest.max(until - last)
-    }
-
-    /// The first thing in `[from, until)` that a calm farm does not do, in words: a slot without a beat, a
-    /// second beat in a slot, a beat out of turn or outside its slot.
-    pub fn disorder(&self, from: u64, until: u64) -> Option<String> {
-        let mut last: Option<Slot> = None;
-        let period = self.period.as_nanos();
-        for arrival in self.arrivals.iter().filter(|a| (from..until).contains(&a.at)) {
-            let wrong = if !arrival.accepted {
-                Some("was refused")
-            } else if arrival.slot != arrival.believed {
-                Some("fell into another slot")
-            } else if !arrival.in_turn {
-                Some("was out of turn")
-            } else if arrival.error.abs() > period / 2 {
-                Some("was outside its slot")
-            } else if last.is_some_and(|last| arrival.slot != last + 1) {
-                Some("came after a missed slot")
-            } else {
-                None
-            };
-            if let Some(wrong) = wrong {
-                return Some(format!("{arrival:?} {wrong} (the last was {last:?})"));
-            }
-            last = Some(arrival.slot);
-        }
-        if last.is_none() && until - from > 3 * period.unsigned_abs() {
-            return Some("no beat at all".to_owned());
-        }
-        None
     }
 }

@@ -1,0 +1,48 @@
+//! `turnwise-sim shrink`: what of a failing scenario is needed to fail.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::replay::load;
+use super::{Outcome, write_file};
+use crate::shrink::{shrink, violated};
+
+/// Make a failing scenario smaller: leave out faults, nodes, load and time as long as the same invariant fails.
+#[derive(Args, Debug)]
+pub(super) struct Arguments {
+    /// The scenario
+    file: PathBuf,
+
+    /// Where to write the smaller one; beside the first unless given
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Outcome {
+    let scenario = load(&arguments.file)?;
+    let wanted = violated(&scenario);
+    let Some(first) = wanted.first().copied() else {
+        let file = arguments.file.display();
+        return Err(format!("{file} violates nothing: there is nothing to make smaller"));
+    };
+    let (smaller, runs) = shrink(&scenario, &|candidate| violated(candidate).contains(&first));
+    let path =
+        arguments.write.clone().unwrap_or_else(|| arguments.file.with_extension("small.json"));
+    write_file(&path, &smaller.to_json())?;
+    println!(
+        "  {}: from {} faults, {} nodes and {} to {} faults, {} nodes and {}, in {runs} runs",
+        first.as_str(),
+        scenario.faults.len(),
+        scenario.nodes.len(),
+        scenario.duration,
+        smaller.faults.len(),
+        smaller.nodes.len(),
+        smaller.duration
+    );
+    for planned in &smaller.faults {
+        println!("    at {}: {:?}", planned.at, planned.fault);
+    }
+    println!("  turnwise-sim replay {}", path.display());
+    Ok(None)
+}

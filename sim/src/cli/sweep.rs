@@ -1,0 +1,210 @@
+//! `turnwise-sim sweep`: many seeds, side by side on all cores.
+
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::options::Farm;
+use super::{Outcome, keep, show};
+use crate::lab::{Report, run};
+use crate::oracle::Marks;
+use crate::scenario::{Scenario, swarm};
+
+/// Run many seeds, on all cores, and stop at the first few violations.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  turnwise-sim sweep --seeds 0..100000 --swarm
+  turnwise-sim sweep --seeds 0..200 --nodes 3 --crash-rate 1/60s --jobs-rate 5/s")]
+pub(super) struct Arguments {
+    /// The seeds, from the first up to but not including the last
+    #[arg(long, value_name = "FROM..TO", value_parser = seeds)]
+    seeds: Range<u64>,
+
+    /// Draw the farm, its roads and a random choice of the kinds of faults from each seed
+    #[arg(long)]
+    swarm: bool,
+
+    #[command(flatten)]
+    farm: Farm,
+
+    /// How many threads; all cores unless given
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
+    threads: Option<u32>,
+
+    /// Do not fail when something that should happen in some run never did
+    #[arg(long)]
+    allow_unreached: bool,
+
+    /// Answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// So many failing scenarios are kept.
+const KEPT: usize = 3;
+
+#[derive(Default)]
+struct Sum {
+    marks: Marks,
+    sim_seconds: f64,
+    beats: u64,
+    missed: u64,
+    doubled: u64,
+    checks: u64,
+    jobs: u64,
+    /// Every seed's hash, added up: the same for the same seeds, whatever the threads did.
+    hash: u64,
+    failed: Vec<(u64, Scenario, Report)>,
+    failures: u64,
+}
+
+pub(super) fn run_command(arguments: &Arguments) -> Outcome {
+    let base = arguments.farm.scenario()?;
+    let scenario_of = |seed: u64| match arguments.swarm {
+        true => swarm(seed),
+        false => Scenario { seed, ..base.clone() },
+    };
+    let started = std::time::Instant::now();
+    let sum = sweep(arguments, &scenario_of);
+    let wall = started.elapsed().as_secs_f64();
+    let runs = arguments.seeds.end - arguments.seeds.start;
+    let missing = if arguments.swarm { sum.marks.missing() } else { Vec::new() };
+    if arguments.json {
+        let marks: serde_json::Map<_, _> = crate::oracle::Mark::ALL
+            .iter()
+            .map(|mark| (mark.as_str().to_owned(), json!(sum.marks.count(*mark))))
+            .collect();
+        let failed: Vec<_> =
+            sum.failed.iter().map(|(_, _, report)| report.to_json("lab")).collect();
+        let value = json!({
+            "tier": "lab", "seeds": runs, "failures": sum.failures, "failed": failed,
+            "sim_seconds": sum.sim_seconds, "wall_seconds": wall, "beats": sum.beats,
+            "missed": sum.missed, "doubled": sum.doubled, "interval_checks": sum.checks,
+            "jobs": sum.jobs, "marks": marks, "trace_hash": format!("{:016x}", sum.hash),
+        });
+        println!("{value}");
+    } else {
+        println!("  {runs} seeds, {} with violations", sum.failures);
+        println!(
+            "  {:.0} simulated hours in {wall:.1} s, {} beats, {} missed, {} doubled, {} jobs",
+            sum.sim_seconds / 3_600.0,
+            sum.beats,
+            sum.missed,
+            sum.doubled,
+            sum.jobs
+        );
+        println!("  {} checks of the interval; all traces hash to {:016x}", sum.checks, sum.hash);
+        println!("  how often each thing that should happen somewhere did:");
+        print!("{}", show::marks(&sum.marks));
+    }
+    let mut words = Vec::new();
+    for (seed, scenario, report) in &sum.failed {
+        let path = keep(scenario, &format!("seed-{seed}"))?;
+        if let (Some(violation), false) = (report.violations.first(), arguments.json) {
+            println!("  seed {seed}: {}: {}", violation.invariant.as_str(), violation.detail);
+        }
+        words.push(format!("replay it with: turnwise-sim replay {}", path.display()));
+    }
+    if !words.is_empty() {
+        return Ok(Some(words.join("\n")));
+    }
+    if !missing.is_empty() && !arguments.allow_unreached {
+        let missing: Vec<_> = missing.iter().map(|mark| mark.as_str()).collect();
+        return Ok(Some(format!(
+            "never reached: {}; run more seeds, or pass --allow-unreached",
+            missing.join(", ")
+        )));
+    }
+    Ok(None)
+}
+
+fn sweep(arguments: &Arguments, scenario_of: &(dyn Fn(u64) -> Scenario + Sync)) -> Sum {
+    let seeds = arguments.seeds.clone();
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+    let threads = arguments.threads.unwrap_or(cores);
+    let bar = progress(seeds.end - seeds.start);
+    let next = AtomicU64::new(seeds.start);
+    let stop = AtomicBool::new(false);
+    let sum = Mutex::new(Sum::default());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let mut mine = Sum::default();
+                while !stop.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        break;
+                    }
+                    let scenario = scenario_of(seed);
+                    mine.take(seed, scenario);
+                    bar.inc(1);
+                    if mine.failed.len() >= KEPT {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                }
+                if let Ok(mut sum) = sum.lock() {
+                    sum.add(mine);
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    let mut sum = sum.into_inner().unwrap_or_default();
+    sum.failed.sort_by_key(|(seed, _, _)| *seed);
+    sum.failed.truncate(KEPT);
+    sum
+}
+
+impl Sum {
+    fn take(&mut self, seed: u64, scenario: Scenario) {
+        let report = run(&scenario);
+        self.marks.add(&report.marks);
+        self.sim_seconds += report.sim_seconds;
+        self.beats += report.beats;
+        self.missed += report.missed;
+        self.doubled += report.doubled;
+        self.checks += report.interval.0;
+        self.jobs += report.jobs.enqueued;
+        self.hash = self.hash.wrapping_add(report.trace_hash);
+        if report.violated > 0 {
+            self.failures += 1;
+            self.failed.push((seed, scenario, report));
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.marks.add(&other.marks);
+        self.sim_seconds += other.sim_seconds;
+        self.beats += other.beats;
+        self.missed += other.missed;
+        self.doubled += other.doubled;
+        self.checks += other.checks;
+        self.jobs += other.jobs;
+        self.hash = self.hash.wrapping_add(other.hash);
+        self.failures += other.failures;
+        self.failed.extend(other.failed);
+    }
+}
+
+fn progress(runs: u64) -> ProgressBar {
+    let bar = ProgressBar::new(runs);
+    let style = "{bar:40} {pos}/{len} seeds, {per_sec}, {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(style) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn seeds(text: &str) -> Result<Range<u64>, String> {
+    let wrong = || format!("{text:?} is no range of seeds such as 0..100000");
+    let (from, to) = text.split_once("..").ok_or_else(wrong)?;
+    let range = from.parse().map_err(|_| wrong())?..to.parse().map_err(|_| wrong())?;
+    if range.start >= range.end {
+        return Err(format!("{text:?} holds no seed"));
+    }
+    Ok(range)
+}

@@ -1,0 +1,132 @@
+//! Decides nothing: a node as the lab keeps it, with its machine, its clock, its roads and its running jobs.
+
+use std::collections::BTreeSet;
+
+use turnwise_engine::{LocalInstant, NodeId, RequestId, Slot, Token};
+
+use super::clocks::Local;
+use super::road::Way;
+use crate::random::Stream;
+use crate::scenario;
+
+/// Ids of lives begin here.
+const FIRST_ID: u128 = 0x1000;
+
+/// A node of the scenario: there from its start, whatever becomes of its lives.
+pub(super) struct Host<D> {
+    pub(super) plan: scenario::Node,
+    pub(super) clock: Local,
+    pub(super) turn: Roads,
+    pub(super) work: Roads,
+    pub(super) life: Option<Life<D>>,
+    pub(super) paused_until: u64,
+    /// What is done to it explains a lapsed lease up to here.
+    pub(super) excused_until: u64,
+    pub(super) errors_until: u64,
+    pub(super) target_down_until: u64,
+    pub(super) lose_request: bool,
+    pub(super) lose_answer: bool,
+    pub(super) lose_work: bool,
+    pub(super) reset: bool,
+    pub(super) stall: u64,
+    pub(super) seeds: Stream,
+}
+
+/// The two ways between a node and the database.
+pub(super) struct Roads {
+    pub(super) there: Way,
+    pub(super) back: Way,
+}
+
+/// One run of the node's process, under an id of its own.
+pub(super) struct Life<D> {
+    pub(super) number: u32,
+    pub(super) id: NodeId,
+    pub(super) machine: D,
+    /// The wake-up that counts; older ones are ignored.
+    pub(super) wake: u64,
+    pub(super) draining: bool,
+    pub(super) left: bool,
+    /// Statements whose answers are awaited.
+    pub(super) turn_awaited: Option<RequestId>,
+    pub(super) turn_is_read: bool,
+    pub(super) work_awaited: Option<RequestId>,
+    /// What the machine was told of its target.
+    pub(super) target_told: bool,
+    pub(super) running: BTreeSet<(u64, Token)>,
+    /// Attempts that are over and whose ends are on their way.
+    pub(super) ending: BTreeSet<(u64, Token)>,
+    pub(super) last_beat: Slot,
+    pub(super) skipped: Slot,
+    pub(super) beat_error: i64,
+    /// Wake-ups at one and the same instant, in a row.
+    pub(super) same_instant: (LocalInstant, u32),
+    /// Statements since the start of this window.
+    pub(super) window: (u64, u32),
+    /// When it last held as much as it can.
+    pub(super) full_at: u64,
+    pub(super) removed: bool,
+    /// Statements on the jobs since there are none.
+    pub(super) idle_work: u32,
+}
+
+impl<D> Host<D> {
+    pub(super) fn is_paused(&self, now: u64) -> bool {
+        self.paused_until > now
+    }
+}
+
+impl<D> Life<D> {
+    pub(super) fn new(number: u32, machine: D, now: u64) -> Self {
+        Self {
+            number,
+            id: id_of(number),
+            machine,
+            wake: 0,
+            draining: false,
+            left: false,
+            turn_awaited: None,
+            turn_is_read: false,
+            work_awaited: None,
+            target_told: true,
+            running: BTreeSet::new(),
+            ending: BTreeSet::new(),
+            last_beat: Slot(i64::MIN),
+            skipped: Slot(i64::MIN),
+            beat_error: 0,
+            same_instant: (LocalInstant::from_nanos(0), 0),
+            window: (now, 0),
+            full_at: now,
+            removed: false,
+            idle_work: 0,
+        }
+    }
+
+    /// The jobs that are truly its own: claimed, and not yet told to the machine as ended.
+    pub(super) fn holds(&self) -> u32 {
+        (self.running.len() + self.ending.len()) as u32
+    }
+}
+
+impl Roads {
+    pub(super) fn new(plan: &scenario::Node, seed: u64, name: &str) -> Self {
+        Self {
+            there: Way::new(plan.there, seed, &format!("{name} there")),
+            back: Way::new(plan.back, seed, &format!("{name} back")),
+        }
+    }
+
+    pub(super) fn each(&mut self) -> [&mut Way; 2] {
+        [&mut self.there, &mut self.back]
+    }
+}
+
+/// The id of a life.
+pub(super) fn id_of(life: u32) -> NodeId {
+    NodeId::from_u128(FIRST_ID + u128::from(life))
+}
+
+/// The life of an id.
+pub(super) fn life_of(id: NodeId) -> u32 {
+    (id.uuid().as_u128() - FIRST_ID) as u32
+}

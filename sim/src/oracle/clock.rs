@@ -1,0 +1,185 @@
+//! Decides whether what nodes claim to know of the server's clock is true, and whether beats arrive where
+//! they were aimed.
+
+use std::collections::BTreeMap;
+
+use super::{Invariant, Mark, Marks, Violations};
+
+/// So many beats of a node in calm are needed to judge its aim.
+const BEATS_JUDGED: usize = 30;
+/// A step that all exchanges of a node must show: found in so many.
+const EXCHANGES_TO_RECOVER: u32 = 3;
+
+/// The judge of clocks.
+#[derive(Clone, Debug, Default)]
+pub struct ClockJudge {
+    nodes: BTreeMap<u32, Node>,
+    /// Checks of the interval.
+    pub checks: u64,
+    /// Of which the truth was outside.
+    pub outside: u64,
+    /// Errors of the offset in calm, in nanoseconds.
+    pub errors: Vec<i64>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Node {
+    /// Exchanges that began after a step too large to be missed; none: no such step is on.
+    after_step: Option<u32>,
+    /// A step too small to be proven, or a rate beyond what is assumed: nothing is claimed any more, until a step
+    /// is proven.
+    excused: bool,
+    /// The last exchange proved a step.
+    proved: bool,
+    /// Exchanges that begin before this knew the old clock.
+    stepped_at: u64,
+    aims: Vec<i64>,
+    noise: i64,
+    /// The road was changed at: aims before it are judged apart.
+    road_since: u64,
+}
+
+impl ClockJudge {
+    /// The server's clock, or the node's, moved by `by` nanoseconds at `now`, as seen by `node`. `spread` is how
+    /// wide the interval may be.
+    pub fn stepped(&mut self, now: u64, node: u32, by: i64, spread: i64) {
+        let node = self.nodes.entry(node).or_default();
+        node.stepped_at = now;
+        node.excused = true;
+        if by.abs() > spread && node.after_step.is_none() {
+            node.after_step = Some(0);
+        } else {
+            // One that may go unseen makes the next ones hard to tell.
+            node.after_step = None;
+        }
+        node.aims.clear();
+    }
+
+    /// A rate beyond what the interval assumes: nothing that is claimed can be judged.
+    pub fn rate_broken(&mut self, now: u64, node: u32) {
+        let node = self.nodes.entry(node).or_default();
+        node.stepped_at = now;
+        node.excused = true;
+        node.after_step = None;
+        node.aims.clear();
+    }
+
+    /// The node begins anew.
+    pub fn reborn(&mut self, node: u32) {
+        self.nodes.remove(&node);
+    }
+
+    /// The node has forgotten what it knew of the clock.
+    pub fn forgot(&mut self, node: u32) {
+        if let Some(node) = self.nodes.get_mut(&node) {
+            node.excused = false;
+            node.after_step = None;
+            node.aims.clear();
+        }
+    }
+
+    /// The road of the node is another one.
+    pub fn road_changed(&mut self, now: u64, node: u32) {
+        let node = self.nodes.entry(node).or_default();
+        node.aims.clear();
+        node.road_since = now;
+    }
+
+    /// The node proved a step.
+    pub fn proved(&mut self, node: u32, marks: &mut Marks) {
+        marks.reach(Mark::StepProven);
+        self.nodes.entry(node).or_default().proved = true;
+    }
+
+    /// After an exchange that was begun at `begun`, the node claims that the offset lies in `bounds` and guesses
+    /// `guess`; it is `truth`. `spread` is how wide the interval may be.
+    #[allow(clippy::too_many_arguments)]
+    pub fn claimed(
+        &mut self,
+        now: u64,
+        number: u32,
+        begun: u64,
+        bounds: (i64, i64),
+        guess: i64,
+        truth: i64,
+        spread: i64,
+        violations: &mut Violations,
+    ) {
+        let node = self.nodes.entry(number).or_default();
+        let holds = (bounds.0..=bounds.1).contains(&truth);
+        // What is proven by an exchange that began before the last step says nothing of that one.
+        let proved = std::mem::take(&mut node.proved);
+        if begun <= node.stepped_at && node.stepped_at > 0 {
+            return;
+        }
+        node.excused &= !proved;
+        if let Some(exchanges) = &mut node.after_step {
+            *exchanges += 1;
+            if holds && (guess - truth).abs() <= spread {
+                node.after_step = None;
+                node.excused = false;
+            } else if *exchanges >= EXCHANGES_TO_RECOVER {
+                node.after_step = None;
+                let off = guess - truth;
+                violations.add(now, Invariant::StepsAreFound, || {
+                    format!(
+                        "node {number} is {off} ns wrong {EXCHANGES_TO_RECOVER} exchanges after a \
+                         step; its interval is {} to {} ns of the truth",
+                        bounds.0 - truth,
+                        bounds.1 - truth
+                    )
+                });
+            }
+            return;
+        }
+        if node.excused {
+            return;
+        }
+        self.checks += 1;
+        if !holds {
+            self.outside += 1;
+            violations.add(now, Invariant::IntervalHolds, || {
+                format!(
+                    "node {number} claims an offset of {} to {} ns from the true one",
+                    bounds.0 - truth,
+                    bounds.1 - truth
+                )
+            });
+        }
+    }
+
+    /// How wrong a guess of the offset was, in calm.
+    pub fn guessed(&mut self, error: i64) {
+        self.errors.push(error);
+    }
+
+    /// A beat of the node arrived `error` from its boundary in calm, on a road whose queues add `noise` on average.
+    pub fn aimed(&mut self, node: u32, error: i64, noise: i64) {
+        let node = self.nodes.entry(node).or_default();
+        if !node.excused {
+            node.aims.push(error);
+            node.noise = noise;
+        }
+    }
+
+    /// The run is over: judge the aims.
+    pub fn finish(&mut self, now: u64, violations: &mut Violations) {
+        for (number, node) in &mut self.nodes {
+            if node.aims.len() < BEATS_JUDGED {
+                continue;
+            }
+            let mut sizes: Vec<_> = node.aims.iter().map(|aim| aim.abs()).collect();
+            sizes.sort_unstable();
+            let median = sizes[sizes.len() / 2];
+            if median > node.noise {
+                violations.add(now, Invariant::Accuracy, || {
+                    format!(
+                        "node {number}: half of its beats arrive more than {median} ns off, where \
+                         the road's noise explains {}",
+                        node.noise
+                    )
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Decides nothing: the places that a set of runs must have been at, or it has shown nothing about them.
+//!
+//! A mark is set where something worth testing has *happened* (a deputy beat for a dead node, a lost claim
+//! was recovered), as FoundationDB's `CODE_PROBE` and Antithesis' `sometimes` do. A sweep prints how often
+//! each was reached, and fails when one never was.
+
+/// Note that a mark was reached if `condition` holds: `sometimes!(marks, Mark::Takeover, kind == Takeover)`.
+#[macro_export]
+macro_rules! sometimes {
+    ($marks:expr, $mark:expr, $condition:expr) => {
+        if $condition {
+            $marks.reach($mark);
+        }
+    };
+}
+
+macro_rules! marks {
+    ($($name:ident = $word:literal,)+) => {
+        /// Something that must happen in some run.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Mark {
+            $(#[doc = $word] $name,)+
+        }
+
+        impl Mark {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// What happened, in words.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $word,)+ }
+            }
+        }
+    };
+}
+
+marks! {
+    Joined = "a node joined",
+    Left = "a node left in good order",
+    Removed = "a dead node was removed",
+    RemovedSeveral = "several nodes were removed at once",
+    RemovedAlive = "a node that lived was removed",
+    CameBack = "a node that was removed by mistake joined again",
+    Deputised = "a deputy beat for a node that was gone",
+    TookOver = "a node took over a ring of the dead",
+    Refused = "a beat was refused",
+    Skipped = "a turn was skipped and noted",
+    BeatTwice = "a beat was sent a second time after its connection broke",
+    LoneSurvivor = "one node alone took every slot",
+    LargeRing = "a ring of ten or more",
+    StepProven = "a node proved a step of the server's clock",
+    Biased = "a step back was absorbed by the bias",
+    ServerChanged = "a node noticed another server",
+    WholeRoundSilent = "a silence of a whole round suspected nobody",
+    ClaimedWithBeat = "a beat claimed jobs",
+    ClaimedOutside = "a backlog was claimed outside of turns",
+    LostClaimRecovered = "a claim whose answer was lost was recovered",
+    LeaseRenewed = "a lease was renewed",
+    LeaseLapsed = "a lease ran out and its jobs ran again",
+    LeaseExtended = "an outage extended the leases",
+    StaleEnd = "a stale end was refused",
+    RetriedJob = "a job failed and was tried again",
+    DeadJob = "a job spent all its attempts",
+    CameBackLost = "a node that was declared lost came back under a new id",
+    DrainedWhileBusy = "a node left while it held jobs",
+    LateRequest = "a statement arrived after it had been given up",
+    LateAnswer = "an answer arrived after its statement had been given up",
+    DroppedEffect = "an effect was dropped since it would have been too late",
+    JudgedAlone = "a fault was judged alone by its row of the table",
+    JudgedCrash = "a crash was judged alone",
+}
+
+/// How often each mark was reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marks([u64; Mark::ALL.len()]);
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self([0; Mark::ALL.len()])
+    }
+}
+
+impl Marks {
+    /// A mark was reached.
+    pub fn reach(&mut self, mark: Mark) {
+        if let Some(count) = self.0.get_mut(mark as usize) {
+            *count += 1;
+        }
+    }
+
+    /// How often.
+    pub fn count(&self, mark: Mark) -> u64 {
+        self.0.get(mark as usize).copied().unwrap_or(0)
+    }
+
+    /// Add another run's.
+    pub fn add(&mut self, other: &Self) {
+        for (count, more) in self.0.iter_mut().zip(other.0) {
+            *count += more;
+        }
+    }
+
+    /// The marks that were never reached.
+    pub fn missing(&self) -> Vec<Mark> {
+        Mark::ALL.iter().copied().filter(|mark| self.count(*mark) == 0).collect()
+    }
+}

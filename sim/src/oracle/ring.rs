@@ -1,0 +1,433 @@
+//! Decides whether turns were taken as the protocol promises: in calm without any fault, after one event
+//! within its row of the table of bounds, after any mixture whole again in time.
+
+use turnwise_engine::Slot;
+
+use super::{Invariant, Mark, Marks, Violations};
+use crate::scenario::Fault;
+use crate::sometimes;
+
+/// A beat that reached the database.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// True time since the start, in nanoseconds.
+    pub at: u64,
+    /// The slot that it fell into.
+    pub slot: Slot,
+    /// The slot that it was meant for.
+    pub believed: Slot,
+    /// Who sent it.
+    pub node: u32,
+    /// Whether the fence let it in.
+    pub accepted: bool,
+    /// Whether the row gives the slot to this node.
+    pub in_turn: bool,
+    /// Whether it came in place of the ring's own owner.
+    pub deputy: bool,
+    /// Arrival minus boundary, in nanoseconds.
+    pub error: i64,
+    /// The length of the longest ring that is in force or pending.
+    pub ring: usize,
+    /// Whether every living node that is to stay is in the newest ring, and nobody else.
+    pub whole: bool,
+}
+
+/// What is done to the farm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disturbance {
+    /// A fault of the scenario.
+    Fault(Fault),
+    /// A node came up.
+    Join,
+    /// A node has left.
+    Left,
+    /// A node was killed.
+    Crash,
+    /// A message was so late that it may have missed its slot.
+    Late,
+    /// A message was lost or met a broken connection by chance.
+    Lost,
+    /// A node was declared lost and comes back under a new id.
+    Reborn,
+}
+
+/// The judge of turns.
+#[derive(Clone, Debug)]
+pub struct RingJudge {
+    period: u64,
+    living: usize,
+    last: Option<Arrival>,
+    /// From here on everything must be perfect, unless disturbed again.
+    calm_from: u64,
+    /// What was done since it was last perfect.
+    episode: Option<Episode>,
+    arrivals: Tally,
+    /// Slot numbers may have begun anew since the last beat.
+    renumbered: bool,
+}
+
+/// What a run amounts to.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Accepted beats.
+    pub beats: u64,
+    /// Slots between the first and the last accepted beat without one.
+    pub missed: u64,
+    /// Arrivals beyond the first of a slot.
+    pub doubled: u64,
+    /// The longest time between accepted beats, in nanoseconds.
+    pub max_gap: u64,
+    /// Slots from the first accepted beat to the last.
+    pub slots: u64,
+    /// Arrival errors of accepted beats in calm, in nanoseconds.
+    pub errors: Vec<i64>,
+}
+
+#[derive(Clone, Debug)]
+struct Episode {
+    /// The first disturbance, and when.
+    first: Disturbance,
+    since: u64,
+    /// When the last one has ended.
+    until: u64,
+    /// How many.
+    count: u32,
+    /// There is one, or several crashes in one instant.
+    alone: bool,
+    /// The server's clock was touched, so that slot numbers do not count periods.
+    clock_touched: bool,
+    before: usize,
+    living: usize,
+    /// Nobody was left for a while: whoever comes must wait until the dead have lapsed.
+    emptied: bool,
+    largest: usize,
+    missed: u64,
+    doubled: u64,
+    max_gap: u64,
+}
+
+/// What an event may cost.
+#[derive(Clone, Copy, Debug)]
+struct Allowed {
+    missed: Option<u64>,
+    doubled: u64,
+    /// In periods.
+    gap: u64,
+}
+
+impl RingJudge {
+    pub(super) fn new(period: u64) -> Self {
+        Self {
+            period,
+            living: 0,
+            last: None,
+            calm_from: 0,
+            episode: None,
+            arrivals: Tally::default(),
+            renumbered: false,
+        }
+    }
+
+    /// What the run amounts to.
+    pub fn tally(&self) -> &Tally {
+        &self.arrivals
+    }
+
+    /// Whether everything must be perfect at `now`.
+    pub fn is_calm(&self, now: u64) -> bool {
+        match &self.episode {
+            Some(episode) => now >= self.settled(episode),
+            None => now >= self.calm_from,
+        }
+    }
+
+    /// Nodes that are up and to stay.
+    pub fn living(&mut self, count: usize) {
+        self.living = count;
+        if let Some(episode) = &mut self.episode {
+            episode.living = episode.living.max(count);
+            episode.emptied |= count == 0 && self.last.is_some();
+        }
+    }
+
+    /// Something is done to the farm, from `from` to `until`.
+    pub fn disturbed(
+        &mut self,
+        from: u64,
+        until: u64,
+        what: Disturbance,
+        marks: &mut Marks,
+        violations: &mut Violations,
+    ) {
+        self.close_if_settled(from, marks, violations);
+        let touches_clock = matches!(
+            what,
+            Disturbance::Fault(
+                Fault::ServerStep { .. } | Fault::ServerSlew { .. } | Fault::Failover { .. }
+            )
+        );
+        match &mut self.episode {
+            Some(episode) => {
+                // Several that die in one instant are judged together.
+                let together = what == Disturbance::Crash && episode.since == from;
+                episode.alone &= together && episode.first == Disturbance::Crash;
+                episode.count += 1;
+                episode.until = episode.until.max(until);
+                episode.clock_touched |= touches_clock;
+            }
+            None => {
+                self.episode = Some(Episode {
+                    first: what,
+                    since: from,
+                    until,
+                    count: 1,
+                    alone: true,
+                    clock_touched: touches_clock,
+                    before: self.living,
+                    living: self.living,
+                    emptied: self.living == 0 && self.last.is_some(),
+                    largest: self.last.map_or(0, |last| last.ring),
+                    missed: 0,
+                    doubled: 0,
+                    max_gap: 0,
+                });
+            }
+        }
+    }
+
+    /// A beat reached the database.
+    pub fn beat(&mut self, arrival: Arrival, marks: &mut Marks, violations: &mut Violations) {
+        self.close_if_settled(arrival.at, marks, violations);
+        let last = self.last.map(|last| (last.slot, last.at));
+        sometimes!(marks, Mark::Refused, !arrival.accepted);
+        sometimes!(marks, Mark::Deputised, arrival.accepted && arrival.deputy && arrival.in_turn);
+        sometimes!(marks, Mark::LargeRing, arrival.ring >= 10);
+        if arrival.accepted {
+            if let Some((slot, _)) = last
+                && arrival.slot <= slot
+                && !self.renumbered
+            {
+                violations.add(arrival.at, Invariant::SlotsIncrease, || {
+                    format!("slot {} was accepted after slot {slot}", arrival.slot)
+                });
+            }
+            self.count(&arrival, last);
+        } else {
+            self.arrivals.doubled += 1;
+            if let Some(episode) = &mut self.episode {
+                episode.doubled += 1;
+            }
+        }
+        if let Some(episode) = &mut self.episode {
+            episode.largest = episode.largest.max(arrival.ring);
+        } else if arrival.at >= self.calm_from {
+            self.judge_calm(&arrival, violations);
+            if arrival.accepted {
+                self.arrivals.errors.push(arrival.error);
+            }
+        }
+        if arrival.accepted {
+            self.last = Some(arrival);
+        }
+    }
+
+    /// A beat reached the database; nothing is promised, it is only counted.
+    pub fn count_only(&mut self, arrival: Arrival) {
+        let last = self.last.map(|last| (last.slot, last.at));
+        if arrival.accepted {
+            self.count(&arrival, last);
+            if self.is_calm(arrival.at) {
+                self.arrivals.errors.push(arrival.error);
+            }
+            self.last = Some(arrival);
+        } else {
+            self.arrivals.doubled += 1;
+        }
+    }
+
+    /// What was begun has gone on until `now`.
+    pub fn extend(&mut self, now: u64) {
+        if let Some(episode) = &mut self.episode {
+            episode.until = episode.until.max(now);
+        }
+    }
+
+    /// Another server answers from now on: its history may lack the last beats.
+    pub fn another_server(&mut self) {
+        self.renumbered = true;
+    }
+
+    /// The run is over.
+    pub fn finish(&mut self, now: u64, marks: &mut Marks, violations: &mut Violations) {
+        self.close_if_settled(now, marks, violations);
+        if self.episode.is_none() && self.living > 0 {
+            let last = self.last.map_or(0, |last| last.at).max(self.calm_from);
+            if now.saturating_sub(last) > 3 * self.period {
+                violations.add(now, Invariant::Recovery, || {
+                    format!("nobody has beaten since {} us; {} live", last / 1_000, self.living)
+                });
+            }
+        }
+    }
+
+    /// Slots that have passed and may still be without a beat at the end, for what follows to be judged.
+    fn settled(&self, episode: &Episode) -> u64 {
+        let mut slots = 2 * (episode.largest + episode.living.max(self.living)) as u64 + 4;
+        if episode.emptied {
+            slots += episode.largest as u64 + 6;
+        }
+        // At short periods it is the statements' patience that counts.
+        episode.until
+            + slots * self.period
+            + if self.period < 1_000_000_000 { 3_500_000_000 } else { 0 }
+    }
+
+    fn close_if_settled(&mut self, now: u64, marks: &mut Marks, violations: &mut Violations) {
+        let settled = match &self.episode {
+            Some(episode) => self.settled(episode),
+            None => return,
+        };
+        if now < settled {
+            return;
+        }
+        let Some(episode) = self.episode.take() else { return };
+        self.calm_from = settled;
+        if episode.alone
+            && let Some(allowed) = allowed(&episode, self.period)
+        {
+            marks.reach(Mark::JudgedAlone);
+            sometimes!(marks, Mark::JudgedCrash, episode.first == Disturbance::Crash);
+            let missed = allowed.missed.is_some_and(|allowed| episode.missed > allowed);
+            // What arrives a little late makes a gap a little longer.
+            let gap = allowed.gap * self.period + self.period / 4;
+            if missed || episode.doubled > allowed.doubled || episode.max_gap > gap {
+                violations.add(episode.since, Invariant::Bounds, || {
+                    format!(
+                        "{:?} among {} cost {} missed, {} doubled and a gap of {} us; allowed is \
+                         {allowed:?} (gap in periods)",
+                        episode.first,
+                        episode.living,
+                        episode.missed,
+                        episode.doubled,
+                        episode.max_gap / 1_000
+                    )
+                });
+            }
+        }
+        // The first beat after a long silence is not judged by the gap before it.
+        if let Some(last) = &mut self.last
+            && last.at + 2 * self.period < settled
+            && self.living > 0
+        {
+            violations.add(settled, Invariant::Recovery, || {
+                format!(
+                    "{} live, and the last beat before {} us was at {} us",
+                    self.living,
+                    settled / 1_000,
+                    last.at / 1_000
+                )
+            });
+        }
+    }
+
+    fn count(&mut self, arrival: &Arrival, last: Option<(Slot, u64)>) {
+        self.arrivals.beats += 1;
+        let Some((slot, at)) = last else {
+            self.arrivals.slots = 1;
+            return;
+        };
+        let gap = arrival.at - at;
+        self.arrivals.max_gap = self.arrivals.max_gap.max(gap);
+        let touched = self.episode.as_ref().is_some_and(|episode| episode.clock_touched)
+            || std::mem::take(&mut self.renumbered);
+        // Where numbers jump with the server's clock, periods are counted by true time.
+        let slots = match touched {
+            true => ((gap + self.period / 2) / self.period).max(1),
+            false => (arrival.slot - slot).unsigned_abs(),
+        };
+        let missed = slots.saturating_sub(1);
+        self.arrivals.slots += slots;
+        self.arrivals.missed += missed;
+        if let Some(episode) = &mut self.episode {
+            episode.missed += missed;
+            if arrival.at > episode.since {
+                episode.max_gap = episode.max_gap.max(gap);
+            }
+        }
+    }
+
+    fn judge_calm(&self, arrival: &Arrival, violations: &mut Violations) {
+        let half = (self.period / 2) as i64;
+        let wrong = if !arrival.accepted {
+            Some("was refused")
+        } else if arrival.slot != arrival.believed {
+            Some("fell into another slot")
+        } else if !arrival.in_turn {
+            Some("was out of turn")
+        } else if arrival.error.abs() > half {
+            Some("was outside its slot")
+        } else if self
+            .last
+            .is_some_and(|last| last.at >= self.calm_from && (arrival.slot != last.slot + 1))
+        {
+            Some("came after a missed slot")
+        } else {
+            None
+        };
+        if let Some(wrong) = wrong {
+            let last = self.last.map(|last| (last.slot, last.node, last.at));
+            violations.add(arrival.at, Invariant::Calm, || {
+                format!("{arrival:?} {wrong} (before it: {last:?})")
+            });
+        } else if !arrival.whole {
+            violations.add(arrival.at, Invariant::Recovery, || {
+                format!("the ring is not made of those who live, at {arrival:?}")
+            });
+        }
+    }
+}
+
+/// The row of the table of bounds for an event that is alone. None: it has none.
+fn allowed(episode: &Episode, period: u64) -> Option<Allowed> {
+    let living = episode.living as u64;
+    // A statement is waited for for 100 ms at least, which is a slot more where periods are shorter.
+    let short = u64::from(period < 200_000_000);
+    let periods = |nanos: u64| nanos.div_ceil(period);
+    let costs = |missed, doubled, gap| Some(Allowed { missed: Some(missed), doubled, gap });
+    match episode.first {
+        Disturbance::Join if episode.before == 0 => None,
+        Disturbance::Join | Disturbance::Left => costs(0, 0, 1),
+        Disturbance::Crash if living > u64::from(episode.count) => {
+            let k = u64::from(episode.count);
+            costs(k, 0, k + 1)
+        }
+        Disturbance::Late | Disturbance::Lost => match living {
+            1 => costs(2 + short, 1, 3 + short),
+            _ => costs(1, 1, 2),
+        },
+        Disturbance::Fault(fault) => match fault {
+            Fault::Drain { .. } if living >= 2 => costs(0, 0, 1),
+            Fault::Reset { .. } | Fault::Route { .. } | Fault::TargetDown { .. } => costs(0, 0, 1),
+            Fault::LoseWork { .. } => costs(0, 0, 1),
+            Fault::LoseAnswer { .. } => match living {
+                1 => costs(1 + short, 0, 2 + short),
+                _ => costs(0, 0, 1),
+            },
+            Fault::LoseRequest { .. } | Fault::Stall { .. } => match living {
+                1 => costs(2 + short, 1, 3 + short),
+                _ => costs(1, 1, 2),
+            },
+            Fault::Outage { lasts } => {
+                let out = periods(lasts.0);
+                // After four failures a read is given more time than usual: the outage may end in it.
+                let after = if out >= 4 { 3 } else { 2 };
+                costs(out + 1 + after, 1, out + 2 + after)
+            }
+            Fault::ServerStep { .. } => {
+                Some(Allowed { missed: None, doubled: living.max(3), gap: 4 })
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}

@@ -1,0 +1,234 @@
+//! Decides the scenario of a seed: a random choice of the kinds of faults (swarm testing: Groce et al.,
+//! ISSTA 2012), of sizes and of roads, with a calm start and a calm end by which everything can be judged.
+
+use turnwise_engine::Period;
+
+use super::{
+    Database, Fault, Load, LocalClock, Node, Planned, Road, Scenario, Shift, Span, VERSION,
+};
+use crate::random::Stream;
+
+/// How many kinds of faults there are.
+const KINDS: u64 = 23;
+/// Faults begin after so many periods ...
+const CALM_START: u64 = 40;
+/// ... and happen within so many.
+const FAULTY: u64 = 60;
+
+/// The scenario of a seed.
+pub fn swarm(seed: u64) -> Scenario {
+    let mut random = Stream::new(seed, "swarm");
+    let period = [1_000, 1_000, 1_000, 2_000, 500, 100][random.below(6) as usize];
+    // Nearly all of the farms that people run are small; what is rare in them is common here.
+    let count = match random.below(12) {
+        0 => 1,
+        1..=2 => 2,
+        3..=4 => 3,
+        5..=9 => 3 + random.below(5),
+        _ => 8 + random.below(12),
+    } as u32;
+    let unit = u64::from(period) * 1_000_000;
+    let mut swarm = Swarm { random, unit, count };
+    let database = swarm.database();
+    let roads = swarm.random.below(4);
+    let clocks = swarm.random.below(4);
+    let mut nodes: Vec<Node> = (0..count).map(|_| swarm.node(roads, clocks)).collect();
+    for node in nodes.iter_mut().skip(1) {
+        // Some come while the others work.
+        if swarm.random.below(10) == 0 {
+            node.start = Span((CALM_START + swarm.random.below(FAULTY)) * unit);
+        }
+    }
+    let load = swarm.load();
+    let faults = swarm.faults();
+    let last = faults
+        .iter()
+        .map(|planned: &Planned| planned.at.0 + planned.fault.lasts().0)
+        .chain(nodes.iter().map(|node| node.start.0))
+        .max()
+        .unwrap_or(0)
+        .max((CALM_START + FAULTY) * unit);
+    // By then the ring has settled, and what was enqueued can have ended.
+    let settled = (4 * u64::from(count) + 20) * unit;
+    let jobs_end = if load.every == Span::ZERO { 0 } else { 20_000_000_000 };
+    Scenario {
+        version: VERSION,
+        seed,
+        period: Period::from_millis(period).unwrap_or(Period::DEFAULT),
+        duration: Span(last + settled + jobs_end),
+        database,
+        nodes,
+        load,
+        faults,
+    }
+}
+
+struct Swarm {
+    random: Stream,
+    /// A period in nanoseconds.
+    unit: u64,
+    count: u32,
+}
+
+impl Swarm {
+    fn database(&mut self) -> Database {
+        Database {
+            service: Span(20_000 + self.random.below(300_000)),
+            commit: Span(self.random.below(8_000_000)),
+            resolution: match self.random.below(4) {
+                0 => Span::from_millis(1),
+                1 => Span(1),
+                _ => Span::from_micros(1),
+            },
+        }
+    }
+
+    fn node(&mut self, roads: u64, clocks: u64) -> Node {
+        // The longest road is well within a period, as `doctor` asks for.
+        let longest = (self.unit / 12).min(80_000_000);
+        let road = |random: &mut Stream| Road {
+            base: Span(match roads {
+                0 => 100_000 + random.below(1_000_000),
+                _ => 100_000 + random.below(longest),
+            }),
+            spread: Span(match roads {
+                3 => random.below(longest / 20),
+                _ => random.below(200_000),
+            }),
+            tail_ppm: if roads == 2 { random.below(20_000) as u32 } else { 0 },
+            ..Road::default()
+        };
+        let (there, back) = (road(&mut self.random), road(&mut self.random));
+        let clock = LocalClock {
+            shows: Span(self.random.below(100_000_000_000_000)),
+            drift_ppb: match clocks {
+                0 => 0,
+                1 => self.random.below(20_000) as i64 - 10_000,
+                _ => self.random.below(400_000) as i64 - 200_000,
+            },
+            wander_ppb: if clocks == 3 { self.random.below(50) as u32 } else { 3 },
+            resolution: match self.random.below(8) {
+                0 => Span::from_micros(100),
+                1 => Span::from_micros(1),
+                _ => Span(1),
+            },
+            late_wake: Span(match self.random.below(4) {
+                0 => self.random.below(2_000_000),
+                _ => self.random.below(20_000),
+            }),
+        };
+        let start = Span(self.random.below(2 * self.unit));
+        Node { start, capacity: 1 + self.random.below(12) as u32, clock, there, back }
+    }
+
+    fn load(&mut self) -> Load {
+        if self.random.below(3) == 0 {
+            return Load::default();
+        }
+        // Two thirds of what the farm could do, at most.
+        let runs = 1_000_000 + self.random.below(self.unit.min(1_000_000_000));
+        let every =
+            (runs / u64::from(self.count)).max(self.unit / 10) + self.random.below(self.unit);
+        Load {
+            every: Span(every),
+            until: Span((CALM_START + FAULTY + 10) * self.unit),
+            runs: Span(runs),
+            fails_ppm: self.random.below(200_000) as u32,
+            max_attempts: 3 + self.random.below(20) as u32,
+        }
+    }
+
+    fn faults(&mut self) -> Vec<Planned> {
+        let kinds = self.random.bits() & self.random.bits();
+        // Half of the runs have one fault alone, which is judged by its row of the table of bounds.
+        let most = if self.random.below(2) == 0 { 1 } else { 1 + self.random.below(8) };
+        let mut faults = Vec::new();
+        for _ in 0..8 * most {
+            let kind = self.random.below(KINDS);
+            if kinds & (1 << kind) == 0 {
+                continue;
+            }
+            let at = Span(CALM_START * self.unit + self.random.below(FAULTY * self.unit));
+            let fault = self.fault(kind);
+            faults.push(Planned { at, fault });
+            if faults.len() as u64 == most {
+                break;
+            }
+        }
+        faults.sort_by_key(|planned| planned.at);
+        faults
+    }
+
+    fn fault(&mut self, kind: u64) -> Fault {
+        let node = self.random.below(u64::from(self.count)) as u32;
+        let lasts = Span(1 + self.random.below(12 * self.unit));
+        match kind {
+            0 => Fault::Drain { node },
+            1 => Fault::Kill { node },
+            2 => Fault::Restart { node, after: lasts },
+            3 => Fault::Pause { node, lasts },
+            4 => Fault::Freeze { node, lasts },
+            5 => Fault::Stall { node, lasts: Span(self.random.below(self.unit)) },
+            6 => Fault::LoseRequest { node },
+            7 => Fault::LoseAnswer { node },
+            8 => Fault::LoseWork { node },
+            9 => Fault::Reset { node },
+            10 => Fault::Errors { node, lasts },
+            11 => Fault::CutThere { node, lasts },
+            12 => Fault::CutBack { node, lasts },
+            13 => Fault::Hold { node, lasts },
+            14 => Fault::Congestion { node, lasts, factor: 2 + self.random.below(20) as u32 },
+            15 => {
+                let longest = (self.unit / 12).min(80_000_000);
+                let there = Span(100_000 + self.random.below(longest));
+                let back = Span(100_000 + self.random.below(longest));
+                Fault::Route { node, there, back }
+            }
+            16 => Fault::TargetDown { node, lasts },
+            17 => Fault::ServerStep { by: self.step() },
+            18 => {
+                let ppm = self.random.below(900) as i32 - 450;
+                Fault::ServerSlew { ppm, lasts: Span(lasts.0 + self.unit) }
+            }
+            19 => Fault::Outage { lasts },
+            20 => Fault::ServerRestart { lasts },
+            21 => {
+                let loses = Span(self.random.below(3 * self.unit));
+                Fault::Failover { lasts, loses, clock: self.step() }
+            }
+            _ => Fault::Slow { by: Span(self.random.below(self.unit / 4)), lasts },
+        }
+    }
+
+    fn step(&mut self) -> Shift {
+        let size = match self.random.below(4) {
+            0 => self.random.below(self.unit / 2),
+            1 => self.random.below(5 * self.unit),
+            2 => self.random.below(60_000_000_000),
+            _ => 3_600_000_000_000,
+        } as i64;
+        Shift(if self.random.below(2) == 0 { size } else { -size })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_kind_of_fault_is_drawn() {
+        let drawn: BTreeSet<_> = (0..2_000)
+            .flat_map(|seed| swarm(seed).faults)
+            .map(|planned| planned.fault.name())
+            .collect();
+        assert_eq!(drawn.len() as u64, KINDS);
+    }
+
+    #[test]
+    fn every_scenario_makes_sense() {
+        for seed in 0..2_000 {
+            swarm(seed).check().unwrap();
+        }
+    }
+}
