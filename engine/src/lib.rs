@@ -8,6 +8,7 @@ mod cadence;
 mod clock;
 mod engine;
 mod io;
+pub mod journal;
 mod lease;
 mod random;
 mod sabotage;
