@@ -10,7 +10,7 @@ use crate::caller::HttpCaller;
 use crate::clock::BootClock;
 use crate::config::RunConfig;
 use crate::exit;
-use crate::shell::{self, Leaves, LifeEnd, PreciseThread, Pulse, StopHandle, stop};
+use crate::shell::{self, Journal, Leaves, LifeEnd, PreciseThread, Pulse, StopHandle, stop};
 use crate::store::AnyStore;
 
 /// Connections to the database besides the beat's: one for the rest.
@@ -41,6 +41,10 @@ async fn run_on(config: RunConfig) -> ExitCode {
         Ok(caller) => caller,
         Err(error) => return exit::report(exit::FAILED, error.to_string()),
     };
+    let journal = match config.journal.as_deref().map(Journal::open).transpose() {
+        Ok(journal) => journal,
+        Err(error) => return exit::report(exit::BAD_CONFIGURATION, error.to_string()),
+    };
     let (handle, stop) = stop();
     if let Err(error) = listen_to_signals(handle) {
         return exit::report(exit::FAILED, format!("the node cannot listen to signals: {error}"));
@@ -67,7 +71,10 @@ async fn run_on(config: RunConfig) -> ExitCode {
         }
     }
     let leaves = Leaves { clock: BootClock, store, caller };
-    let result = shell::run(&leaves, &PreciseThread, &config, &pulse, stop).await;
+    let result = shell::run(&leaves, &PreciseThread, &config, &pulse, journal.as_ref(), stop).await;
+    if let Some(journal) = journal {
+        journal.close();
+    }
     if let Some(api) = api {
         api.abort();
     }

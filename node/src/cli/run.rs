@@ -87,6 +87,13 @@ pub(super) struct Args {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     no_migrate: Option<String>,
 
+    /// Write all that the engine is told and asks for to this file, for a replay at a desk [default: none]
+    ///
+    /// JSON, one object a line. A node that is started again goes on in the same file. It grows by a few
+    /// hundred bytes a turn and a job; where it cannot be written fast enough it breaks off, and says so.
+    #[arg(long, value_name = "FILE")]
+    journal: Option<String>,
+
     /// How the log is written: text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -118,6 +125,7 @@ impl Args {
         flags.add("drain-timeout", self.drain_timeout.clone());
         flags.add("fail-fast", self.fail_fast.clone());
         flags.add("no-migrate", self.no_migrate.clone());
+        flags.add("journal", self.journal.clone());
         flags.add("log-format", self.log_format.clone());
         flags
     }

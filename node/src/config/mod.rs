@@ -61,6 +61,8 @@ pub struct RunConfig {
     pub fail_fast: bool,
     /// Bring the schema up to date at the start.
     pub migrate: bool,
+    /// The file that the engine's journal is written to; none: nowhere.
+    pub journal: Option<PathBuf>,
     /// How the log is written.
     pub log_format: LogFormat,
 }
@@ -147,6 +149,7 @@ impl RunConfig {
                 .unwrap_or(DEFAULT_DRAIN_TIMEOUT),
             fail_fast: one(layers, "fail-fast", parse_switch)?.unwrap_or(false),
             migrate: !one(layers, "no-migrate", parse_switch)?.unwrap_or(false),
+            journal: one(layers, "journal", parse_journal)?,
             log_format: one(layers, "log-format", parse_log_format)?.unwrap_or_default(),
         })
     }
@@ -167,6 +170,7 @@ impl fmt::Debug for RunConfig {
             drain_timeout,
             fail_fast,
             migrate,
+            journal,
             log_format,
         } = self;
         f.debug_struct("RunConfig")
@@ -181,6 +185,7 @@ impl fmt::Debug for RunConfig {
             .field("drain_timeout", drain_timeout)
             .field("fail_fast", fail_fast)
             .field("migrate", migrate)
+            .field("journal", journal)
             .field("log_format", log_format)
             .finish()
     }
@@ -321,6 +326,13 @@ fn listen(layers: &Layers) -> Result<Option<Listen>, ConfigError> {
         )));
     }
     Ok(Some(Listen { address, explicit: given.is_some() }))
+}
+
+fn parse_journal(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "" => Err("the name of the journal's file is empty".to_owned()),
+        path => Ok(PathBuf::from(path)),
+    }
 }
 
 fn parse_capacity(text: &str) -> Result<u32, String> {

@@ -34,6 +34,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting { key: "drain-timeout", kind: Kind::One },
     Setting { key: "fail-fast", kind: Kind::Switch },
     Setting { key: "no-migrate", kind: Kind::Switch },
+    Setting { key: "journal", kind: Kind::One },
     Setting { key: "log-format", kind: Kind::One },
 ];
 

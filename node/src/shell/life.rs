@@ -5,11 +5,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{Fuse, FusedFuture, FutureExt};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use turnwise_engine::{Config, Engine, Input, NodeId};
+use turnwise_engine::journal::{Header, VERSION};
+use turnwise_engine::{Input, NodeId};
 
 use super::ends::EndsTask;
+use super::journal::{Pen, Recorded};
 use super::runs::{Destinations, RunsTask};
 use super::stop::Stop;
 use super::target::TargetTask;
@@ -19,6 +22,8 @@ use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::store::Store;
 
+/// The engine's task has nothing left to do when its inputs are gone.
+const TURNS_END_TIMEOUT: Duration = Duration::from_secs(1);
 /// After its time is up, a node tries for so long to give its jobs back.
 const HAND_BACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long saying goodbye to the database may take.
@@ -46,11 +51,13 @@ pub trait Stage {
 
 /// What a life is lived by.
 pub(crate) struct Way {
+    pub(crate) name: String,
     pub(crate) capacity: u32,
     pub(crate) queues: Option<Arc<[String]>>,
     pub(crate) destinations: Arc<Destinations>,
     pub(crate) drain_timeout: Duration,
     pub(crate) seed: u64,
+    pub(crate) pen: Option<Pen>,
 }
 
 /// How a life ended.
@@ -84,11 +91,18 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller>(
     let (clock, store, caller) =
         (leaves.clock.clone(), leaves.store.clone(), leaves.caller.clone());
 
-    let config = Config { capacity: way.capacity };
-    let engine = Engine::new(node, config, way.seed, clock.now());
+    let header = Header {
+        version: VERSION,
+        id: node,
+        capacity: way.capacity,
+        seed: way.seed,
+        now: clock.now(),
+        node: way.name.clone(),
+    };
+    let engine = Recorded::new(header, way.pen.clone());
     let channels = Channels { inputs: inputs_out, orders, pulse: pulse.clone() };
     let turns = TurnsTask::new(clock.clone(), store.clone(), engine, way.queues.clone(), channels);
-    let mut turns = stage.perform(turns.run());
+    let mut turns = stage.perform(turns.run()).fuse();
 
     let mut tasks = JoinSet::new();
     tasks.spawn(
@@ -129,10 +143,35 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller>(
     );
     tasks.spawn(TargetTask { caller, refused: refused_out, inputs: inputs.clone() }.run());
 
-    // Dropping `tasks` cancels every call that is still going on, however this function ends.
+    let end = course(&inputs, &mut turns, &mut tasks, &hand_back, way, pulse, stop).await;
+    if matches!(end, LifeEnd::Stopped | LifeEnd::TimedOut) {
+        let goodbye = tokio::time::timeout(GOODBYE_TIMEOUT, store.deregister(node)).await;
+        if let Ok(Err(error)) = goodbye {
+            tracing::debug!("could not say goodbye: {error}");
+        }
+    }
+    // This cancels every call that is still going on. The engine's task ends without its inputs.
+    tasks.shutdown().await;
+    drop(inputs);
+    if !turns.is_terminated() {
+        let _ = tokio::time::timeout(TURNS_END_TIMEOUT, turns).await;
+    }
+    end
+}
+
+/// From here on to the end of the life, and how it ends.
+async fn course(
+    inputs: &mpsc::UnboundedSender<Input>,
+    turns: &mut Fuse<oneshot::Receiver<TurnsEnd>>,
+    tasks: &mut JoinSet<()>,
+    hand_back: &watch::Sender<bool>,
+    way: &Way,
+    pulse: &watch::Sender<Pulse>,
+    stop: &mut Stop,
+) -> LifeEnd {
     tokio::select! {
         biased;
-        end = &mut turns => return lost(&end),
+        end = &mut *turns => return lost(&end),
         Some(_) = tasks.join_next() => {
             // None of them ends while this one holds their channels, but by a panic.
             tracing::error!("a task of this node failed; beginning anew");
@@ -148,7 +187,7 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller>(
     let drained = tokio::select! {
         biased;
         () = stop.insisted() => return LifeEnd::Aborted,
-        end = &mut turns => return lost(&end),
+        end = &mut *turns => return lost(&end),
         drained = came_true(pulse, way.drain_timeout, done) => drained,
     };
     if !drained && pulse.borrow().held > 0 {
@@ -158,7 +197,7 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller>(
         let given_back = tokio::select! {
             biased;
             () = stop.insisted() => return LifeEnd::Aborted,
-            end = &mut turns => return lost(&end),
+            end = &mut *turns => return lost(&end),
             given_back = came_true(pulse, HAND_BACK_TIMEOUT, |pulse| pulse.held == 0) => given_back,
         };
         if !given_back {
@@ -167,10 +206,6 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller>(
     }
     if !pulse.borrow().left {
         tracing::warn!("could not leave the ring in time; the others will close the gap");
-    }
-    let goodbye = tokio::time::timeout(GOODBYE_TIMEOUT, store.deregister(node)).await;
-    if let Ok(Err(error)) = goodbye {
-        tracing::debug!("could not say goodbye: {error}");
     }
     end
 }

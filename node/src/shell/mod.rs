@@ -1,7 +1,8 @@
 //! The shell around the engine: tasks, connections, calls. It carries; the engine decides.
 //!
 //! - `start`: coming up; `life`: one life of a node, from registration to end; `stop`: the wish to stop;
-//! - `turns`: the task that owns the engine and the beat's connection; `notes`: its log;
+//! - `turns`: the task that owns the engine and the beat's connection; `notes`: its log; `journal`: all that
+//!   the engine was told and asked for;
 //! - `work`: the other statements that the engine asks for;
 //! - `runs`: the calls; `ends`: recording what became of them; `target`: whether the target is there;
 //! - `stage`: the thread on which the engine's task is on time.
@@ -9,6 +10,7 @@
 //! It is generic over its leaves (clock, store, caller): production's are wired in `crate::run`.
 
 mod ends;
+mod journal;
 mod life;
 mod notes;
 mod runs;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use rand_core::Rng;
 use tokio::sync::watch;
 
+pub use journal::{Journal, JournalError};
 pub use life::LifeEnd;
 use life::Way;
 pub use life::{Leaves, Stage};
@@ -38,12 +41,14 @@ use crate::clock::Clock;
 use crate::config::RunConfig;
 use crate::store::{Store, StoreError};
 
-/// The shell over any leaves: life after life, until it is told to stop.
+/// The shell over any leaves: life after life, until it is told to stop. What its engines are told and ask for
+/// is written to `journal`.
 pub async fn run<C: Clock, S: Store, K: Caller>(
     leaves: &Leaves<C, S, K>,
     stage: &impl Stage,
     config: &RunConfig,
     pulse: &watch::Sender<Pulse>,
+    journal: Option<&Journal>,
     mut stop: Stop,
 ) -> Result<LifeEnd, StoreError> {
     let mut start = Start {
@@ -60,6 +65,7 @@ pub async fn run<C: Clock, S: Store, K: Caller>(
             Started::Stopped => return Ok(LifeEnd::Stopped),
         };
         let way = Way {
+            name: config.name.clone(),
             capacity: config.capacity,
             queues: config.queues.clone().map(Into::into),
             destinations: Arc::new(Destinations {
@@ -68,6 +74,7 @@ pub async fn run<C: Clock, S: Store, K: Caller>(
             }),
             drain_timeout: config.drain_timeout,
             seed: random.next_u64(),
+            pen: journal.map(Journal::pen),
         };
         let end = life::live(leaves, stage, node, &way, pulse, &mut stop).await;
         if end != LifeEnd::Lost {

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use turnwise_engine::{
-    Engine, Fate, Input, LocalInstant, Output, Reason, RequestId, Status, TurnAnswer,
-    TurnStatement, WorkStatement,
+    Fate, Input, LocalInstant, Output, Reason, RequestId, Status, TurnAnswer, TurnStatement,
+    WorkStatement,
 };
 
+use super::journal::Recorded;
 use super::notes::NoteLog;
 use crate::clock::Clock;
 use crate::job::ClaimedJob;
@@ -97,7 +98,7 @@ struct Waiting {
 pub(crate) struct TurnsTask<C: Clock, S: Store> {
     clock: C,
     store: S,
-    engine: Engine,
+    engine: Recorded,
     queues: Option<Arc<[String]>>,
     channels: Channels,
     line: Line<S::Turns>,
@@ -116,7 +117,7 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
     pub(crate) fn new(
         clock: C,
         store: S,
-        engine: Engine,
+        engine: Recorded,
         queues: Option<Arc<[String]>>,
         channels: Channels,
     ) -> Self {
@@ -125,6 +126,12 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
     }
 
     pub(crate) async fn run(mut self) -> TurnsEnd {
+        let end = self.carry().await;
+        self.engine.end();
+        end
+    }
+
+    async fn carry(&mut self) -> TurnsEnd {
         self.engine.handle_input(self.clock.now(), Input::Wake);
         loop {
             while let Some(output) = self.engine.poll_output() {
