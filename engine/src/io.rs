@@ -185,6 +185,9 @@ pub enum WorkStatement {
     /// Another server with another history answers: put right what it and this node hold against each other. The
     /// jobs that it has under this node and that the shell does not run go back to the queue.
     Reconcile,
+    /// The claim of this token cannot be received: bar the token, and put the jobs that it took back into
+    /// the queue, unseen.
+    Release(Token),
 }
 
 /// Why an engine is finished.

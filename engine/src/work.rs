@@ -16,6 +16,8 @@ use crate::units::{LocalInstant, Period, Token};
 const PATIENCE_MAX: Duration = Duration::from_secs(5);
 /// The first wait after a statement that failed; it doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(100);
+/// A claim that could not be recovered so many times is released: its jobs cannot be received.
+const RECOVERIES_MAX: u32 = 3;
 /// The longest wait between tries; a quarter of a lease while jobs are or may be held.
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
@@ -23,6 +25,8 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Work<S: Sabotage> {
     capacity: u32,
+    /// The most that is claimed at once: less than the capacity after a claim that could not be received.
+    claim_max: u32,
     /// Jobs claimed and not yet ended.
     held: u32,
     /// The last token given out.
@@ -31,7 +35,7 @@ pub(crate) struct Work<S: Sabotage> {
     with_beat: Option<Claim>,
     in_flight: Option<InFlight>,
     /// Claims whose answers were lost: each must be recovered before anything else is claimed.
-    lost_claims: VecDeque<Token>,
+    lost_claims: VecDeque<LostClaim>,
     /// The history is another one: before anything is claimed it must be reconciled.
     reconcile: bool,
     /// There may be more due jobs than this node took last time.
@@ -42,6 +46,19 @@ pub(crate) struct Work<S: Sabotage> {
     failures: u32,
     retry_at: Option<LocalInstant>,
     sabotage: PhantomData<S>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct LostClaim {
+    claim: Claim,
+    /// Recoveries that were sent and not answered.
+    failures: u32,
+}
+
+impl LostClaim {
+    fn of(claim: Claim) -> Self {
+        Self { claim, failures: 0 }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +80,7 @@ impl<S: Sabotage> Work<S> {
     pub(crate) fn new(capacity: u32) -> Self {
         Self {
             capacity,
+            claim_max: capacity,
             held: 0,
             token: Token(0),
             with_beat: None,
@@ -86,7 +104,7 @@ impl<S: Sabotage> Work<S> {
     /// Whether no claim is on its way or lost.
     pub(crate) fn is_settled(&self) -> bool {
         let claiming = self.in_flight.is_some_and(|f| match f.statement {
-            WorkStatement::Claim(_) | WorkStatement::Recover(_) => true,
+            WorkStatement::Claim(_) | WorkStatement::Recover(_) | WorkStatement::Release(_) => true,
             WorkStatement::Renew | WorkStatement::Reconcile => false,
         });
         self.with_beat.is_none() && self.lost_claims.is_empty() && !claiming
@@ -119,7 +137,7 @@ impl<S: Sabotage> Work<S> {
             && fate == Fate::Unknown
             && !S::plants(Bug::LostClaimIsForgotten)
         {
-            self.lost_claims.push_back(claim.token);
+            self.lost_claims.push_back(LostClaim::of(claim));
         }
     }
 
@@ -177,10 +195,19 @@ impl<S: Sabotage> Work<S> {
             WorkStatement::Claim(claim) => self.took(claim, claimed),
             WorkStatement::Reconcile => self.reconcile = false,
             WorkStatement::Recover(token) => {
-                self.lost_claims.retain(|lost| *lost != token);
+                self.lost_claims.retain(|lost| lost.claim.token != token);
                 if !S::plants(Bug::RecoveredJobsAreNotCounted) {
                     self.held += claimed;
                 }
+                self.backlog = true;
+            }
+            WorkStatement::Release(token) => {
+                let lost = self.lost_claims.iter().find(|lost| lost.claim.token == token);
+                if let Some(lost) = lost {
+                    // The road may be too slow for so much.
+                    self.claim_max = (lost.claim.limit / 2).max(1);
+                }
+                self.lost_claims.retain(|lost| lost.claim.token != token);
                 self.backlog = true;
             }
         }
@@ -198,10 +225,18 @@ impl<S: Sabotage> Work<S> {
         let Some(in_flight) = self.in_flight.take_if(|f| f.request == request) else {
             return false;
         };
-        if let (WorkStatement::Claim(claim), Fate::Unknown) = (in_flight.statement, fate)
-            && !S::plants(Bug::LostClaimIsForgotten)
-        {
-            self.lost_claims.push_back(claim.token);
+        match (in_flight.statement, fate) {
+            (WorkStatement::Claim(claim), Fate::Unknown)
+                if !S::plants(Bug::LostClaimIsForgotten) =>
+            {
+                self.lost_claims.push_back(LostClaim::of(claim));
+            }
+            (WorkStatement::Recover(token), Fate::Unknown) => {
+                for lost in self.lost_claims.iter_mut().filter(|lost| lost.claim.token == token) {
+                    lost.failures += 1;
+                }
+            }
+            _ => {}
         }
         let wait = RETRY_MIN * 2_u32.saturating_pow(self.failures.min(16));
         self.failures = self.failures.saturating_add(1);
@@ -256,8 +291,13 @@ impl<S: Sabotage> Work<S> {
         if self.reconcile {
             return Some((WorkStatement::Reconcile, at_once));
         }
-        if let Some(token) = self.lost_claims.front() {
-            return Some((WorkStatement::Recover(*token), at_once));
+        if let Some(lost) = self.lost_claims.front() {
+            let token = lost.claim.token;
+            let statement = match lost.failures {
+                ..RECOVERIES_MAX => WorkStatement::Recover(token),
+                _ => WorkStatement::Release(token),
+            };
+            return Some((statement, at_once));
         }
         if self.backlog && self.may_claim() && self.free() > 0 {
             let claim = Claim { token: self.token, limit: self.free() };
@@ -291,6 +331,9 @@ impl<S: Sabotage> Work<S> {
             false => claimed,
         };
         self.backlog = claimed >= claim.limit;
+        if self.backlog {
+            self.claim_max = claim.limit.saturating_mul(2).clamp(self.claim_max, self.capacity);
+        }
     }
 
     fn may_claim(&self) -> bool {
@@ -306,7 +349,7 @@ impl<S: Sabotage> Work<S> {
         self.held > 0 || !self.lost_claims.is_empty()
     }
 
-    /// Places that are neither taken nor asked for.
+    /// Places that are neither taken nor asked for, as far as they may be asked for at once.
     fn free(&self) -> u32 {
         if S::plants(Bug::ClaimsWhenFull) {
             return self.capacity;
@@ -316,7 +359,9 @@ impl<S: Sabotage> Work<S> {
             Some(InFlight { statement: WorkStatement::Claim(claim), .. }) => claim.limit,
             _ => 0,
         };
-        self.capacity.saturating_sub(self.held).saturating_sub(asked).saturating_sub(asked_too)
+        let free =
+            self.capacity.saturating_sub(self.held).saturating_sub(asked).saturating_sub(asked_too);
+        free.min(self.claim_max)
     }
 }
 
@@ -361,6 +406,60 @@ mod tests {
         work.sent(at(105), RequestId(2), recover, PERIOD);
         assert!(work.answered(RequestId(2), 3));
         assert_eq!(work.held(), 3);
+    }
+
+    /// Fail whatever is sent, until something else than a recovery is.
+    fn fail_recoveries(work: &mut Work<Sound>, fate: Fate) -> (WorkStatement, u32) {
+        let mut failed = 0;
+        for tenth in 0.. {
+            let now = at(tenth * 100);
+            let Act::Send(statement) = work.due(now, PERIOD) else { continue };
+            if failed == 20 || !matches!(statement, WorkStatement::Recover(_)) {
+                return (statement, failed);
+            }
+            failed += 1;
+            work.sent(now, RequestId(tenth), statement, PERIOD);
+            assert!(work.failed(now, RequestId(tenth), fate, PERIOD));
+        }
+        unreachable!()
+    }
+
+    #[test]
+    fn a_claim_that_cannot_be_received_is_released_and_less_is_claimed() {
+        let mut work = Work::<Sound>::new(8);
+        work.claim_with_beat();
+        work.beat_failed(Fate::Unknown);
+        let (release, failed) = fail_recoveries(&mut work, Fate::Unknown);
+        assert_eq!((release, failed), (WorkStatement::Release(Token(1)), 3));
+        assert!(!work.is_settled());
+        // Until the release is answered, it is tried again and nothing else is claimed.
+        let late = at(60_000);
+        work.sent(late, RequestId(1_000), release, PERIOD);
+        assert!(work.failed(late, RequestId(1_000), Fate::Unknown, PERIOD));
+        assert_eq!(work.claim_with_beat(), None);
+        let late = at(70_000);
+        assert_eq!(work.due(late, PERIOD), Act::Send(release));
+        work.sent(late, RequestId(1_001), release, PERIOD);
+        assert!(work.answered(RequestId(1_001), 0));
+        assert!(work.is_settled());
+        assert_eq!(work.held(), 0);
+        // Half as much, and more again as it goes well.
+        for (token, limit) in [(2, 4), (3, 8)] {
+            let claim = Claim { token: Token(token), limit };
+            assert_eq!(work.due(late, PERIOD), Act::Send(WorkStatement::Claim(claim)));
+            work.sent(late, RequestId(2_000), WorkStatement::Claim(claim), PERIOD);
+            assert!(work.answered(RequestId(2_000), limit));
+            work.ended(limit);
+        }
+    }
+
+    #[test]
+    fn recoveries_that_never_reach_the_server_release_nothing() {
+        let mut work = Work::<Sound>::new(8);
+        work.claim_with_beat();
+        work.beat_failed(Fate::Unknown);
+        let (statement, failed) = fail_recoveries(&mut work, Fate::NotSent);
+        assert_eq!((statement, failed), (WorkStatement::Recover(Token(1)), 20));
     }
 
     #[test]

@@ -643,6 +643,48 @@ BEGIN
     ORDER BY j.scheduled_at - j.priority * interval '10 s', j.id;
 END $$;
 
+-- Bar a token and all before it from claiming, and put the jobs that run under it back into the queue, for
+-- `p_reason`: the attempt not spent, up to ten hand-backs. Whether the node is lost.
+CREATE FUNCTION turnwise.jobs_release(
+    p_node uuid, p_token bigint, p_reason text,
+    p_running integer, p_offset_us bigint, p_offset_error_us bigint, p_transit_us bigint
+) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    at timestamptz := turnwise.clock();
+BEGIN
+    IF turnwise.check_in(
+        p_node, at, turnwise.period_ms(),
+        p_running, p_offset_us, p_offset_error_us, p_transit_us) IS NULL
+    THEN
+        RETURN true;
+    END IF;
+    UPDATE turnwise.nodes n SET token_floor = greatest(n.token_floor, p_token + 1)
+    WHERE n.id = p_node;
+    WITH held AS MATERIALIZED (
+        SELECT j.id, j.attempt, j.hand_backs >= 10 AS is_spent,
+            j.hand_backs >= 10 AND j.attempt >= j.max_attempts AS is_dead
+        FROM turnwise.jobs j
+        WHERE j.state = 'running' AND j.node = p_node AND j.token = p_token
+    ), released AS (
+        UPDATE turnwise.jobs j SET
+            state = CASE
+                WHEN j.cancel_requested THEN 'cancelled'
+                WHEN h.is_dead THEN 'dead'
+                ELSE 'queued' END,
+            finished_at = CASE WHEN j.cancel_requested OR h.is_dead THEN at END,
+            attempt = CASE WHEN h.is_spent THEN j.attempt ELSE greatest(j.attempt - 1, 0) END,
+            hand_backs = CASE WHEN h.is_spent THEN j.hand_backs ELSE j.hand_backs + 1 END,
+            queued_at = at, last_status = NULL, last_error = p_reason
+        FROM held h
+        WHERE j.id = h.id AND j.state = 'running' AND j.node = p_node AND j.token = p_token
+        RETURNING j.id, h.attempt, j.started_at
+    )
+    INSERT INTO turnwise.attempts (job, node, token, attempt, started_at, finished_at, error)
+    SELECT r.id, p_node, p_token, r.attempt, r.started_at, at, p_reason FROM released r
+    ON CONFLICT DO NOTHING;
+    RETURN false;
+END $$;
+
 -- Record the ends of attempts, each by itself. `outcomes`, in the order given: 0 recorded, 1 recorded
 -- before, 2 not this claim's any more. Fates: 'succeeded', 'retry' (after `p_waits_us`), 'dead', 'back'.
 CREATE FUNCTION turnwise.jobs_end(

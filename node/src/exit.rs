@@ -21,6 +21,7 @@ pub fn of_store(error: &StoreError) -> u8 {
         StoreError::Unreachable { .. } => UNREACHABLE,
         StoreError::Failed { .. } | StoreError::Corrupt { .. } => FAILED,
         StoreError::Refused { .. }
+        | StoreError::Unsuitable { .. }
         | StoreError::BadUrl { .. }
         | StoreError::SchemaMissing { .. }
         | StoreError::SchemaTooNew { .. }

@@ -98,6 +98,8 @@ async fn contract<W: World>(score: &mut Score) {
         work::no_job_is_claimed_twice,
         work::a_beat_claims_what_is_due_on_its_boundary,
         work::a_barred_claim_never_commits,
+        work::a_claim_that_cannot_be_received_is_released,
+        work::a_row_that_cannot_be_read_ends_dead_and_fails_nobody,
         work::an_attempt_ends_once,
         work::each_fate_is_recorded,
         work::ends_of_a_batch_are_each_their_own,
@@ -146,6 +148,7 @@ async fn postgres_keeps_the_contract() {
         only::a_row_that_an_app_holds_delays_nobody,
         only::times_without_end_are_far_away,
         only::errors_say_what_to_do,
+        only::another_encoding_is_refused,
         only::few_connections_are_held,
         only::a_crash_of_the_server_loses_nothing_acknowledged,
     }

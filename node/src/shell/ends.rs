@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use turnwise_engine::{Input, LocalInstant, NodeId};
 
+use super::turns::Told;
 use crate::clock::Clock;
 use crate::job::{End, EndOutcome};
 use crate::store::{CheckIn, Store, StoreError};
@@ -30,7 +31,7 @@ pub(crate) struct EndsTask<C: Clock, S: Store> {
     pub(crate) store: S,
     pub(crate) node: NodeId,
     pub(crate) ends: mpsc::UnboundedReceiver<End>,
-    pub(crate) inputs: mpsc::UnboundedSender<Input>,
+    pub(crate) inputs: mpsc::UnboundedSender<Told>,
 }
 
 impl<C: Clock, S: Store> EndsTask<C, S> {
@@ -45,7 +46,7 @@ impl<C: Clock, S: Store> EndsTask<C, S> {
             let jobs = u32::try_from(batch.len()).unwrap_or(u32::MAX);
             // The places are free only now: what a node holds in memory is bounded by its capacity,
             // however long the database is away.
-            let _ = self.inputs.send(Input::JobsEnded { jobs, sent });
+            let _ = self.inputs.send(Input::JobsEnded { jobs, sent }.into());
             batch.clear();
         }
     }

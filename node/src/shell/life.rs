@@ -16,7 +16,7 @@ use super::journal::{Pen, Recorded};
 use super::runs::{Destinations, RunsTask};
 use super::stop::Stop;
 use super::target::TargetTask;
-use super::turns::{Channels, Pulse, TurnsEnd, TurnsTask};
+use super::turns::{Channels, Pulse, Told, TurnsEnd, TurnsTask};
 use super::work::WorkTask;
 use crate::caller::Caller;
 use crate::clock::Clock;
@@ -161,7 +161,7 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller>(
 
 /// From here on to the end of the life, and how it ends.
 async fn course(
-    inputs: &mpsc::UnboundedSender<Input>,
+    inputs: &mpsc::UnboundedSender<Told>,
     turns: &mut Fuse<oneshot::Receiver<TurnsEnd>>,
     tasks: &mut JoinSet<()>,
     hand_back: &watch::Sender<bool>,
@@ -180,7 +180,7 @@ async fn course(
         () = stop.requested() => {}
     }
     tracing::info!("stopping: leaving the ring, claiming nothing more");
-    let _ = inputs.send(Input::Leave);
+    let _ = inputs.send(Input::Leave.into());
 
     let mut end = LifeEnd::Stopped;
     let done = |pulse: &Pulse| pulse.left && pulse.settled && pulse.held == 0;

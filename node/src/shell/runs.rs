@@ -85,10 +85,6 @@ impl<C: Clock, K: Caller> RunsTask<C, K> {
                             continue;
                         }
                         let (id, token, attempt) = (job.id, job.token, job.attempt);
-                        // A claim that was given up just as it was answered is recovered too.
-                        if running.values().any(|run| (run.job, run.token) == (id, token)) {
-                            continue;
-                        }
                         let handle = calls.spawn(self.call(job, random.next_u64()));
                         running.insert(handle.id(), Running { job: id, token, attempt, handle });
                     }

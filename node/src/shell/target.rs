@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use turnwise_engine::Input;
 
+use super::turns::Told;
 use crate::caller::Caller;
 
 /// How often a target that is away is tried.
@@ -16,7 +17,7 @@ pub(crate) struct TargetTask<K: Caller> {
     pub(crate) caller: K,
     /// A call was refused.
     pub(crate) refused: mpsc::UnboundedReceiver<()>,
-    pub(crate) inputs: mpsc::UnboundedSender<Input>,
+    pub(crate) inputs: mpsc::UnboundedSender<Told>,
 }
 
 impl<K: Caller> TargetTask<K> {
@@ -27,7 +28,7 @@ impl<K: Caller> TargetTask<K> {
                 tracing::warn!(
                     "the target refuses connections; claiming nothing until it accepts one"
                 );
-                let _ = self.inputs.send(Input::Target { reachable: false });
+                let _ = self.inputs.send(Input::Target { reachable: false }.into());
                 loop {
                     tokio::time::sleep(TRY_EVERY).await;
                     if self.inputs.is_closed() {
@@ -38,7 +39,7 @@ impl<K: Caller> TargetTask<K> {
                     }
                 }
                 tracing::info!("the target accepts connections");
-                let _ = self.inputs.send(Input::Target { reachable: true });
+                let _ = self.inputs.send(Input::Target { reachable: true }.into());
                 while self.refused.try_recv().is_ok() {}
             }
             if self.refused.recv().await.is_none() {

@@ -33,8 +33,21 @@ pub(crate) enum Order {
     },
     /// Give the statement up.
     Abandon(RequestId),
-    /// Jobs that a beat claimed.
+    /// Jobs that this node has claimed.
     Run(Vec<ClaimedJob>),
+}
+
+/// What the engine is told, and the jobs that came with it.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) input: Input,
+    pub(crate) jobs: Vec<ClaimedJob>,
+}
+
+impl From<Input> for Told {
+    fn from(input: Input) -> Self {
+        Self { input, jobs: Vec::new() }
+    }
 }
 
 /// What everybody may know of the engine, as of its last input.
@@ -68,7 +81,7 @@ pub(crate) enum TurnsEnd {
 /// The channels are not bounded by themselves: what travels in them is bounded by the engine, which has one
 /// statement of each kind in flight and no more jobs than the node's capacity.
 pub(crate) struct Channels {
-    pub(crate) inputs: mpsc::UnboundedReceiver<Input>,
+    pub(crate) inputs: mpsc::UnboundedReceiver<Told>,
     pub(crate) orders: mpsc::UnboundedSender<Order>,
     pub(crate) pulse: watch::Sender<Pulse>,
 }
@@ -102,13 +115,15 @@ pub(crate) struct TurnsTask<C: Clock, S: Store> {
     queues: Option<Arc<[String]>>,
     channels: Channels,
     line: Line<S::Turns>,
+    /// The statement on the jobs that the engine waits for.
+    asked: Option<RequestId>,
     trouble: Option<String>,
     log: NoteLog,
 }
 
 /// What the task woke up for.
 enum Event<T> {
-    Input(Option<Input>),
+    Told(Option<Told>),
     Connected(Result<T, StoreError>),
     Answered(RequestId, T, Box<Result<TurnReply, StoreError>>),
 }
@@ -122,7 +137,17 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
         channels: Channels,
     ) -> Self {
         let log = NoteLog::new(engine.id());
-        Self { clock, store, engine, queues, channels, line: Line::Down, trouble: None, log }
+        Self {
+            clock,
+            store,
+            engine,
+            queues,
+            channels,
+            line: Line::Down,
+            asked: None,
+            trouble: None,
+            log,
+        }
     }
 
     pub(crate) async fn run(mut self) -> TurnsEnd {
@@ -141,8 +166,8 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
             }
             self.publish();
             match self.next_event().await {
-                Event::Input(Some(input)) => self.engine.handle_input(self.clock.now(), input),
-                Event::Input(None) => return TurnsEnd::Stopped,
+                Event::Told(Some(told)) => self.told(told),
+                Event::Told(None) => return TurnsEnd::Stopped,
                 Event::Connected(connection) => self.connected(connection),
                 Event::Answered(request, turns, reply) => self.answered(request, turns, *reply),
             }
@@ -173,8 +198,28 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
         tokio::select! {
             biased;
             event = database => event,
-            input = self.channels.inputs.recv() => Event::Input(input),
-            () = wake => Event::Input(Some(Input::Wake)),
+            told = self.channels.inputs.recv() => Event::Told(told),
+            () = wake => Event::Told(Some(Input::Wake.into())),
+        }
+    }
+
+    /// Tell the engine. Jobs are run only if it still waits for their statement: one that it has given up,
+    /// just as the answer came, is recovered or released, and its jobs must not run here meanwhile.
+    fn told(&mut self, told: Told) {
+        let Told { input, jobs } = told;
+        let answered = match &input {
+            Input::WorkAnswer(answer) => Some(answer.request),
+            Input::Failed { request, .. } => Some(*request),
+            _ => None,
+        };
+        let is_wanted = answered.is_some() && self.asked == answered;
+        if is_wanted {
+            self.asked = None;
+        }
+        // The engine counts the jobs before the first of them can end.
+        self.engine.handle_input(self.clock.now(), input);
+        if is_wanted && !jobs.is_empty() {
+            self.order(Order::Run(jobs));
         }
     }
 
@@ -186,6 +231,7 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
                 self.send(Waiting { request, statement, not_after });
             }
             Output::Work { request, statement, not_after } => {
+                self.asked = Some(request);
                 let report = self.report();
                 self.order(Order::Statement { request, statement, not_after, report });
             }
@@ -247,7 +293,10 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
                 self.trouble = Some("no connection to the database yet".to_owned());
                 *waiting = None;
             }
-            _ => self.order(Order::Abandon(request)),
+            _ => {
+                self.asked.take_if(|asked| *asked == request);
+                self.order(Order::Abandon(request));
+            }
         }
     }
 
@@ -358,5 +407,76 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
             settled,
             trouble: self.trouble.clone(),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use turnwise_engine::journal::{Header, VERSION};
+    use turnwise_engine::{NodeId, ServerInstant, Token, WorkAnswer};
+
+    use super::*;
+    use crate::clock::BootClock;
+    use crate::job::JobId;
+    use crate::store::sqlite::SqliteStore;
+
+    fn job() -> ClaimedJob {
+        ClaimedJob {
+            id: JobId::generate(),
+            token: Token(1),
+            queue: "default".to_owned(),
+            method: "POST".to_owned(),
+            url: "/x".to_owned(),
+            headers: None,
+            body: None,
+            body_bytes: 0,
+            attempt: 1,
+            max_attempts: 20,
+            hand_backs: 0,
+            deadline_ms: 1,
+            scheduled_at: ServerInstant::from_micros(0),
+        }
+    }
+
+    fn answer(request: RequestId) -> Told {
+        let answer =
+            WorkAnswer { request, sent: LocalInstant::from_nanos(1), claimed: 1, lost: false };
+        Told { input: Input::WorkAnswer(answer), jobs: vec![job()] }
+    }
+
+    #[test]
+    fn jobs_of_a_statement_that_was_given_up_are_not_run() {
+        let (_, inputs) = mpsc::unbounded_channel();
+        let (orders, mut orders_out) = mpsc::unbounded_channel();
+        let channels = Channels { inputs, orders, pulse: watch::channel(Pulse::default()).0 };
+        let header = Header {
+            version: VERSION,
+            id: NodeId::from_u128(1),
+            capacity: 4,
+            seed: 1,
+            now: LocalInstant::from_nanos(1),
+            node: "n".to_owned(),
+        };
+        let store = SqliteStore::open("sqlite::memory:").unwrap();
+        let engine = Recorded::new(header, None);
+        let mut task = TurnsTask::new(BootClock, store, engine, None, channels);
+        let mut runs = || {
+            let orders = std::iter::from_fn(|| orders_out.try_recv().ok());
+            orders.filter(|order| matches!(order, Order::Run(_))).count()
+        };
+        let ask = |request| Output::Work {
+            request: RequestId(request),
+            statement: WorkStatement::Renew,
+            not_after: LocalInstant::from_nanos(u64::MAX),
+        };
+        task.carry_out(ask(1));
+        task.told(answer(RequestId(1)));
+        assert_eq!(runs(), 1);
+        task.told(answer(RequestId(1)));
+        assert_eq!(runs(), 0, "said twice");
+        task.carry_out(ask(2));
+        task.carry_out(Output::Abandon(RequestId(2)));
+        task.told(answer(RequestId(2)));
+        assert_eq!(runs(), 0, "given up");
     }
 }

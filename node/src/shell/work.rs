@@ -1,4 +1,4 @@
-//! The statements on the jobs that the engine asks for, and the jobs that they bring. Decides nothing:
+//! The statements on the jobs that the engine asks for, and the jobs that come back. Decides nothing:
 //! when to claim and how much is the engine's, what to do with a job is `runs`'.
 
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use turnwise_engine::{Fate, Input, LocalInstant, NodeId, RequestId, WorkAnswer, WorkStatement};
 
-use super::turns::Order;
+use super::turns::{Order, Told};
 use crate::clock::Clock;
 use crate::job::ClaimedJob;
 use crate::store::{CheckIn, Claimed, NodeReport, Store};
@@ -23,7 +23,7 @@ pub(crate) struct WorkTask<C: Clock, S: Store> {
     pub(crate) node: NodeId,
     pub(crate) queues: Option<Arc<[String]>>,
     pub(crate) orders: mpsc::UnboundedReceiver<Order>,
-    pub(crate) inputs: mpsc::UnboundedSender<Input>,
+    pub(crate) inputs: mpsc::UnboundedSender<Told>,
     pub(crate) jobs: mpsc::UnboundedSender<Vec<ClaimedJob>>,
 }
 
@@ -64,11 +64,11 @@ impl<C: Clock, S: Store> WorkTask<C, S> {
     ) -> impl Future<Output = ()> + Send + 'static {
         let (clock, store, node) = (self.clock.clone(), self.store.clone(), self.node);
         let queues = self.queues.clone();
-        let (inputs, jobs) = (self.inputs.clone(), self.jobs.clone());
+        let inputs = self.inputs.clone();
         async move {
             let sent = clock.now();
             if sent > not_after {
-                let _ = inputs.send(Input::Failed { request, fate: Fate::NotSent });
+                let _ = inputs.send(Input::Failed { request, fate: Fate::NotSent }.into());
                 return;
             }
             let ask = async {
@@ -81,6 +81,10 @@ impl<C: Clock, S: Store> WorkTask<C, S> {
                         store.claim(node, claim, queues.as_deref(), &report).await
                     }
                     WorkStatement::Recover(token) => store.recover(node, token, &report).await,
+                    WorkStatement::Release(token) => store
+                        .release(node, token, &report)
+                        .await
+                        .map(|check_in| Claimed { jobs: Vec::new(), check_in }),
                 }
             };
             match tokio::time::timeout(STATEMENT_TIMEOUT, ask).await {
@@ -91,18 +95,15 @@ impl<C: Clock, S: Store> WorkTask<C, S> {
                         claimed: u32::try_from(claimed.jobs.len()).unwrap_or(u32::MAX),
                         lost: claimed.check_in == CheckIn::Lost,
                     };
-                    // The engine counts the jobs before the first of them can end.
-                    let _ = inputs.send(Input::WorkAnswer(answer));
-                    if !claimed.jobs.is_empty() {
-                        let _ = jobs.send(claimed.jobs);
-                    }
+                    let _ =
+                        inputs.send(Told { input: Input::WorkAnswer(answer), jobs: claimed.jobs });
                 }
                 Ok(Err(error)) => {
                     tracing::debug!(?statement, "{error}");
-                    let _ = inputs.send(Input::Failed { request, fate: error.fate() });
+                    let _ = inputs.send(Input::Failed { request, fate: error.fate() }.into());
                 }
                 Err(_) => {
-                    let _ = inputs.send(Input::Failed { request, fate: Fate::Unknown });
+                    let _ = inputs.send(Input::Failed { request, fate: Fate::Unknown }.into());
                 }
             }
         }

@@ -119,6 +119,15 @@ impl Store for AnyStore {
         delegate!(self, store => store.recover(node, token, report).await)
     }
 
+    async fn release(
+        &self,
+        node: NodeId,
+        token: Token,
+        report: &NodeReport,
+    ) -> Result<CheckIn, StoreError> {
+        delegate!(self, store => store.release(node, token, report).await)
+    }
+
     async fn end(
         &self,
         node: NodeId,

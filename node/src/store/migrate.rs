@@ -107,6 +107,24 @@ pub(super) async fn postgres_applied(connection: &mut PgConnection) -> Result<Ap
     Ok(applied)
 }
 
+/// The encoding of a PostgreSQL database.
+pub(super) async fn postgres_encoding(connection: &mut PgConnection) -> Result<String, Trouble> {
+    let sql = "SELECT current_setting('server_encoding')";
+    Ok(sqlx::query_scalar(sql).fetch_one(connection).await?)
+}
+
+/// Texts of jobs go through unchanged only when the database stores what every text can be.
+pub(super) fn refuse_encoding(encoding: &str, database: &str) -> Result<(), StoreError> {
+    if encoding == "UTF8" {
+        return Ok(());
+    }
+    Err(StoreError::Unsuitable {
+        database: database.to_owned(),
+        reason: format!("its encoding is {encoding} and jobs may hold any text"),
+        remedy: "Name a database whose encoding is UTF8: CREATE DATABASE jobs TEMPLATE template0 ENCODING 'UTF8'".to_owned(),
+    })
+}
+
 /// Apply what is missing, in one transaction. `allowed` judges what is there before anything is changed.
 pub(super) async fn postgres_apply(
     connection: &mut PgConnection,

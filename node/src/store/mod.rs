@@ -74,7 +74,8 @@ pub trait Store: Clone + Send + Sync + 'static {
         report: &NodeReport,
     ) -> impl Future<Output = Result<CheckIn, StoreError>> + Send;
 
-    /// Claim due jobs outside the turn; renews the lease.
+    /// Claim due jobs outside the turn; renews the lease. A job whose row cannot be read (as with a beat and
+    /// with [`Store::recover`]) is not among them: the store has ended it as dead, with the reason.
     fn claim(
         &self,
         node: NodeId,
@@ -92,6 +93,16 @@ pub trait Store: Clone + Send + Sync + 'static {
         token: Token,
         report: &NodeReport,
     ) -> impl Future<Output = Result<Claimed, StoreError>> + Send;
+
+    /// Bar `token` and every earlier one from claiming, and put the jobs that run under `token` back into the
+    /// queue, unseen: their attempt is not spent, [`HAND_BACKS_MAX`](crate::job::HAND_BACKS_MAX) times at
+    /// most. Renews the lease. Repeating it is harmless.
+    fn release(
+        &self,
+        node: NodeId,
+        token: Token,
+        report: &NodeReport,
+    ) -> impl Future<Output = Result<CheckIn, StoreError>> + Send;
 
     /// Record the ends of attempts, each by itself: an outcome for each, in their order. Only the claim
     /// (node, token) that a job is running under can end it. Repeating it is harmless. Renews the lease.
@@ -334,6 +345,16 @@ pub enum StoreError {
         has: Period,
         /// What was asked for.
         wanted: Period,
+    },
+    /// The database is not of a kind that can be used.
+    #[error("the database at {database} cannot be used: {reason}. {remedy}")]
+    Unsuitable {
+        /// The database, without its password.
+        database: String,
+        /// What is wrong with it.
+        reason: String,
+        /// What to do.
+        remedy: String,
     },
     /// The database refused a statement.
     #[error("the database at {database} refused a statement: {reason}")]

@@ -1,6 +1,7 @@
 //! Turns columns into values and values into columns, the same way for every database. Decides nothing:
 //! what cannot be read is reported as corrupt.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -108,6 +109,31 @@ pub(super) fn claimed_job(columns: ClaimedColumns) -> Result<ClaimedJob, Trouble
         scheduled_at: ServerInstant::from_micros(at),
     })
 }
+
+/// A claimed row that cannot be read: what is needed to end it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unreadable<I> {
+    /// The row, by whatever can be read of it.
+    pub(super) id: I,
+    /// What is wrong with it, for its job's error.
+    pub(super) error: String,
+}
+
+impl<I: fmt::Display> Unreadable<I> {
+    pub(super) fn new(id: I, trouble: Trouble) -> Self {
+        let what = match trouble {
+            Trouble::Corrupt(what) => what,
+            Trouble::Sql(error) => error.to_string(),
+        };
+        let error = format!("never called: its row cannot be read: {what}");
+        tracing::error!(job = %id, "{error}; it is ended as dead");
+        Self { id, error }
+    }
+}
+
+/// Why jobs were given back that could not be received.
+pub(super) const NOT_RECEIVED: &str =
+    "given back: the node could not receive it from the database (a slow network, or a large body)";
 
 /// A job as the lists of both databases return it; the last column is the server's clock.
 pub(super) type JobColumns = (

@@ -244,6 +244,21 @@ pub(crate) async fn errors_say_what_to_do(w: Postgres) {
     store.look().await.unwrap();
 }
 
+pub(crate) async fn another_encoding_is_refused(w: Postgres) {
+    cluster().psql("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'");
+    let store = PgStore::open(&cluster().url_of("latin"), 1).unwrap();
+    for refused in [store.migrate().await.map(|_| ()), store.check_schema().await] {
+        let error = refused.unwrap_err();
+        println!("    {error}");
+        assert!(matches!(&error, StoreError::Unsuitable { .. }), "{error:?}");
+        let said = error.to_string();
+        assert!(said.contains("LATIN1") && said.contains("ENCODING 'UTF8'"), "{said}");
+        assert!(!error.is_transient(), "waiting mends nothing");
+        assert_eq!(turnwise_node::exit::of_store(&error), turnwise_node::exit::BAD_CONFIGURATION);
+    }
+    assert!(w.store().check_schema().await.is_ok());
+}
+
 pub(crate) async fn few_connections_are_held(w: Postgres) {
     let store = PgStore::open(&w.url(), 2).unwrap();
     let tasks: Vec<_> = (0..20)

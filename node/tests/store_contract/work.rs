@@ -151,6 +151,99 @@ pub(crate) async fn a_barred_claim_never_commits<W: World>(w: W) {
     assert_eq!(ids(&a.claim(8, 5).await), [free]);
 }
 
+pub(crate) async fn a_claim_that_cannot_be_received_is_released<W: World>(w: W) {
+    let mut a = Member::register(&w, 1).await;
+    let b = Member::register(&w, 2).await;
+    let report = NodeReport::default();
+    let one = enqueue(&a.store, job()).await;
+    let last = enqueue(&a.store, NewJob { max_attempts: 1, ..job() }).await;
+    let cancelled = enqueue(&a.store, job()).await;
+    a.beat().await;
+    // What the node has received stays its own.
+    let kept = enqueue(&a.store, job_at(NOON - SECOND)).await;
+    assert_eq!(a.claim_one(1).await.id, kept);
+    assert_eq!(a.claim(2, 5).await.len(), 3);
+    a.store.cancel(cancelled).await.unwrap();
+    w.set_clock(NOON + SECOND).await;
+    assert_eq!(a.store.release(a.id, Token(2), &report).await.unwrap(), CheckIn::Alive);
+    let due = |row: &turnwise_node::job::JobView| (row.state, row.attempt, row.scheduled_at);
+    for id in [one, last] {
+        let (view, attempts) = a.store.job(id).await.unwrap().unwrap();
+        let noon = turnwise_engine::ServerInstant::from_micros(NOON);
+        assert_eq!(due(&view), (JobState::Ready, 0, noon), "as if it had not been claimed");
+        assert!(view.last_error.unwrap().contains("could not receive"));
+        assert_eq!((attempts.len(), attempts[0].attempt), (1, 1));
+        assert_eq!(attempts[0].finished_at.unwrap().as_micros(), NOON + SECOND);
+    }
+    assert_eq!(state(&a.store, cancelled).await, JobState::Cancelled);
+    assert_eq!(state(&a.store, kept).await, JobState::Running);
+    // The token is barred, for a beat and for a claim; and the release was a check-in.
+    for barred in [1, 2] {
+        assert!(a.claim(barred, 5).await.is_empty(), "token {barred} is barred");
+        assert!(a.beat_for(barred, 5).await.jobs.is_empty());
+        w.set_clock(NOON + 2 * SECOND).await;
+    }
+    assert_eq!(a.store.release(a.id, Token(2), &report).await.unwrap(), CheckIn::Alive);
+    let taken = b.claim(1, 5).await;
+    assert_eq!(ids(&taken), [one, last], "anybody may claim them");
+    assert_eq!((taken[0].attempt, taken[0].hand_backs), (1, 1));
+    for job in &taken {
+        b.end(job, JobFate::HandBack).await;
+    }
+    // Ten times without spending an attempt; then each costs one, to the last.
+    for token in 10..18 {
+        assert_eq!(ids(&a.claim(token, 5).await), [one, last], "hand-backs are free");
+        a.store.release(a.id, Token(token), &report).await.unwrap();
+    }
+    for (token, attempt) in [(18, 1), (19, 2)] {
+        let claimed = a.claim(token, 5).await;
+        let first = &claimed[0];
+        assert_eq!((first.id, first.attempt, first.hand_backs), (one, attempt, 10));
+        a.store.release(a.id, Token(token), &report).await.unwrap();
+        let (view, attempts) = a.store.job(last).await.unwrap().unwrap();
+        assert_eq!((view.state, view.attempt), (JobState::Dead, 1));
+        assert!(view.finished_at.is_some());
+        assert_eq!(attempts.len(), 11);
+    }
+    let (view, attempts) = a.store.job(one).await.unwrap().unwrap();
+    assert_eq!((view.state, view.attempt, attempts.len()), (JobState::Ready, 2, 12));
+    assert_eq!(attempts.last().unwrap().attempt, 2);
+    assert_eq!(b.store.release(id(77), Token(1), &report).await.unwrap(), CheckIn::Lost);
+}
+
+pub(crate) async fn a_row_that_cannot_be_read_ends_dead_and_fails_nobody<W: World>(w: W) {
+    let mut a = Member::register(&w, 1).await;
+    let dead = "SELECT count(*) FROM turnwise.jobs
+                WHERE state = 'dead' AND finished_at IS NOT NULL AND last_error LIKE '%cannot be read%'";
+    let attempts = "SELECT count(*) FROM turnwise.attempts WHERE error LIKE '%cannot be read%'";
+    for way in 1..=3 {
+        let bad = enqueue(&a.store, job()).await;
+        let good = [enqueue(&a.store, job()).await, enqueue(&a.store, job()).await];
+        let jobs = match way {
+            1 => {
+                w.spoil(bad).await;
+                a.claim(way, 5).await
+            }
+            2 => {
+                w.spoil(bad).await;
+                a.beat_for(way, 5).await.jobs
+            }
+            _ => {
+                // Spoilt under way.
+                assert_eq!(a.claim(way, 5).await.len(), 3);
+                w.spoil(bad).await;
+                a.store.recover(a.id, Token(way), &NodeReport::default()).await.unwrap().jobs
+            }
+        };
+        assert_eq!(jobs.iter().map(|job| job.id).collect::<BTreeSet<_>>(), good.into());
+        assert_eq!(w.number(dead).await, Some(way), "dead, with the reason");
+        assert_eq!(w.number(attempts).await, Some(way), "and an attempt");
+        for job in &jobs {
+            assert_eq!(a.end(job, JobFate::Succeeded).await, EndOutcome::Ended);
+        }
+    }
+}
+
 pub(crate) async fn an_attempt_ends_once<W: World>(w: W) {
     let a = Member::register(&w, 1).await;
     let b = Member::register(&w, 2).await;

@@ -11,6 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use tempfile::TempDir;
 use turnwise_engine::ServerInstant;
+use turnwise_node::job::JobId;
 use turnwise_node::store::Store;
 use turnwise_node::store::postgres::PgStore;
 use turnwise_node::store::sqlite::{ServerClock, SqliteStore};
@@ -45,6 +46,10 @@ pub(crate) trait World: Send + Sync + Sized + 'static {
 
     /// The one text that a query answers.
     fn text(&self, sql: &str) -> impl Future<Output = Option<String>> + Send;
+
+    /// Make the row of a job one that cannot be read, as no version of this program and no app that keeps the
+    /// schema does.
+    fn spoil(&self, job: JobId) -> impl Future<Output = ()> + Send;
 
     /// An SQL expression for an instant, in microseconds.
     fn instant(micros: i64) -> String;
@@ -145,6 +150,13 @@ impl World for Sqlite {
         let row =
             sqlx::query(AssertSqlSafe(sql)).fetch_optional(&mut *connection).await.unwrap()?;
         row.get(0)
+    }
+
+    async fn spoil(&self, job: JobId) {
+        self.run("PRAGMA ignore_check_constraints = ON").await;
+        self.run(&format!("UPDATE turnwise.jobs SET id = 'no id: ' || id WHERE id = '{job}'"))
+            .await;
+        self.run("PRAGMA ignore_check_constraints = OFF").await;
     }
 
     fn instant(micros: i64) -> String {
@@ -267,6 +279,11 @@ impl World for Postgres {
         let row =
             sqlx::query(AssertSqlSafe(sql)).fetch_optional(&mut *connection).await.unwrap()?;
         row.get(0)
+    }
+
+    async fn spoil(&self, job: JobId) {
+        self.run("ALTER TABLE turnwise.jobs ALTER COLUMN url DROP NOT NULL").await;
+        self.run(&format!("UPDATE turnwise.jobs SET url = NULL WHERE id = '{job}'")).await;
     }
 
     fn instant(micros: i64) -> String {

@@ -162,6 +162,7 @@ impl Database {
                 done.claimed = self.take(node, claim, at);
             }
             WorkStatement::Claim(_) | WorkStatement::Reconcile => {}
+            WorkStatement::Release(_) => {}
             WorkStatement::Recover(token) => {
                 if let Some(row) = self.nodes.get_mut(&node) {
                     row.floor = row.floor.max(Token(token.0 + 1));

@@ -1,5 +1,6 @@
 //! Statements on the jobs: claim, recover, end, enqueue, and what people ask and order.
 
+use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Postgres, QueryBuilder};
 use turnwise_engine::{Claim, NodeId, Token};
 
@@ -8,7 +9,8 @@ use super::{PgStore, check_in, integer};
 use crate::job::{AttemptView, End, EndOutcome, JobFilter, JobId, JobState, JobView, NewJob, When};
 use crate::store::errors::Trouble;
 use crate::store::rows::{
-    self, AttemptColumns, JobColumns, fate_word, headers_json, micros, storable,
+    self, AttemptColumns, JobColumns, NOT_RECEIVED, Unreadable, fate_word, headers_json, micros,
+    storable,
 };
 use crate::store::{CheckIn, Claimed, NodeReport, StoreError};
 
@@ -44,7 +46,7 @@ impl PgStore {
         .fetch_all(&mut *connection)
         .await;
         let rows = self.settle(connection, rows)?;
-        self.claimed(&rows)
+        self.claimed(node, &rows).await
     }
 
     pub(super) async fn recover_jobs(
@@ -67,15 +69,41 @@ impl PgStore {
         .fetch_all(&mut *connection)
         .await;
         let rows = self.settle(connection, rows)?;
-        self.claimed(&rows)
+        self.claimed(node, &rows).await
     }
 
-    fn claimed(&self, rows: &[sqlx::postgres::PgRow]) -> Result<Claimed, StoreError> {
-        let jobs: Result<Vec<_>, Trouble> = rows.iter().map(claimed).collect();
-        let jobs = jobs.map_err(|trouble| self.trouble(trouble))?;
+    async fn claimed(&self, node: NodeId, rows: &[PgRow]) -> Result<Claimed, StoreError> {
         // A row without a job says that the node is lost.
-        let lost = jobs.iter().any(Option::is_none);
-        Ok(Claimed { jobs: jobs.into_iter().flatten().collect(), check_in: check_in(lost) })
+        let (jobs, unreadable, none) = claimed(rows).map_err(|trouble| self.trouble(trouble))?;
+        if !unreadable.is_empty() {
+            let mut connection = self.connection().await?;
+            let buried = bury(&mut connection, node, &unreadable).await;
+            self.settle(connection, buried)?;
+        }
+        Ok(Claimed { jobs, check_in: check_in(none > 0) })
+    }
+
+    pub(super) async fn release_jobs(
+        &self,
+        node: NodeId,
+        token: Token,
+        report: &NodeReport,
+    ) -> Result<CheckIn, StoreError> {
+        let mut connection = self.connection().await?;
+        let lost: Result<bool, _> = sqlx::query_scalar(
+            "SELECT turnwise.jobs_release(
+                $1::text::uuid, $2::bigint, $3::text, $4::integer, $5::bigint, $6::bigint, $7::bigint)",
+        )
+        .bind(node.to_string())
+        .bind(token.0)
+        .bind(NOT_RECEIVED)
+        .bind(integer(report.running))
+        .bind(report.offset_us)
+        .bind(report.offset_error_us)
+        .bind(report.transit_us)
+        .fetch_one(&mut *connection)
+        .await;
+        Ok(check_in(self.settle(connection, lost)?))
     }
 
     pub(super) async fn end_jobs(
@@ -269,6 +297,29 @@ impl PgStore {
         let (done, exists) = self.settle(connection, done)?;
         Ok(exists.then_some(done))
     }
+}
+
+/// End claimed jobs whose rows cannot be read. Another round trip, which no other claim costs; when it fails,
+/// so does the claim, and its recovery finds the rows again.
+pub(super) async fn bury(
+    connection: &mut PgConnection,
+    node: NodeId,
+    unreadable: &[(Token, Unreadable<String>)],
+) -> Result<(), Trouble> {
+    sqlx::query(
+        "SELECT turnwise.jobs_end(
+            $1::text::uuid, $2::text[], $3::bigint[], array_fill('dead'::text, ARRAY[cardinality($2)]),
+            array_fill(0::bigint, ARRAY[cardinality($2)]),
+            array_fill(NULL::integer, ARRAY[cardinality($2)]), $4::text[],
+            array_fill(NULL::bytea, ARRAY[cardinality($2)]))",
+    )
+    .bind(node.to_string())
+    .bind(unreadable.iter().map(|(_, row)| row.id.as_str()).collect::<Vec<_>>())
+    .bind(unreadable.iter().map(|(token, _)| token.0).collect::<Vec<_>>())
+    .bind(unreadable.iter().map(|(_, row)| storable(Some(&row.error))).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 fn state_condition(state: Option<JobState>) -> &'static str {

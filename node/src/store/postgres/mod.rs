@@ -115,6 +115,13 @@ impl PgStore {
         }
     }
 
+    async fn check_encoding(&self) -> Result<(), StoreError> {
+        let mut connection = self.connection().await?;
+        let encoding = migrate::postgres_encoding(&mut connection).await;
+        let encoding = self.settle(connection, encoding)?;
+        migrate::refuse_encoding(&encoding, self.database())
+    }
+
     /// The statement has come to its end: the connection is used again, unless it broke.
     fn settle<T, E: Into<Trouble>>(
         &self,
@@ -157,6 +164,7 @@ impl Store for PgStore {
     }
 
     async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        self.check_encoding().await?;
         let mut connection = self.connection().await?;
         let done = migrate::postgres_apply(&mut connection, |applied| {
             migrate::refuse_newer(applied, self.database())
@@ -174,6 +182,7 @@ impl Store for PgStore {
     }
 
     async fn check_schema(&self) -> Result<(), StoreError> {
+        self.check_encoding().await?;
         let mut connection = self.connection().await?;
         let applied = migrate::postgres_applied(&mut connection).await;
         let applied = self.settle(connection, applied)?;
@@ -279,6 +288,15 @@ impl Store for PgStore {
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
         self.recover_jobs(node, token, report).await
+    }
+
+    async fn release(
+        &self,
+        node: NodeId,
+        token: Token,
+        report: &NodeReport,
+    ) -> Result<CheckIn, StoreError> {
+        self.release_jobs(node, token, report).await
     }
 
     async fn end(

@@ -5,13 +5,15 @@ use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::query::Query;
 use sqlx::{Executor, Postgres, Row, SqlSafeStr};
 use turnwise_engine::{
-    Change, Exchange, LocalInstant, NodeId, ServerIdentity, ServerInstant, Slot, TurnKind, TurnRow,
+    Change, Exchange, LocalInstant, NodeId, ServerIdentity, ServerInstant, Slot, Token, TurnKind,
+    TurnRow,
 };
 
+use super::jobs::bury;
 use super::{PgStore, integer};
 use crate::job::ClaimedJob;
 use crate::store::errors::Trouble;
-use crate::store::rows::{self, TurnColumns, json};
+use crate::store::rows::{self, TurnColumns, Unreadable, json};
 use crate::store::{Look, NodeReport, StoreError, TurnReply, TurnRequest, Turns};
 
 const READ: &str = "SELECT * FROM turnwise.turn_read(
@@ -65,6 +67,11 @@ impl Turns for PgTurns {
         let received = clock();
         let rows = rows.map_err(|error| self.store.trouble(error.into()))?;
         let answer = answer(&rows).map_err(|trouble| self.store.trouble(trouble))?;
+        if !answer.unreadable.is_empty() {
+            let node = request.statement.node;
+            let buried = bury(&mut self.connection, node, &answer.unreadable).await;
+            buried.map_err(|trouble| self.store.trouble(trouble))?;
+        }
         let exchange = Exchange {
             sent,
             arrived: answer.arrived,
@@ -145,6 +152,7 @@ fn with_report<'a>(statement: Statement<'a>, report: &NodeReport) -> Statement<'
 /// What a statement on the turn row answered.
 pub(super) struct Answer {
     pub(super) jobs: Vec<ClaimedJob>,
+    unreadable: Vec<(Token, Unreadable<String>)>,
     pub(super) row: TurnRow,
     pub(super) now: Slot,
     pub(super) identity: ServerIdentity,
@@ -161,11 +169,15 @@ fn answer(rows: &[PgRow]) -> Result<Answer, Trouble> {
             "a statement on the turn row that answers nothing".to_owned(),
         ));
     };
-    let jobs = jobs.iter().map(|row| claimed(row)?.ok_or_else(no_job)).collect::<Result<_, _>>()?;
+    let (jobs, unreadable, none) = claimed(jobs)?;
+    if none > 0 {
+        return Err(Trouble::corrupt("a claimed job without an id".to_owned()));
+    }
     let row = turn_row(turn, JOB_COLUMNS)?;
     let at = JOB_COLUMNS + TURN_COLUMNS;
     Ok(Answer {
         jobs,
+        unreadable,
         now: row.high,
         row,
         identity: ServerIdentity { started: turn.try_get(at)?, timeline: turn.try_get(at + 1)? },
@@ -174,10 +186,6 @@ fn answer(rows: &[PgRow]) -> Result<Answer, Trouble> {
         arrived: ServerInstant::from_micros(turn.try_get(at + 4)?),
         answered: ServerInstant::from_micros(turn.try_get(at + 5)?),
     })
-}
-
-fn no_job() -> Trouble {
-    Trouble::corrupt("a claimed job without an id".to_owned())
 }
 
 /// How many columns make up the turn row.
@@ -200,9 +208,28 @@ fn turn_row(row: &PgRow, at: usize) -> Result<TurnRow, Trouble> {
     .into_row()
 }
 
-/// The job in the first columns of a row; none when they are empty.
-pub(super) fn claimed(row: &PgRow) -> Result<Option<ClaimedJob>, Trouble> {
-    let Some(id) = row.try_get::<Option<String>, _>(0)? else { return Ok(None) };
+/// Claimed jobs, rows that cannot be read, and how many rows are none.
+type Sifted = (Vec<ClaimedJob>, Vec<(Token, Unreadable<String>)>, usize);
+
+/// The jobs in the first columns of rows.
+pub(super) fn claimed(rows: &[PgRow]) -> Result<Sifted, Trouble> {
+    let (mut jobs, mut unreadable, mut none) = (Vec::with_capacity(rows.len()), Vec::new(), 0);
+    for row in rows {
+        let Some(id) = row.try_get::<Option<String>, _>(0)? else {
+            none += 1;
+            continue;
+        };
+        match claimed_job(id.clone(), row) {
+            Ok(job) => jobs.push(job),
+            Err(trouble) => {
+                unreadable.push((Token(row.try_get(1)?), Unreadable::new(id, trouble)));
+            }
+        }
+    }
+    Ok((jobs, unreadable, none))
+}
+
+fn claimed_job(id: String, row: &PgRow) -> Result<ClaimedJob, Trouble> {
     rows::claimed_job((
         id,
         row.try_get(1)?,
@@ -218,7 +245,6 @@ pub(super) fn claimed(row: &PgRow) -> Result<Option<ClaimedJob>, Trouble> {
         row.try_get(11)?,
         row.try_get(12)?,
     ))
-    .map(Some)
 }
 
 pub(super) fn look(row: &PgRow) -> Result<Look, Trouble> {

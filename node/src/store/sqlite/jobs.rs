@@ -11,7 +11,9 @@ use crate::job::{
     NewJob, When,
 };
 use crate::store::errors::Trouble;
-use crate::store::rows::{self, AttemptColumns, fate_word, headers_json, json, micros, storable};
+use crate::store::rows::{
+    self, AttemptColumns, NOT_RECEIVED, Unreadable, fate_word, headers_json, json, micros, storable,
+};
 use crate::store::{CheckIn, Claimed, NodeReport};
 
 /// What a point of priority is worth, in microseconds of waiting.
@@ -112,7 +114,7 @@ pub(super) async fn take(
     heads.sort_unstable();
     heads.truncate(claim.limit as usize);
     let place: Vec<i64> = heads.iter().map(|(_, rowid)| *rowid).collect();
-    let taken = sqlx::query(
+    let mut taken = sqlx::query(
         "UPDATE turnwise_jobs SET
             state = 'running', node = ?1, token = ?2, started_at = ?3, attempt = attempt + 1
          WHERE rowid IN (SELECT value FROM json_each(?4))
@@ -126,15 +128,56 @@ pub(super) async fn take(
     .bind(at.as_micros())
     .bind(json(&place)?)
     .bind(BODY_BYTES_MAX as i64)
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    let mut jobs = Vec::with_capacity(taken.len());
-    for row in &taken {
-        let rowid: i64 = row.try_get(13)?;
-        jobs.push((place.iter().position(|taken| *taken == rowid), claimed_job(row)?));
+    let position = |row: &SqliteRow| {
+        let rowid: Option<i64> = row.try_get(13).ok();
+        place.iter().position(|taken| Some(*taken) == rowid)
+    };
+    taken.sort_by_key(position);
+    readable(connection, at, &taken).await
+}
+
+/// The jobs of claimed rows, whose last column is the rowid. One that cannot be read ends dead.
+async fn readable(
+    connection: &mut SqliteConnection,
+    at: ServerInstant,
+    rows: &[SqliteRow],
+) -> Result<Vec<ClaimedJob>, Trouble> {
+    let mut jobs = Vec::with_capacity(rows.len());
+    for row in rows {
+        match claimed_job(row) {
+            Ok(job) => jobs.push(job),
+            Err(trouble) => {
+                bury(connection, at, Unreadable::new(row.try_get::<i64, _>(13)?, trouble)).await?;
+            }
+        }
     }
-    jobs.sort_by_key(|(place, _)| *place);
-    Ok(jobs.into_iter().map(|(_, job)| job).collect())
+    Ok(jobs)
+}
+
+/// End a running job by its row, whatever stands in it.
+async fn bury(
+    connection: &mut SqliteConnection,
+    at: ServerInstant,
+    row: Unreadable<i64>,
+) -> Result<(), Trouble> {
+    for statement in [
+        "INSERT OR IGNORE INTO turnwise_attempts
+            (job, node, token, attempt, started_at, finished_at, error)
+         SELECT id, node, token, attempt, started_at, ?1, ?2 FROM turnwise_jobs WHERE rowid = ?3",
+        "UPDATE turnwise_jobs SET
+            state = 'dead', finished_at = ?1, last_status = NULL, last_error = ?2
+         WHERE rowid = ?3 AND state = 'running'",
+    ] {
+        sqlx::query(statement)
+            .bind(at.as_micros())
+            .bind(&row.error)
+            .bind(row.id)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
 }
 
 fn claimed_job(row: &SqliteRow) -> Result<ClaimedJob, Trouble> {
@@ -228,16 +271,12 @@ pub(super) async fn recover(
     if renew(connection, at, node, report).await?.is_none() {
         return Ok(Claimed { jobs: Vec::new(), check_in: CheckIn::Lost });
     }
-    sqlx::query("UPDATE turnwise_nodes SET token_floor = max(token_floor, ?2) WHERE id = ?1")
-        .bind(node.to_string())
-        .bind(token.0.saturating_add(1))
-        .execute(&mut *connection)
-        .await?;
+    bar(connection, node, token).await?;
     let running = sqlx::query(
         "SELECT id, token, queue, method, url, headers,
             CASE WHEN length(CAST(body AS BLOB)) <= ?1 THEN CAST(body AS BLOB) END,
             coalesce(length(CAST(body AS BLOB)), 0), attempt, max_attempts, hand_backs, deadline_ms,
-            scheduled_at
+            scheduled_at, rowid
          FROM turnwise_jobs WHERE state = 'running' AND node = ?2 AND token = ?3
          ORDER BY scheduled_at - priority * ?4, rowid",
     )
@@ -245,10 +284,60 @@ pub(super) async fn recover(
     .bind(node.to_string())
     .bind(token.0)
     .bind(PRIORITY_US)
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    let jobs = running.iter().map(claimed_job).collect::<Result<_, _>>()?;
+    let jobs = readable(connection, at, &running).await?;
     Ok(Claimed { jobs, check_in: CheckIn::Alive })
+}
+
+/// No claim with this token or an earlier one may take anything from now on.
+async fn bar(connection: &mut SqliteConnection, node: NodeId, token: Token) -> Result<(), Trouble> {
+    sqlx::query("UPDATE turnwise_nodes SET token_floor = max(token_floor, ?2) WHERE id = ?1")
+        .bind(node.to_string())
+        .bind(token.0.saturating_add(1))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn release(
+    connection: &mut SqliteConnection,
+    at: ServerInstant,
+    node: NodeId,
+    token: Token,
+    report: &NodeReport,
+) -> Result<CheckIn, Trouble> {
+    if renew(connection, at, node, report).await?.is_none() {
+        return Ok(CheckIn::Lost);
+    }
+    bar(connection, node, token).await?;
+    for statement in [
+        "INSERT OR IGNORE INTO turnwise_attempts
+            (job, node, token, attempt, started_at, finished_at, error)
+         SELECT id, node, token, attempt, started_at, ?3, ?4 FROM turnwise_jobs
+         WHERE state = 'running' AND node = ?1 AND token = ?2",
+        // The most hand-backs is `job::HAND_BACKS_MAX`.
+        "UPDATE turnwise_jobs SET
+            state = CASE
+                WHEN cancel_requested THEN 'cancelled'
+                WHEN hand_backs >= 10 AND attempt >= max_attempts THEN 'dead'
+                ELSE 'queued' END,
+            finished_at = CASE
+                WHEN cancel_requested OR hand_backs >= 10 AND attempt >= max_attempts THEN ?3 END,
+            attempt = CASE WHEN hand_backs >= 10 THEN attempt ELSE max(attempt - 1, 0) END,
+            hand_backs = CASE WHEN hand_backs >= 10 THEN hand_backs ELSE hand_backs + 1 END,
+            queued_at = ?3, last_status = NULL, last_error = ?4
+         WHERE state = 'running' AND node = ?1 AND token = ?2",
+    ] {
+        sqlx::query(statement)
+            .bind(node.to_string())
+            .bind(token.0)
+            .bind(at.as_micros())
+            .bind(NOT_RECEIVED)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(CheckIn::Alive)
 }
 
 pub(super) async fn end(

@@ -360,6 +360,17 @@ impl Store for SqliteStore {
         self.settle(connection, done).await
     }
 
+    async fn release(
+        &self,
+        node: NodeId,
+        token: Token,
+        report: &NodeReport,
+    ) -> Result<CheckIn, StoreError> {
+        let mut connection = self.begin().await?;
+        let done = jobs::release(&mut connection, self.now(), node, token, report).await;
+        self.settle(connection, done).await
+    }
+
     async fn end(
         &self,
         node: NodeId,
