@@ -8,7 +8,9 @@ use crate::units::Period;
 /// 2.5 s.
 ///
 /// After a crash the lease ends, at most one slot is missed (a gap of up to two periods), and the next beat
-/// takes the jobs over: 2.5 + 2 periods, within the promised max(5 s, 5 periods).
+/// takes the jobs over: 2.5 + 2 periods, within the promised max(5 s, 5 periods). A slot that is missed while
+/// the lease lasts makes it a period longer, since it may be the database that was away: 2.5 + 1 periods
+/// and the next beat, 4.5 again.
 pub const fn lease(period: Period) -> Duration {
     let millis = period.as_millis() as u64;
     let millis = if millis < 1_000 { 1_000 } else { millis };

@@ -18,8 +18,9 @@ const PATIENCE_MAX: Duration = Duration::from_secs(5);
 const RETRY_MIN: Duration = Duration::from_millis(100);
 /// A claim that could not be recovered so many times is released: its jobs cannot be received.
 const RECOVERIES_MAX: u32 = 3;
-/// The longest wait between tries; a quarter of a lease while jobs are or may be held.
-const RETRY_MAX: Duration = Duration::from_secs(2);
+/// The longest wait between tries; a quarter of a lease while jobs are or may be held, if that is less. After an outage of two slots a living node has half a period to renew its
+/// lease, at the usual period of a second.
+const RETRY_MAX: Duration = Duration::from_millis(500);
 
 /// The jobs that this node holds, as numbers, and what it asks of the database on their account.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -241,7 +242,7 @@ impl<S: Sabotage> Work<S> {
         let wait = RETRY_MIN * 2_u32.saturating_pow(self.failures.min(16));
         self.failures = self.failures.saturating_add(1);
         let wait = if S::plants(Bug::WorkIsNotSpaced) { Duration::ZERO } else { wait };
-        let most = if self.may_hold() { lease(period) / 4 } else { RETRY_MAX };
+        let most = if self.may_hold() { RETRY_MAX.min(lease(period) / 4) } else { RETRY_MAX };
         self.retry_at = Some(now + wait.min(most));
         true
     }

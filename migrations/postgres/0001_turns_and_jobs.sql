@@ -459,6 +459,16 @@ BEGIN
             GET DIAGNOSTICS rows = ROW_COUNT;
             changed := changed + rows;
         END IF;
+        IF r.slot - r.previous = 2 THEN
+            -- A living node may not have reached the database in the missed slot either: the slot counts for
+            -- no lease. (A node that checked in last at c is then found by the first beat from c + 3.5 P on,
+            -- at the latest at c + 4.5 P: no later than one whose missed slot comes after its lease.)
+            UPDATE turnwise.nodes n SET
+                lease_until = n.lease_until + r.period_ms * interval '1 millisecond'
+            WHERE n.lease_until >= r.beaten_at;
+            GET DIAGNOSTICS rows = ROW_COUNT;
+            changed := changed + rows;
+        END IF;
         IF r.slot - r.previous > 2 THEN
             -- Nobody beat for a while: the database was away, not the nodes.
             UPDATE turnwise.nodes n SET lease_until = at + turnwise.lease(r.period_ms)

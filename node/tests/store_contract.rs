@@ -107,6 +107,8 @@ async fn contract<W: World>(score: &mut Score) {
         work::a_job_of_an_unknown_node_is_rescued,
         work::a_node_that_renews_keeps_its_jobs,
         work::an_outage_kills_nobody,
+        work::a_missed_slot_kills_nobody,
+        work::a_dead_nodes_jobs_run_again_in_time_whichever_slot_is_missed,
         work::a_clock_set_forward_kills_nobody,
         work::a_clock_set_back_makes_nothing_wait,
         work::enqueueing_again_changes_nothing,

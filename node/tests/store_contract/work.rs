@@ -466,6 +466,58 @@ pub(crate) async fn an_outage_kills_nobody<W: World>(w: W) {
     assert_eq!(ids(&a.beat_for(63, 5).await.jobs), [held]);
 }
 
+pub(crate) async fn a_missed_slot_kills_nobody<W: World>(w: W) {
+    let mut a = Member::register(&w, 1).await;
+    let b = Member::register(&w, 2).await;
+    let held = enqueue(&a.store, job_at(NOON - 10 * SECOND)).await;
+    // Its last check-in is as long ago as a living node lets it be: a third of the lease.
+    w.set_clock(NOON - 833_000).await;
+    assert_eq!(b.claim_one(1).await.id, held);
+    w.set_clock(NOON).await;
+    assert!(a.beat().await.done);
+    // The database is away for nearly two slots.
+    w.set_clock(NOON + 2 * SECOND).await;
+    let beat = a.beat_for(1, 5).await;
+    assert!(beat.done && beat.jobs.is_empty(), "a job of a surviving node was rescued");
+    w.set_clock(NOON + 2 * SECOND + 500_000).await;
+    assert_eq!(b.renew().await, CheckIn::Alive);
+    w.set_clock(NOON + 3 * SECOND).await;
+    assert!(a.beat_for(2, 5).await.jobs.is_empty());
+    assert_eq!(state(&a.store, held).await, JobState::Running);
+}
+
+pub(crate) async fn a_dead_nodes_jobs_run_again_in_time_whichever_slot_is_missed<W: World>(w: W) {
+    let mut a = Member::register(&w, 1).await;
+    let (mut begin, mut number, mut latest) = (NOON, 1, 0);
+    for missed in 1..=5 {
+        for tenth in 0..10 {
+            (begin, number) = (begin + 20 * SECOND, number + 1);
+            w.set_clock(begin).await;
+            a.beat().await;
+            // It checks in for the last time and is dead at once.
+            let died = begin + tenth * SECOND / 10;
+            w.set_clock(died).await;
+            let b = Member::register(&w, number).await;
+            let job = enqueue(&a.store, job_at(died)).await;
+            assert_eq!(b.claim_one(1).await.id, job);
+            let mut again = None;
+            for slot in (1..9).filter(|slot| *slot != missed) {
+                w.set_clock(begin + slot * SECOND).await;
+                let jobs = a.beat_for(begin + slot, 5).await.jobs;
+                if ids(&jobs) == [job] {
+                    a.end(&jobs[0], JobFate::Succeeded).await;
+                    again = again.or(Some(begin + slot * SECOND - died));
+                }
+            }
+            let again = again.expect("its job never ran again");
+            assert!(again >= 2_500_000, "after {again} us: before the lease was out");
+            assert!(again <= 4_500_000, "after {again} us, slot {missed} missed");
+            latest = latest.max(again);
+        }
+    }
+    println!("    the latest: {latest} us after the death");
+}
+
 pub(crate) async fn a_clock_set_forward_kills_nobody<W: World>(w: W) {
     let mut a = Member::register(&w, 1).await;
     let b = Member::register(&w, 2).await;

@@ -17,8 +17,8 @@ use crate::store::{Look, StoreError, TurnReply, TurnRequest, Turns};
 const EARLY_NANOS: i64 = 5_000_000;
 /// How many accepted beats are kept: a day at one a second.
 const BEATS_KEPT: i64 = 86_400;
-/// A silence of more slots than this is the database's, not the nodes'.
-const OUTAGE_SLOTS: i64 = 2;
+/// One slot without a beat. It may be the database's fault or a node's that died.
+const MISSED_SLOTS: i64 = 2;
 
 /// The connection that is kept for the turn row.
 #[derive(Debug)]
@@ -232,7 +232,21 @@ async fn look_after(
         .await?;
     }
     if let Some(beaten_at) = stored.beaten_at
-        && silence > OUTAGE_SLOTS
+        && silence == MISSED_SLOTS
+    {
+        // A living node may not have reached the database in the missed slot either: the slot counts for no
+        // lease. (A node that checked in last at c is then found by the first beat from c + 3.5 P on, at
+        // the latest at c + 4.5 P: no later than one whose missed slot comes after its lease.)
+        sqlx::query(
+            "UPDATE turnwise_nodes SET lease_until = lease_until + ?1 WHERE lease_until >= ?2",
+        )
+        .bind(stored.row.cadence.period.as_nanos() / 1_000)
+        .bind(beaten_at.as_micros())
+        .execute(&mut *connection)
+        .await?;
+    }
+    if let Some(beaten_at) = stored.beaten_at
+        && silence > MISSED_SLOTS
     {
         // Nobody beat for a while: the database was away, not the nodes.
         sqlx::query("UPDATE turnwise_nodes SET lease_until = ?1 WHERE lease_until >= ?2")
