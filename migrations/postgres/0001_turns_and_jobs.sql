@@ -259,9 +259,11 @@ BEGIN
 END $$;
 
 -- Claim up to `p_limit` jobs that are due at `p_due`, the longest waiting first, where each point of
--- priority counts as ten seconds of waiting. The caller holds the node's row.
+-- priority counts as ten seconds of waiting. From `p_queues` (null: from all) but for `p_except` (null: none). The
+-- caller holds the node's row.
 CREATE FUNCTION turnwise.take(
-    p_node uuid, p_token bigint, p_limit integer, p_queues text[], p_due timestamptz, p_at timestamptz
+    p_node uuid, p_token bigint, p_limit integer, p_queues text[], p_except text[],
+    p_due timestamptz, p_at timestamptz
 ) RETURNS SETOF turnwise.claimed_job LANGUAGE plpgsql AS $$
 DECLARE
     heads uuid[];
@@ -275,9 +277,11 @@ BEGIN
             WHERE j.state = 'queued' AND j.queue > q.name ORDER BY j.queue LIMIT 1)
         FROM queue q WHERE q.name IS NOT NULL
     ), wanted (name) AS (
-        SELECT q.name FROM queue q WHERE q.name IS NOT NULL
+        SELECT q.name FROM queue q
+        WHERE q.name IS NOT NULL AND q.name <> ALL (coalesce(p_except, '{}'))
         UNION
         SELECT u.name FROM unnest(p_queues) u (name)
+        WHERE u.name <> ALL (coalesce(p_except, '{}'))
     ), lane (queue, priority) AS (
         SELECT w.name, (SELECT j.priority FROM turnwise.jobs j
             WHERE j.state = 'queued' AND j.queue = w.name ORDER BY j.priority LIMIT 1)
@@ -420,7 +424,7 @@ END $$;
 -- clock, outages, lost nodes), then claims up to `p_limit` jobs. A beat that changed nothing does not wait
 -- for the disk: a server that crashes may forget it, and nothing hangs on it.
 CREATE FUNCTION turnwise.turn_beat(
-    p_node uuid, p_believed bigint, p_token bigint, p_limit integer, p_queues text[],
+    p_node uuid, p_believed bigint, p_token bigint, p_limit integer, p_queues text[], p_except text[],
     p_running integer, p_offset_us bigint, p_offset_error_us bigint, p_transit_us bigint
 ) RETURNS SETOF turnwise.turn_answer LANGUAGE plpgsql AS $$
 DECLARE
@@ -483,7 +487,7 @@ BEGIN
                 NULL::integer, NULL::integer, NULL::bigint, NULL::text, NULL::text, NULL::text,
                 NULL::bigint, NULL::bigint, NULL::boolean, NULL::boolean, NULL::bigint, NULL::bigint
             FROM turnwise.take(
-                p_node, p_token, p_limit, p_queues,
+                p_node, p_token, p_limit, p_queues, p_except,
                 -- A beat that came a little before its boundary claims what is due on it.
                 greatest(at, least(
                     turnwise.instant((r.slot - r.bias) * r.period_ms * 1000),
@@ -602,7 +606,7 @@ END $$;
 
 -- Claim outside the turn. One row of nulls: the node is lost.
 CREATE FUNCTION turnwise.jobs_claim(
-    p_node uuid, p_token bigint, p_limit integer, p_queues text[],
+    p_node uuid, p_token bigint, p_limit integer, p_queues text[], p_except text[],
     p_running integer, p_offset_us bigint, p_offset_error_us bigint, p_transit_us bigint
 ) RETURNS SETOF turnwise.claimed_job LANGUAGE plpgsql AS $$
 DECLARE
@@ -619,7 +623,8 @@ BEGIN
     END IF;
     at := turnwise.clock();
     IF p_token >= lowest THEN
-        RETURN QUERY SELECT * FROM turnwise.take(p_node, p_token, p_limit, p_queues, at, at);
+        RETURN QUERY
+        SELECT * FROM turnwise.take(p_node, p_token, p_limit, p_queues, p_except, at, at);
         GET DIAGNOSTICS claimed = ROW_COUNT;
     END IF;
     IF claimed = 0 THEN

@@ -37,7 +37,7 @@ async fn run_on(config: RunConfig) -> ExitCode {
         Ok(store) => store,
         Err(error) => return exit::report(exit::of_store(&error), error.to_string()),
     };
-    let caller = match HttpCaller::new(config.targets.clone()) {
+    let caller = match HttpCaller::new(&config.targets) {
         Ok(caller) => caller,
         Err(error) => return exit::report(exit::FAILED, error.to_string()),
     };

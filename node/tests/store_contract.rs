@@ -95,6 +95,7 @@ async fn contract<W: World>(score: &mut Score) {
         turns::a_statement_of_a_node_is_a_check_in,
         work::claims_take_what_is_due_in_order,
         work::claims_agree_with_a_plain_sort,
+        work::queues_that_are_left_out_wait,
         work::no_job_is_claimed_twice,
         work::a_beat_claims_what_is_due_on_its_boundary,
         work::a_barred_claim_never_commits,

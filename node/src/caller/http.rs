@@ -4,10 +4,8 @@
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::join_all;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, redirect, retry};
 
@@ -22,7 +20,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct HttpCaller {
     client: Client,
-    targets: Arc<Targets>,
 }
 
 /// Why there is no caller.
@@ -31,8 +28,8 @@ pub struct HttpCaller {
 pub struct CallerError(String);
 
 impl HttpCaller {
-    /// A caller whose [`Caller::reach`] looks at `targets`.
-    pub fn new(targets: Targets) -> Result<Self, CallerError> {
+    /// A caller for a node with these targets.
+    pub fn new(targets: &Targets) -> Result<Self, CallerError> {
         // An error says that this process has a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = Client::builder()
@@ -48,7 +45,7 @@ impl HttpCaller {
             builder = builder.http1_only();
         }
         let client = builder.build().map_err(|error| CallerError(innermost(&error)))?;
-        Ok(Self { client, targets: Arc::new(targets) })
+        Ok(Self { client })
     }
 
     async fn send(&self, call: &Call) -> Result<CallOutcome, reqwest::Error> {
@@ -84,11 +81,8 @@ impl Caller for HttpCaller {
         }
     }
 
-    async fn reach(&self) -> bool {
-        join_all(self.targets.origins().into_iter().map(accepts))
-            .await
-            .into_iter()
-            .all(|accepted| accepted)
+    async fn reach(&self, target: &Origin) -> bool {
+        accepts(target).await
     }
 }
 

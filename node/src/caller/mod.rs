@@ -35,9 +35,8 @@ pub trait Caller: Clone + Send + Sync + 'static {
     /// once: no retry, no redirect. Dropping the future gives the call up and closes its connection.
     fn call(&self, call: &Call) -> impl Future<Output = CallOutcome> + Send;
 
-    /// Whether every configured target of this node accepts a TCP connection within
-    /// [`CONNECT_TIMEOUT`].
-    fn reach(&self) -> impl Future<Output = bool> + Send;
+    /// Whether a target accepts a TCP connection within [`CONNECT_TIMEOUT`].
+    fn reach(&self, target: &Origin) -> impl Future<Output = bool> + Send;
 }
 
 /// One HTTP call, checked and ready to be sent.

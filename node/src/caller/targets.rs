@@ -171,9 +171,14 @@ impl Targets {
         self.by_queue.get(queue).or(self.rest.as_ref())
     }
 
-    /// Whether there is a target for queues that have none of their own.
-    pub fn has_rest(&self) -> bool {
-        self.rest.is_some()
+    /// The target of queues that have none of their own.
+    pub fn rest(&self) -> Option<&Origin> {
+        self.rest.as_ref()
+    }
+
+    /// The queues that have a target of their own.
+    pub fn named(&self) -> impl Iterator<Item = &str> {
+        self.by_queue.keys().map(String::as_str)
     }
 
     /// Every target, each once.

@@ -257,7 +257,7 @@ fn targets(layers: &Layers, queues: Option<&[String]>) -> Result<Targets, Config
             .map_err(|error| Source::Default("target").bad(error))?,
     };
     if let Some(given) = &given
-        && !targets.has_rest()
+        && targets.rest().is_none()
     {
         let missing = match queues {
             None => Some("the queues that are not named".to_owned()),

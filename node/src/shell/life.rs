@@ -15,7 +15,7 @@ use super::ends::EndsTask;
 use super::journal::{Pen, Recorded};
 use super::runs::{Destinations, RunsTask};
 use super::stop::Stop;
-use super::target::TargetTask;
+use super::target::{self, TargetTask};
 use super::turns::{Channels, Pulse, Told, TurnsEnd, TurnsTask};
 use super::work::WorkTask;
 use crate::caller::Caller;
@@ -101,7 +101,9 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller>(
     };
     let engine = Recorded::new(header, way.pen.clone());
     let channels = Channels { inputs: inputs_out, orders, pulse: pulse.clone() };
-    let turns = TurnsTask::new(clock.clone(), store.clone(), engine, way.queues.clone(), channels);
+    let (claimable, queues) =
+        watch::channel(target::claimable(&way.destinations.targets, way.queues.as_ref(), &[]));
+    let turns = TurnsTask::new(clock.clone(), store.clone(), engine, queues.clone(), channels);
     let mut turns = stage.perform(turns.run()).fuse();
 
     let mut tasks = JoinSet::new();
@@ -110,7 +112,7 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller>(
             clock: clock.clone(),
             store: store.clone(),
             node,
-            queues: way.queues.clone(),
+            queues,
             orders: orders_out,
             inputs: inputs.clone(),
             jobs,
@@ -141,7 +143,17 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller>(
         }
         .run(),
     );
-    tasks.spawn(TargetTask { caller, refused: refused_out, inputs: inputs.clone() }.run());
+    tasks.spawn(
+        TargetTask {
+            caller,
+            destinations: Arc::clone(&way.destinations),
+            queues: way.queues.clone(),
+            refused: refused_out,
+            inputs: inputs.clone(),
+            claimable,
+        }
+        .run(),
+    );
 
     let end = course(&inputs, &mut turns, &mut tasks, &hand_back, way, pulse, stop).await;
     if matches!(end, LifeEnd::Stopped | LifeEnd::TimedOut) {

@@ -32,8 +32,8 @@ pub(crate) struct RunsTask<C: Clock, K: Caller> {
     pub(crate) ends: mpsc::UnboundedSender<End>,
     /// Set once: cut the calls short and give their jobs back.
     pub(crate) hand_back: watch::Receiver<bool>,
-    /// Told when this node's own target refuses connections.
-    pub(crate) target_refused: mpsc::UnboundedSender<()>,
+    /// Told of the queue whose target, one of this node's own, refuses connections.
+    pub(crate) target_refused: mpsc::UnboundedSender<String>,
     pub(crate) seed: u64,
 }
 
@@ -116,7 +116,7 @@ impl<C: Clock, K: Caller> RunsTask<C, K> {
             tracing::debug!(job = %job.id, attempt = job.attempt, url = %call.url, "calling");
             let outcome = caller.call(&call).await;
             if matches!(outcome, CallOutcome::RefusedByOwnTarget { .. }) {
-                let _ = refused.send(());
+                let _ = refused.send(job.queue.clone());
             }
             let end = judge(&job, outcome, random).into_end(&job);
             tracing::debug!(job = %job.id, status = end.status, fate = ?end.fate, "answered");

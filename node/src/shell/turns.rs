@@ -3,7 +3,6 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -16,7 +15,7 @@ use super::journal::Recorded;
 use super::notes::NoteLog;
 use crate::clock::Clock;
 use crate::job::ClaimedJob;
-use crate::store::{NodeReport, Store, StoreError, TurnReply, TurnRequest, Turns};
+use crate::store::{NodeReport, Queues, Store, StoreError, TurnReply, TurnRequest, Turns};
 
 /// How long making the beat's connection ready may take: connecting, logging in, preparing.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -112,7 +111,7 @@ pub(crate) struct TurnsTask<C: Clock, S: Store> {
     clock: C,
     store: S,
     engine: Recorded,
-    queues: Option<Arc<[String]>>,
+    queues: watch::Receiver<Queues>,
     channels: Channels,
     line: Line<S::Turns>,
     /// The statement on the jobs that the engine waits for.
@@ -133,7 +132,7 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
         clock: C,
         store: S,
         engine: Recorded,
-        queues: Option<Arc<[String]>>,
+        queues: watch::Receiver<Queues>,
         channels: Channels,
     ) -> Self {
         let log = NoteLog::new(engine.id());
@@ -268,12 +267,11 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
             return;
         }
         let clock = self.clock.clone();
-        let queues = self.queues.clone();
+        let queues = self.queues.borrow().clone();
         let report = self.report();
         let in_flight = async move {
             let reply = {
-                let request =
-                    TurnRequest { statement: &statement, queues: queues.as_deref(), report };
+                let request = TurnRequest { statement: &statement, queues: &queues, report };
                 turns.execute(&request, &|| clock.now()).await
             };
             (turns, reply)
@@ -459,7 +457,8 @@ mod tests {
         };
         let store = SqliteStore::open("sqlite::memory:").unwrap();
         let engine = Recorded::new(header, None);
-        let mut task = TurnsTask::new(BootClock, store, engine, None, channels);
+        let mut task =
+            TurnsTask::new(BootClock, store, engine, watch::channel(Queues::All).1, channels);
         let mut runs = || {
             let orders = std::iter::from_fn(|| orders_out.try_recv().ok());
             orders.filter(|order| matches!(order, Order::Run(_))).count()

@@ -1,17 +1,16 @@
 //! The statements on the jobs that the engine asks for, and the jobs that come back. Decides nothing:
 //! when to claim and how much is the engine's, what to do with a job is `runs`'.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use turnwise_engine::{Fate, Input, LocalInstant, NodeId, RequestId, WorkAnswer, WorkStatement};
 
 use super::turns::{Order, Told};
 use crate::clock::Clock;
 use crate::job::ClaimedJob;
-use crate::store::{CheckIn, Claimed, NodeReport, Store};
+use crate::store::{CheckIn, Claimed, NodeReport, Queues, Store};
 
 /// A statement that its database never answers is dropped after so long, whatever the engine thinks.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -21,7 +20,7 @@ pub(crate) struct WorkTask<C: Clock, S: Store> {
     pub(crate) clock: C,
     pub(crate) store: S,
     pub(crate) node: NodeId,
-    pub(crate) queues: Option<Arc<[String]>>,
+    pub(crate) queues: watch::Receiver<Queues>,
     pub(crate) orders: mpsc::UnboundedReceiver<Order>,
     pub(crate) inputs: mpsc::UnboundedSender<Told>,
     pub(crate) jobs: mpsc::UnboundedSender<Vec<ClaimedJob>>,
@@ -63,7 +62,7 @@ impl<C: Clock, S: Store> WorkTask<C, S> {
         report: NodeReport,
     ) -> impl Future<Output = ()> + Send + 'static {
         let (clock, store, node) = (self.clock.clone(), self.store.clone(), self.node);
-        let queues = self.queues.clone();
+        let queues = self.queues.borrow().clone();
         let inputs = self.inputs.clone();
         async move {
             let sent = clock.now();
@@ -77,9 +76,7 @@ impl<C: Clock, S: Store> WorkTask<C, S> {
                         .renew(node, &report)
                         .await
                         .map(|check_in| Claimed { jobs: Vec::new(), check_in }),
-                    WorkStatement::Claim(claim) => {
-                        store.claim(node, claim, queues.as_deref(), &report).await
-                    }
+                    WorkStatement::Claim(claim) => store.claim(node, claim, &queues, &report).await,
                     WorkStatement::Recover(token) => store.recover(node, token, &report).await,
                     WorkStatement::Release(token) => store
                         .release(node, token, &report)

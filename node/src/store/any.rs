@@ -8,8 +8,8 @@ use super::errors::without_password;
 use super::postgres::{PgStore, PgTurns};
 use super::sqlite::{SqliteStore, SqliteTurns};
 use super::{
-    CheckIn, Claimed, Look, NodeReport, NodeView, Registration, Store, StoreError, TurnReply,
-    TurnRequest, Turns,
+    CheckIn, Claimed, Look, NodeReport, NodeView, Queues, Registration, Store, StoreError,
+    TurnReply, TurnRequest, Turns,
 };
 use crate::job::{AttemptView, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 
@@ -104,7 +104,7 @@ impl Store for AnyStore {
         &self,
         node: NodeId,
         claim: Claim,
-        queues: Option<&[String]>,
+        queues: &Queues,
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
         delegate!(self, store => store.claim(node, claim, queues, report).await)

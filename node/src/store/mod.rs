@@ -15,6 +15,7 @@ mod rows;
 pub mod sqlite;
 
 use std::future::Future;
+use std::sync::Arc;
 
 pub use any::{AnyStore, AnyTurns};
 
@@ -80,7 +81,7 @@ pub trait Store: Clone + Send + Sync + 'static {
         &self,
         node: NodeId,
         claim: Claim,
-        queues: Option<&[String]>,
+        queues: &Queues,
         report: &NodeReport,
     ) -> impl Future<Output = Result<Claimed, StoreError>> + Send;
 
@@ -170,13 +171,43 @@ pub trait Turns: Send {
     ) -> impl Future<Output = Result<TurnReply, StoreError>> + Send;
 }
 
+/// The lanes that a node claims from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Queues {
+    /// All that there are.
+    #[default]
+    All,
+    /// These.
+    Only(Arc<[String]>),
+    /// All but these.
+    AllBut(Arc<[String]>),
+}
+
+impl Queues {
+    /// The lanes to claim from, when they are named; none: all.
+    fn only(&self) -> Option<&[String]> {
+        match self {
+            Self::Only(queues) => Some(queues),
+            Self::All | Self::AllBut(_) => None,
+        }
+    }
+
+    /// The lanes to leave out.
+    fn except(&self) -> &[String] {
+        match self {
+            Self::AllBut(queues) => queues,
+            Self::All | Self::Only(_) => &[],
+        }
+    }
+}
+
 /// A statement on the turn row with all that goes along.
 #[derive(Clone, Debug)]
 pub struct TurnRequest<'a> {
     /// The engine's statement.
     pub statement: &'a TurnStatement,
-    /// The lanes that this node claims from; none: all.
-    pub queues: Option<&'a [String]>,
+    /// The lanes that this node claims from.
+    pub queues: &'a Queues,
     /// What the node says of itself.
     pub report: NodeReport,
 }

@@ -8,7 +8,7 @@ use turnwise_engine::{
 };
 use turnwise_node::job::{ClaimedJob, End, EndOutcome, JobFate, JobId, NewJob, When};
 use turnwise_node::store::{
-    CheckIn, NodeReport, Registration, Store, TurnReply, TurnRequest, Turns,
+    CheckIn, NodeReport, Queues, Registration, Store, TurnReply, TurnRequest, Turns,
 };
 
 use crate::world::World;
@@ -38,14 +38,14 @@ impl<S: Store> Member<S> {
 
     /// A statement on the turn row.
     pub(crate) async fn send(&mut self, believed: Option<Slot>, kind: TurnKind) -> TurnReply {
-        self.send_for(believed, kind, None).await
+        self.send_for(believed, kind, &Queues::All).await
     }
 
     pub(crate) async fn send_for(
         &mut self,
         believed: Option<Slot>,
         kind: TurnKind,
-        queues: Option<&[String]>,
+        queues: &Queues,
     ) -> TurnReply {
         let statement = TurnStatement { node: self.id, believed, kind };
         let request = TurnRequest { statement: &statement, queues, report: NodeReport::default() };
@@ -82,14 +82,14 @@ impl<S: Store> Member<S> {
 
     /// Claim outside the turn.
     pub(crate) async fn claim(&self, token: i64, limit: u32) -> Vec<ClaimedJob> {
-        self.claim_from(token, limit, None).await
+        self.claim_from(token, limit, &Queues::All).await
     }
 
     pub(crate) async fn claim_from(
         &self,
         token: i64,
         limit: u32,
-        queues: Option<&[String]>,
+        queues: &Queues,
     ) -> Vec<ClaimedJob> {
         let claim = Claim { token: Token(token), limit };
         let claimed =
@@ -146,6 +146,10 @@ pub(crate) async fn enqueue<S: Store>(store: &S, job: NewJob) -> JobId {
     let id = job.id;
     store.enqueue(&[job]).await.unwrap();
     id
+}
+
+pub(crate) fn only(queues: &[&str]) -> Queues {
+    Queues::Only(queues.iter().map(ToString::to_string).collect())
 }
 
 pub(crate) fn ids(jobs: &[ClaimedJob]) -> Vec<JobId> {

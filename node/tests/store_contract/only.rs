@@ -314,7 +314,11 @@ pub(crate) async fn a_database_in_memory_is_shared_by_its_store(w: Sqlite) {
     };
     let statement = turnwise_engine::TurnStatement { node: id, believed: None, kind };
     let report = Default::default();
-    let request = turnwise_node::store::TurnRequest { statement: &statement, queues: None, report };
+    let request = turnwise_node::store::TurnRequest {
+        statement: &statement,
+        queues: &Default::default(),
+        report,
+    };
     let mut claimed = Vec::new();
     for turns in &mut turns {
         use turnwise_node::store::Turns;

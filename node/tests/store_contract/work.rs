@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use turnwise_engine::{Token, TurnKind};
 use turnwise_node::job::{ClaimedJob, EndOutcome, JobFate, JobId, JobState, NewJob, When};
-use turnwise_node::store::{CheckIn, NodeReport, Registration, Store};
+use turnwise_node::store::{CheckIn, NodeReport, Queues, Registration, Store};
 
-use crate::member::{Dice, Member, end_of, enqueue, id, ids, job, job_at};
+use crate::member::{Dice, Member, end_of, enqueue, id, ids, job, job_at, only};
 use crate::world::{NOON, SECOND, World};
 
 async fn state<S: Store>(store: &S, id: JobId) -> JobState {
@@ -24,12 +24,12 @@ pub(crate) async fn claims_take_what_is_due_in_order<W: World>(w: W) {
     let fifth = enqueue(&a.store, job_at(NOON)).await;
     let mail = NewJob { queue: "mail".into(), priority: 100, ..job_at(NOON - SECOND) };
     let mail = enqueue(&a.store, mail).await;
-    let only = ["default".to_owned(), "nothing".to_owned(), "default".to_owned()];
-    assert_eq!(ids(&a.claim_from(1, 2, Some(&only)).await), [first, second]);
-    let rest = a.claim_from(2, 10, Some(&only)).await;
+    let twice = only(&["default", "nothing", "default"]);
+    assert_eq!(ids(&a.claim_from(1, 2, &twice).await), [first, second]);
+    let rest = a.claim_from(2, 10, &twice).await;
     assert_eq!(ids(&rest), [third, fourth, fifth], "each point counts as ten seconds of waiting");
-    assert!(a.claim_from(3, 10, Some(&only)).await.is_empty());
-    assert!(a.claim_from(4, 10, Some(&[])).await.is_empty(), "no queue at all");
+    assert!(a.claim_from(3, 10, &twice).await.is_empty());
+    assert!(a.claim_from(4, 10, &only(&[])).await.is_empty(), "no queue at all");
     let all = a.claim(5, 10).await;
     assert_eq!(ids(&all), [mail]);
     assert_eq!((all[0].attempt, all[0].token, all[0].queue.as_str()), (1, Token(5), "mail"));
@@ -54,9 +54,13 @@ pub(crate) async fn claims_agree_with_a_plain_sort<W: World>(w: W) {
     loop {
         token += 1;
         let limit = dice.between(1, 9) as usize;
-        let queues = dice.one_in(2).then(|| vec!["q1".to_owned(), "q3".to_owned()]);
-        let got = ids(&a.claim_from(token, limit as u32, queues.as_deref()).await);
-        let due = |queue: &String| queues.as_ref().is_none_or(|queues| queues.contains(queue));
+        let queues = match dice.between(1, 3) {
+            1 => only(&["q1", "q3"]),
+            2 => Queues::AllBut(["q2".to_owned(), "q9".to_owned()].into()),
+            _ => Queues::All,
+        };
+        let got = ids(&a.claim_from(token, limit as u32, &queues).await);
+        let due = |queue: &String| queues == Queues::All || queue != "q2";
         let expected: Vec<_> = model
             .iter()
             .filter(|(_, at, queue, _)| *at <= NOON && due(queue))
@@ -65,11 +69,28 @@ pub(crate) async fn claims_agree_with_a_plain_sort<W: World>(w: W) {
             .collect();
         assert_eq!(got, expected, "claim {token} of {limit} from {queues:?}");
         model.retain(|(.., id)| !got.contains(id));
-        if got.is_empty() && queues.is_none() {
+        if got.is_empty() && queues == Queues::All {
             break;
         }
     }
     assert!(model.iter().all(|(_, at, ..)| *at > NOON));
+}
+
+pub(crate) async fn queues_that_are_left_out_wait<W: World>(w: W) {
+    let mut a = Member::register(&w, 1).await;
+    let mut jobs = Vec::new();
+    for queue in ["a", "b", "c", "a"] {
+        let new = NewJob { queue: queue.into(), ..job_at(NOON + jobs.len() as i64 - 10) };
+        jobs.push(enqueue(&a.store, new).await);
+    }
+    let but = |queues: &[&str]| Queues::AllBut(queues.iter().map(ToString::to_string).collect());
+    let claim = Some(turnwise_engine::Claim { token: Token(1), limit: 9 });
+    let kind = TurnKind::Beat { claim };
+    let beat = a.send_for(None, kind, &but(&["a", "c", "none"])).await;
+    assert_eq!(ids(&beat.jobs), [jobs[1]]);
+    assert!(a.claim_from(2, 9, &but(&["a", "b", "c"])).await.is_empty());
+    assert_eq!(ids(&a.claim_from(3, 9, &but(&["c"])).await), [jobs[0], jobs[3]]);
+    assert_eq!(ids(&a.claim_from(4, 9, &but(&[])).await), [jobs[2]]);
 }
 
 pub(crate) async fn no_job_is_claimed_twice<W: World>(w: W) {
@@ -389,7 +410,7 @@ pub(crate) async fn a_dead_nodes_jobs_run_again<W: World>(w: W) {
     assert_eq!(a.renew().await, CheckIn::Lost);
     let claim = turnwise_engine::Claim { token: Token(5), limit: 1 };
     let more = enqueue(&a.store, job()).await;
-    let refused = a.store.claim(a.id, claim, None, &report).await.unwrap();
+    let refused = a.store.claim(a.id, claim, &Queues::All, &report).await.unwrap();
     assert_eq!((refused.jobs.len(), refused.check_in), (0, CheckIn::Lost));
     let refused = a.store.recover(a.id, Token(1), &report).await.unwrap();
     assert_eq!((refused.jobs.len(), refused.check_in), (0, CheckIn::Lost));
@@ -599,7 +620,7 @@ pub(crate) async fn enqueueing_again_changes_nothing<W: World>(w: W) {
     assert_eq!(view.created_at.as_micros(), NOON);
     assert!(attempts.is_empty());
     w.set_clock(NOON + 2_500_000).await;
-    let claimed = a.claim_from(1, 5, Some(&["mail".into()])).await.remove(0);
+    let claimed = a.claim_from(1, 5, &only(&["mail"])).await.remove(0);
     assert_eq!((claimed.method.as_str(), claimed.body.as_deref()), ("PUT", Some(&[0, 255, 7][..])));
     assert_eq!((claimed.max_attempts, claimed.deadline_ms, claimed.body_bytes), (3, 9_000, 3));
     let headers: serde_json::Value = serde_json::from_str(&claimed.headers.unwrap()).unwrap();

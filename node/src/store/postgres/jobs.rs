@@ -12,7 +12,7 @@ use crate::store::rows::{
     self, AttemptColumns, JobColumns, NOT_RECEIVED, Unreadable, fate_word, headers_json, micros,
     storable,
 };
-use crate::store::{CheckIn, Claimed, NodeReport, StoreError};
+use crate::store::{CheckIn, Claimed, NodeReport, Queues, StoreError};
 
 const JOB_COLUMNS: &str =
     "SELECT j.id::text, j.queue, j.method, j.url, j.state, j.priority::bigint,
@@ -26,19 +26,20 @@ impl PgStore {
         &self,
         node: NodeId,
         claim: Claim,
-        queues: Option<&[String]>,
+        queues: &Queues,
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
         let mut connection = self.connection().await?;
         let rows = sqlx::query(
             "SELECT * FROM turnwise.jobs_claim(
-                $1::text::uuid, $2::bigint, $3::integer, $4::text[],
-                $5::integer, $6::bigint, $7::bigint, $8::bigint)",
+                $1::text::uuid, $2::bigint, $3::integer, $4::text[], $5::text[],
+                $6::integer, $7::bigint, $8::bigint, $9::bigint)",
         )
         .bind(node.to_string())
         .bind(claim.token.0)
         .bind(integer(claim.limit))
-        .bind(queues)
+        .bind(queues.only())
+        .bind(queues.except())
         .bind(integer(report.running))
         .bind(report.offset_us)
         .bind(report.offset_error_us)

@@ -21,7 +21,9 @@ use super::connections::{Connections, Lent};
 use super::errors::{Trouble, without_password};
 use super::migrate;
 use super::rows;
-use super::{CheckIn, Claimed, Look, NodeReport, NodeView, Registration, Store, StoreError};
+use super::{
+    CheckIn, Claimed, Look, NodeReport, NodeView, Queues, Registration, Store, StoreError,
+};
 use crate::job::{AttemptView, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 
 /// How long a connection may take to be made, and how long to wait for one that is in use.
@@ -275,7 +277,7 @@ impl Store for PgStore {
         &self,
         node: NodeId,
         claim: Claim,
-        queues: Option<&[String]>,
+        queues: &Queues,
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
         self.claim_jobs(node, claim, queues, report).await

@@ -20,8 +20,8 @@ const READ: &str = "SELECT * FROM turnwise.turn_read(
     $1::text::uuid, $2::bigint, $3::integer, $4::bigint, $5::bigint, $6::bigint)";
 
 const BEAT: &str = "SELECT * FROM turnwise.turn_beat(
-    $1::text::uuid, $2::bigint, $3::bigint, $4::integer, $5::text[],
-    $6::integer, $7::bigint, $8::bigint, $9::bigint)";
+    $1::text::uuid, $2::bigint, $3::bigint, $4::integer, $5::text[], $6::text[],
+    $7::integer, $8::bigint, $9::bigint, $10::bigint)";
 
 const CHANGE: &str = "SELECT * FROM turnwise.turn_change(
     $1::text::uuid, $2::bigint, $3::bigint, $4::bigint,
@@ -102,7 +102,8 @@ fn statement<'a>(request: &'a TurnRequest<'_>) -> Result<Statement<'a>, Trouble>
                 .bind(believed.map(|slot| slot.0))
                 .bind(claim.map(|claim| claim.token.0))
                 .bind(claim.map(|claim| integer(claim.limit)))
-                .bind(request.queues);
+                .bind(request.queues.only())
+                .bind(request.queues.except());
             Ok(with_report(statement, &request.report))
         }
         TurnKind::Change { change: to, identity } => {

@@ -14,7 +14,7 @@ use crate::store::errors::Trouble;
 use crate::store::rows::{
     self, AttemptColumns, NOT_RECEIVED, Unreadable, fate_word, headers_json, json, micros, storable,
 };
-use crate::store::{CheckIn, Claimed, NodeReport};
+use crate::store::{CheckIn, Claimed, NodeReport, Queues};
 
 /// What a point of priority is worth, in microseconds of waiting.
 const PRIORITY_US: i64 = 10_000_000;
@@ -38,7 +38,7 @@ pub(super) async fn claim(
     at: ServerInstant,
     node: NodeId,
     claim: Claim,
-    queues: Option<&[String]>,
+    queues: &Queues,
     report: &NodeReport,
 ) -> Result<Claimed, Trouble> {
     let lowest = renew(connection, at, node, report).await?;
@@ -57,11 +57,12 @@ pub(super) async fn take(
     connection: &mut SqliteConnection,
     node: NodeId,
     claim: Claim,
-    queues: Option<&[String]>,
+    queues: &Queues,
     due: ServerInstant,
     at: ServerInstant,
 ) -> Result<Vec<ClaimedJob>, Trouble> {
-    let queues = queues.map(|queues| json(&queues)).transpose()?;
+    let only = queues.only().map(|queues| json(&queues)).transpose()?;
+    let except = json(&queues.except())?;
     let lanes: Vec<(Vec<u8>, i64)> = sqlx::query_as(
         "WITH RECURSIVE queue (name) AS (
             SELECT * FROM (SELECT queue FROM turnwise_jobs
@@ -71,7 +72,8 @@ pub(super) async fn take(
                 WHERE j.state = 'queued' AND j.queue > q.name ORDER BY j.queue LIMIT 1)
             FROM queue q WHERE q.name IS NOT NULL
          ), wanted (name) AS (
-            SELECT name FROM queue WHERE name IS NOT NULL
+            SELECT name FROM queue
+            WHERE name IS NOT NULL AND name NOT IN (SELECT value FROM json_each(?2))
             UNION
             SELECT value FROM json_each(?1) WHERE ?1 IS NOT NULL
          ), lane (queue, priority) AS (
@@ -86,7 +88,8 @@ pub(super) async fn take(
          )
          SELECT CAST(queue AS BLOB), priority FROM lane WHERE priority IS NOT NULL",
     )
-    .bind(queues)
+    .bind(only)
+    .bind(except)
     .fetch_all(&mut *connection)
     .await?;
     let limit = i64::from(claim.limit);

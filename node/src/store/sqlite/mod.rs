@@ -24,7 +24,8 @@ pub use turns::SqliteTurns;
 use super::connections::{Connections, Lent};
 use super::errors::{Trouble, without_password};
 use super::{
-    CheckIn, Claimed, Look, NodeReport, NodeView, Registration, Store, StoreError, lease_nanos,
+    CheckIn, Claimed, Look, NodeReport, NodeView, Queues, Registration, Store, StoreError,
+    lease_nanos,
 };
 use super::{migrate, rows};
 use crate::job::{AttemptView, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
@@ -341,7 +342,7 @@ impl Store for SqliteStore {
         &self,
         node: NodeId,
         claim: Claim,
-        queues: Option<&[String]>,
+        queues: &Queues,
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
         let mut connection = self.begin().await?;
