@@ -701,7 +701,8 @@ BEGIN
 END $$;
 
 -- Record the ends of attempts, each by itself. `outcomes`, in the order given: 0 recorded, 1 recorded
--- before, 2 not this claim's any more. Fates: 'succeeded', 'retry' (after `p_waits_us`), 'dead', 'back'.
+-- before, 2 not this claim's any more. Fates: 'succeeded', 'retry' (after `p_waits_us`), 'dead', and 'back', which
+-- spends the attempt after ten hand-backs.
 CREATE FUNCTION turnwise.jobs_end(
     p_node uuid, p_jobs text[], p_tokens bigint[], p_fates text[], p_waits_us bigint[],
     p_statuses integer[], p_errors text[], p_answers bytea[],
@@ -721,7 +722,12 @@ BEGIN
         RETURN;
     END IF;
     WITH given AS MATERIALIZED (
-        SELECT DISTINCT ON (g.job) g.job::uuid AS job, g.token, g.fate, g.wait_us, g.status, g.error,
+        SELECT DISTINCT ON (g.job) g.job::uuid AS job, g.token,
+            CASE
+                WHEN g.fate <> 'back' OR j.hand_backs < 10 THEN g.fate
+                WHEN j.attempt < j.max_attempts THEN 'retry'
+                ELSE 'dead' END AS fate,
+            g.wait_us, g.status, g.error,
             g.answer, g.place
         FROM unnest(p_jobs, p_tokens, p_fates, p_waits_us, p_statuses, p_errors, p_answers)
             WITH ORDINALITY g (job, token, fate, wait_us, status, error, answer, place)

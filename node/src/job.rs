@@ -163,7 +163,8 @@ pub enum JobFate {
     Retry(Duration),
     /// It is given up.
     Dead,
-    /// It goes back as if this attempt had not been, and may run again at once.
+    /// It goes back as if this attempt had not been, and may run again at once. One that went back
+    /// [`HAND_BACKS_MAX`] times already spends the attempt, and is dead when that was the last.
     HandBack,
 }
 

@@ -103,6 +103,7 @@ async fn contract<W: World>(score: &mut Score) {
         work::a_row_that_cannot_be_read_ends_dead_and_fails_nobody,
         work::an_attempt_ends_once,
         work::each_fate_is_recorded,
+        work::a_job_goes_back_ten_times_and_no_more,
         work::ends_of_a_batch_are_each_their_own,
         work::a_dead_nodes_jobs_run_again,
         work::a_job_of_an_unknown_node_is_rescued,

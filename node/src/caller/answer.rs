@@ -60,17 +60,9 @@ pub fn judge(job: &ClaimedJob, outcome: CallOutcome, random: u64) -> Verdict {
             let (fate, error) = judge_status(job, status, retry_after, no_retry, random);
             Verdict { fate, status: Some(status), error, answer }
         }
-        CallOutcome::RefusedByOwnTarget { reason } if job.hand_backs < HAND_BACKS_MAX => {
-            let error =
-                format!("given back: the node's own target refused the connection: {reason}");
-            Verdict { fate: JobFate::HandBack, status: None, error: Some(error), answer: None }
-        }
-        CallOutcome::RefusedByOwnTarget { reason } => failed(
+        CallOutcome::RefusedByOwnTarget { reason } => give_back(
             job,
-            format!(
-                "the node's own target refused the connection: {reason} (it was given back {} times, so this attempt counts)",
-                job.hand_backs
-            ),
+            &format!("the node's own target refused the connection: {reason}"),
             random,
         ),
         CallOutcome::TimedOut { after } => {
@@ -78,6 +70,18 @@ pub fn judge(job: &ClaimedJob, outcome: CallOutcome, random: u64) -> Verdict {
         }
         CallOutcome::Failed { reason } => failed(job, format!("the call failed: {reason}"), random),
     }
+}
+
+/// The end of an attempt that came to nothing through no fault of the job's: it goes back without spending
+/// the attempt, [`HAND_BACKS_MAX`] times; after that it is a failed attempt like any other.
+pub fn give_back(job: &ClaimedJob, reason: &str, random: u64) -> Verdict {
+    if job.hand_backs < HAND_BACKS_MAX {
+        let error = Some(format!("given back: {reason}"));
+        return Verdict { fate: JobFate::HandBack, status: None, error, answer: None };
+    }
+    let counts =
+        format!("{reason} (it was given back {} times, so this attempt counts)", job.hand_backs);
+    failed(job, counts, random)
 }
 
 fn judge_status(
@@ -197,6 +201,18 @@ mod tests {
 
     /// The middle of the range: the wait is the back-off without jitter.
     const MIDDLE: u64 = u64::MAX / 2;
+
+    #[test]
+    fn a_job_is_given_back_ten_times_and_then_the_attempt_counts() {
+        let given = |hand_backs, attempt| give_back(&job(attempt, 2, hand_backs), "why", MIDDLE);
+        let verdict = given(HAND_BACKS_MAX - 1, 1);
+        assert_eq!(verdict.fate, JobFate::HandBack);
+        assert_eq!(verdict.error.as_deref(), Some("given back: why"));
+        let verdict = given(HAND_BACKS_MAX, 1);
+        assert_eq!(verdict.fate, JobFate::Retry(BACK_OFF_FIRST));
+        assert!(verdict.error.unwrap().contains("this attempt counts"));
+        assert_eq!(given(HAND_BACKS_MAX, 2).fate, JobFate::Dead);
+    }
 
     #[test]
     fn the_table() {

@@ -8,12 +8,17 @@ use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, Id, JoinSet};
-use turnwise_engine::{ServerInstant, Token};
+use turnwise_engine::ServerInstant;
 
 use super::turns::Pulse;
-use crate::caller::{AllowedOrigins, CallOutcome, Caller, Targets, Verdict, judge, prepare};
+use crate::caller::{
+    AllowedOrigins, CallOutcome, Caller, Targets, Verdict, give_back, judge, prepare,
+};
 use crate::clock::Clock;
-use crate::job::{ClaimedJob, End, JobFate, JobId};
+use crate::job::{ClaimedJob, End};
+
+/// Why a call that was cut short is given back.
+const STOPPED: &str = "the node stopped";
 
 /// What a run needs to know of the node.
 #[derive(Clone, Debug)]
@@ -38,9 +43,7 @@ pub(crate) struct RunsTask<C: Clock, K: Caller> {
 }
 
 struct Running {
-    job: JobId,
-    token: Token,
-    attempt: u32,
+    job: Arc<ClaimedJob>,
     handle: AbortHandle,
 }
 
@@ -63,8 +66,8 @@ impl<C: Clock, K: Caller> RunsTask<C, K> {
                         match end {
                             Some(end) => drop(self.ends.send(end)),
                             None => {
-                                tracing::error!(job = %run.job, "the node failed to run this job");
-                                self.give_back(run.job, run.token, run.attempt);
+                                tracing::error!(job = %run.job.id, "the node failed to run this job");
+                                self.give_back(&run.job, "the node failed to run it", random.next_u64());
                             }
                         }
                     }
@@ -73,7 +76,7 @@ impl<C: Clock, K: Caller> RunsTask<C, K> {
                     if changed.is_ok() && *self.hand_back.borrow() {
                         for run in std::mem::take(&mut running).into_values() {
                             run.handle.abort();
-                            self.give_back(run.job, run.token, run.attempt);
+                            self.give_back(&run.job, STOPPED, random.next_u64());
                         }
                     }
                 }
@@ -81,26 +84,27 @@ impl<C: Clock, K: Caller> RunsTask<C, K> {
                     let Some(jobs) = jobs else { return };
                     for job in jobs {
                         if giving_back {
-                            self.give_back(job.id, job.token, job.attempt);
+                            self.give_back(&job, STOPPED, random.next_u64());
                             continue;
                         }
-                        let (id, token, attempt) = (job.id, job.token, job.attempt);
-                        let handle = calls.spawn(self.call(job, random.next_u64()));
-                        running.insert(handle.id(), Running { job: id, token, attempt, handle });
+                        let job = Arc::new(job);
+                        let handle = calls.spawn(self.call(Arc::clone(&job), random.next_u64()));
+                        running.insert(handle.id(), Running { job, handle });
                     }
                 }
             }
         }
     }
 
-    fn give_back(&self, job: JobId, token: Token, attempt: u32) {
-        let error = Some("given back: the node stopped".to_owned());
-        let fate = JobFate::HandBack;
-        let end = End { job, token, attempt, fate, status: None, error, answer: None };
-        let _ = self.ends.send(end);
+    fn give_back(&self, job: &ClaimedJob, reason: &str, random: u64) {
+        let _ = self.ends.send(give_back(job, reason, random).into_end(job));
     }
 
-    fn call(&self, job: ClaimedJob, random: u64) -> impl Future<Output = End> + Send + 'static {
+    fn call(
+        &self,
+        job: Arc<ClaimedJob>,
+        random: u64,
+    ) -> impl Future<Output = End> + Send + 'static {
         let caller = self.caller.clone();
         let destinations = Arc::clone(&self.destinations);
         let refused = self.target_refused.clone();

@@ -351,6 +351,30 @@ pub(crate) async fn each_fate_is_recorded<W: World>(w: W) {
     }
 }
 
+pub(crate) async fn a_job_goes_back_ten_times_and_no_more<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let id = enqueue(&a.store, NewJob { max_attempts: 2, ..job() }).await;
+    for backs in 0..10 {
+        let claimed = a.claim_one(i64::from(backs) + 1).await;
+        assert_eq!((claimed.attempt, claimed.hand_backs), (1, backs));
+        assert_eq!(a.end(&claimed, JobFate::HandBack).await, EndOutcome::Ended);
+    }
+    for (attempt, ends) in [(1, JobState::Ready), (2, JobState::Dead)] {
+        let claimed = a.claim_one(10 + i64::from(attempt)).await;
+        assert_eq!((claimed.attempt, claimed.hand_backs), (attempt, 10));
+        assert_eq!(a.end(&claimed, JobFate::HandBack).await, EndOutcome::Ended);
+        assert_eq!(a.end(&claimed, JobFate::HandBack).await, EndOutcome::AlreadyEnded);
+        let (view, attempts) = a.store.job(id).await.unwrap().unwrap();
+        assert_eq!((view.state, view.attempt), (ends, attempt), "the attempt is spent");
+        assert_eq!(attempts.len(), 10 + attempt as usize);
+        assert_eq!(view.finished_at.is_some(), ends == JobState::Dead);
+    }
+    // A person's retry begins anew.
+    assert_eq!(a.store.retry(id).await.unwrap(), Some(true));
+    let claimed = a.claim_one(20).await;
+    assert_eq!((claimed.attempt, claimed.hand_backs), (3, 0));
+}
+
 pub(crate) async fn ends_of_a_batch_are_each_their_own<W: World>(w: W) {
     let a = Member::register(&w, 1).await;
     let jobs: Vec<_> = (0..4).map(|_| job()).collect();

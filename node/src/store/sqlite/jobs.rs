@@ -7,8 +7,8 @@ use turnwise_engine::{Claim, NodeId, ServerInstant, Token};
 
 use super::{check_in, known, period};
 use crate::job::{
-    AttemptView, BODY_BYTES_MAX, ClaimedJob, End, EndOutcome, JobFilter, JobId, JobState, JobView,
-    NewJob, When,
+    AttemptView, BODY_BYTES_MAX, ClaimedJob, End, EndOutcome, HAND_BACKS_MAX, JobFate, JobFilter,
+    JobId, JobState, JobView, NewJob, When,
 };
 use crate::store::errors::Trouble;
 use crate::store::rows::{
@@ -368,14 +368,31 @@ pub(super) async fn end(
     Ok((outcomes, known(alive)))
 }
 
+/// What giving a job back comes to: it spends the attempt when it went back too often.
+async fn hand_back(connection: &mut SqliteConnection, job: &str) -> Result<&'static str, Trouble> {
+    let tries: Option<(i64, bool)> =
+        sqlx::query_as("SELECT hand_backs, attempt < max_attempts FROM turnwise_jobs WHERE id = ?")
+            .bind(job)
+            .fetch_optional(connection)
+            .await?;
+    Ok(match tries {
+        Some((hand_backs, true)) if hand_backs >= i64::from(HAND_BACKS_MAX) => "retry",
+        Some((hand_backs, false)) if hand_backs >= i64::from(HAND_BACKS_MAX) => "dead",
+        _ => "back",
+    })
+}
+
 async fn end_one(
     connection: &mut SqliteConnection,
     at: ServerInstant,
     node: NodeId,
     end: &End,
 ) -> Result<EndOutcome, Trouble> {
-    let (fate, wait) = fate_word(end.fate);
     let (job, node) = (end.job.to_string(), node.to_string());
+    let (fate, wait) = match end.fate {
+        JobFate::HandBack => (hand_back(connection, &job).await?, 0),
+        fate => fate_word(fate),
+    };
     let status = end.status.map(i64::from);
     let error = storable(end.error.as_deref());
     let written = sqlx::query(
