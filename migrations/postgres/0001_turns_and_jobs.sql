@@ -120,7 +120,12 @@ CREATE TABLE turnwise.jobs (
     finished_at timestamptz,
     last_status integer,
     last_error text,
-    CHECK (state <> 'running' OR (node IS NOT NULL AND token IS NOT NULL AND started_at IS NOT NULL))
+    CHECK (state <> 'running' OR (node IS NOT NULL AND token IS NOT NULL AND started_at IS NOT NULL)),
+    -- A claim is as large as its jobs: each has an end. (A body that is too long is not read.)
+    CONSTRAINT queue_has_at_most_128_bytes CHECK (octet_length(queue) <= 128),
+    CONSTRAINT method_has_at_most_32_bytes CHECK (octet_length(method) <= 32),
+    CONSTRAINT url_has_at_most_8_kib CHECK (octet_length(url) <= 8192),
+    CONSTRAINT headers_have_at_most_32_kib CHECK (octet_length(headers::text) <= 32768)
 ) WITH (
     autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.05,
     autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 1

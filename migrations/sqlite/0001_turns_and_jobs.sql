@@ -87,7 +87,12 @@ CREATE TABLE turnwise_jobs (
     finished_at INTEGER,
     last_status INTEGER,
     last_error TEXT,
-    CHECK (state <> 'running' OR (node IS NOT NULL AND token IS NOT NULL AND started_at IS NOT NULL))
+    CHECK (state <> 'running' OR (node IS NOT NULL AND token IS NOT NULL AND started_at IS NOT NULL)),
+    -- A claim is as large as its jobs: each has an end. (A body that is too long is not read.)
+    CONSTRAINT queue_has_at_most_128_bytes CHECK (length(CAST(queue AS BLOB)) <= 128),
+    CONSTRAINT method_has_at_most_32_bytes CHECK (length(CAST(method AS BLOB)) <= 32),
+    CONSTRAINT url_has_at_most_8_kib CHECK (length(CAST(url AS BLOB)) <= 8192),
+    CONSTRAINT headers_have_at_most_32_kib CHECK (length(CAST(headers AS BLOB)) <= 32768)
 ) STRICT;
 
 -- Jobs of one queue and priority are due in the order of their times: a lane. A claim looks at the head of

@@ -19,7 +19,9 @@ pub const BAD_CONFIGURATION: u8 = 78;
 pub fn of_store(error: &StoreError) -> u8 {
     match error {
         StoreError::Unreachable { .. } => UNREACHABLE,
-        StoreError::Failed { .. } | StoreError::Corrupt { .. } => FAILED,
+        StoreError::TooLong { .. } | StoreError::Failed { .. } | StoreError::Corrupt { .. } => {
+            FAILED
+        }
         StoreError::Refused { .. }
         | StoreError::Unsuitable { .. }
         | StoreError::BadUrl { .. }

@@ -11,6 +11,14 @@ use uuid::Uuid;
 
 /// The largest body of a request, in bytes.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
+/// The longest name of a queue in the table, in bytes.
+pub const QUEUE_BYTES_MAX: usize = 128;
+/// The longest method in the table, in bytes.
+pub const METHOD_BYTES_MAX: usize = 32;
+/// The longest path or URL, in bytes.
+pub const URL_BYTES_MAX: usize = 8 * 1024;
+/// The longest text of all headers in the table, a JSON object as PostgreSQL writes it, in bytes.
+pub const HEADERS_BYTES_MAX: usize = 32 * 1024;
 /// The most of an answer's body that is read, in bytes.
 pub const ANSWER_BYTES_READ_MAX: usize = 64 * 1024;
 /// The most of an answer's body that is kept, in bytes.

@@ -117,6 +117,7 @@ async fn contract<W: World>(score: &mut Score) {
         work::all_jobs_of_an_enqueue_or_none,
         work::a_plain_insert_is_enough,
         work::a_poisoned_row_fails_nobody,
+        work::columns_have_limits,
         work::gone_nodes_are_forgotten,
         views::jobs_are_listed_by_state_queue_and_page,
         views::a_running_attempt_is_the_last,

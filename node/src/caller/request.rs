@@ -15,11 +15,9 @@ use url::Url;
 
 use super::targets::{has_user, hide_user, literal_address};
 use super::{AllowedOrigins, Call, Targets, address};
-use crate::job::{BODY_BYTES_MAX, ClaimedJob};
+use crate::job::{BODY_BYTES_MAX, ClaimedJob, URL_BYTES_MAX};
 use crate::rfc3339;
 
-/// The longest path or URL of a job, in bytes.
-pub const URL_BYTES_MAX: usize = 8 * 1024;
 /// The most headers of a job.
 pub const HEADERS_MAX: usize = 64;
 /// The most that the names and values of a job's headers may have together, in bytes.

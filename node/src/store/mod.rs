@@ -113,7 +113,8 @@ pub trait Store: Clone + Send + Sync + 'static {
         ends: &[End],
     ) -> impl Future<Output = Result<(Vec<EndOutcome>, CheckIn), StoreError>> + Send;
 
-    /// Insert jobs, all or none. An id that exists already is left as it is.
+    /// Insert jobs, all or none. An id that exists already is left as it is. Fails with
+    /// [`StoreError::TooLong`], nothing sent, when a part of a job is longer than the table takes.
     fn enqueue(&self, jobs: &[NewJob]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Jobs, newest first.
@@ -386,6 +387,22 @@ pub enum StoreError {
         reason: String,
         /// What to do.
         remedy: String,
+    },
+    /// A job that no table takes.
+    #[error(
+        "the job {id} cannot be enqueued: its {what} has {bytes} bytes; the most is {most}. {remedy}"
+    )]
+    TooLong {
+        /// Which job.
+        id: JobId,
+        /// Which part of it.
+        what: &'static str,
+        /// How long that is.
+        bytes: usize,
+        /// How long it may be.
+        most: usize,
+        /// What to do.
+        remedy: &'static str,
     },
     /// The database refused a statement.
     #[error("the database at {database} refused a statement: {reason}")]

@@ -11,8 +11,11 @@ use turnwise_engine::{
 };
 
 use super::errors::Trouble;
-use super::{Look, NodeView};
-use crate::job::{AttemptView, ClaimedJob, JobFate, JobId, JobState, JobView};
+use super::{Look, NodeView, StoreError};
+use crate::job::{
+    AttemptView, BODY_BYTES_MAX, ClaimedJob, HEADERS_BYTES_MAX, JobFate, JobId, JobState, JobView,
+    METHOD_BYTES_MAX, NewJob, QUEUE_BYTES_MAX, URL_BYTES_MAX,
+};
 use crate::rfc3339;
 
 /// No wait is longer than this: a hundred years, in microseconds.
@@ -283,6 +286,29 @@ pub(super) fn headers_json(headers: &[(String, String)]) -> Option<String> {
     let object: serde_json::Map<String, serde_json::Value> =
         headers.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
     Some(serde_json::Value::Object(object).to_string())
+}
+
+/// Whether the table takes these jobs, as far as lengths go.
+pub(super) fn check_lengths(jobs: &[NewJob]) -> Result<(), StoreError> {
+    const REMEDY: &str = "Send a reference to it in place of the thing itself";
+    jobs.iter().try_for_each(|job| {
+        // PostgreSQL writes a space behind each colon and each comma.
+        let headers =
+            headers_json(&job.headers).map_or(0, |json| json.len() + 2 * job.headers.len() - 1);
+        let parts = [
+            ("queue", job.queue.len(), QUEUE_BYTES_MAX, "Choose a shorter name"),
+            ("method", job.method.len(), METHOD_BYTES_MAX, "Write it as POST"),
+            ("URL", job.url.len(), URL_BYTES_MAX, "Send the rest in the body"),
+            ("headers", headers, HEADERS_BYTES_MAX, "Send the rest in the body"),
+            ("body", job.body.as_ref().map_or(0, Vec::len), BODY_BYTES_MAX, REMEDY),
+        ];
+        match parts.into_iter().find(|(_, bytes, most, _)| bytes > most) {
+            None => Ok(()),
+            Some((what, bytes, most, remedy)) => {
+                Err(StoreError::TooLong { id: job.id, what, bytes, most, remedy })
+            }
+        }
+    })
 }
 
 /// The text without NUL characters, which PostgreSQL does not store.

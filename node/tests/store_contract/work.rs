@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use turnwise_engine::{Token, TurnKind};
 use turnwise_node::job::{ClaimedJob, EndOutcome, JobFate, JobId, JobState, NewJob, When};
-use turnwise_node::store::{CheckIn, NodeReport, Queues, Registration, Store};
+use turnwise_node::store::{CheckIn, NodeReport, Queues, Registration, Store, StoreError};
 
 use crate::member::{Dice, Member, end_of, enqueue, id, ids, job, job_at, only};
 use crate::world::{NOON, SECOND, World};
@@ -698,6 +698,65 @@ pub(crate) async fn a_poisoned_row_fails_nobody<W: World>(w: W) {
     let ends: Vec<_> = jobs.iter().map(|job| end_of(job, JobFate::Dead)).collect();
     let (outcomes, _) = a.store.end(a.id, &ends).await.unwrap();
     assert_eq!(outcomes, [EndOutcome::Ended; 3]);
+}
+
+pub(crate) async fn columns_have_limits<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    // By plain SQL.
+    let umlauts = |bytes: usize| "ü".repeat(bytes / 2);
+    // A JSON object as PostgreSQL writes it.
+    let headers = |bytes: usize| format!("{{\"x\": \"{}\"}}", "y".repeat(bytes - 9));
+    let table = [
+        ("queue", umlauts(128), umlauts(130)),
+        ("method", umlauts(32), umlauts(34)),
+        ("url", umlauts(8_192), umlauts(8_194)),
+        ("headers", headers(32_768), headers(32_769)),
+    ];
+    for (column, longest, longer) in table {
+        let insert = |value: String| {
+            let (columns, values) = match column {
+                "url" => ("url", format!("'{value}'")),
+                _ => (column, format!("'/ok', '{value}'")),
+            };
+            let columns =
+                if column == "url" { columns.to_owned() } else { format!("url, {columns}") };
+            format!("INSERT INTO turnwise.jobs ({columns}) VALUES ({values})")
+        };
+        w.run(&insert(longest)).await;
+        let said = w.refused(&insert(longer)).await.expect(column);
+        assert!(said.contains(&format!("{column}_ha")), "{column}: {said}");
+    }
+    assert_eq!(w.number("SELECT count(*) FROM turnwise.jobs").await, Some(4));
+
+    // By the store: all within, and each beyond, by name and before anything is sent.
+    let value = "y".repeat(32_768 - 9);
+    let most = NewJob {
+        queue: "q".repeat(128),
+        method: "M".repeat(32),
+        url: "/".repeat(8_192),
+        headers: vec![("x".into(), value.clone())],
+        body: Some(vec![0; 262_144]),
+        ..job_at(NOON - SECOND)
+    };
+    enqueue(&a.store, most.clone()).await;
+    let beyond = [
+        ("queue", NewJob { queue: "q".repeat(129), ..most.clone() }),
+        ("method", NewJob { method: "M".repeat(33), ..most.clone() }),
+        ("URL", NewJob { url: "/".repeat(8_193), ..most.clone() }),
+        ("headers", NewJob { headers: vec![("x".into(), value + "y")], ..most.clone() }),
+        ("body", NewJob { body: Some(vec![0; 262_145]), ..most.clone() }),
+    ];
+    for (name, new) in beyond {
+        let new = NewJob { id: JobId::generate(), ..new };
+        let id = new.id.to_string();
+        let error = a.store.enqueue(&[job(), new]).await.unwrap_err();
+        assert!(matches!(&error, StoreError::TooLong { what, .. } if *what == name), "{error}");
+        assert!(error.to_string().contains(&id) && !error.is_transient(), "{error}");
+        assert_eq!(error.fate(), turnwise_engine::Fate::NotSent);
+    }
+    assert_eq!(w.number("SELECT count(*) FROM turnwise.jobs").await, Some(5));
+    let claimed = a.claim_from(1, 9, &only(&[&most.queue])).await;
+    assert_eq!(claimed[0].body.as_ref().map(Vec::len), Some(262_144));
 }
 
 pub(crate) async fn gone_nodes_are_forgotten<W: World>(w: W) {

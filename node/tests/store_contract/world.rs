@@ -41,6 +41,9 @@ pub(crate) trait World: Send + Sync + Sized + 'static {
     /// Run plain SQL, as an app or a person would. Tables are named as in PostgreSQL.
     fn run(&self, sql: &str) -> impl Future<Output = ()> + Send;
 
+    /// What the database says to plain SQL that it refuses.
+    fn refused(&self, sql: &str) -> impl Future<Output = Option<String>> + Send;
+
     /// The one number that a query answers.
     fn number(&self, sql: &str) -> impl Future<Output = Option<i64>> + Send;
 
@@ -134,6 +137,13 @@ impl World for Sqlite {
         let sql = sql.replace("turnwise.", "turnwise_");
         let mut connection = self.connection.lock().await;
         connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
+    }
+
+    async fn refused(&self, sql: &str) -> Option<String> {
+        let sql = sql.replace("turnwise.", "turnwise_");
+        let mut connection = self.connection.lock().await;
+        let done = connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await;
+        done.err().map(|error| error.to_string())
     }
 
     async fn number(&self, sql: &str) -> Option<i64> {
@@ -263,6 +273,12 @@ impl World for Postgres {
     async fn run(&self, sql: &str) {
         let mut connection = self.connection.lock().await;
         connection.execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))).await.unwrap();
+    }
+
+    async fn refused(&self, sql: &str) -> Option<String> {
+        let mut connection = self.connection.lock().await;
+        let done = connection.execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))).await;
+        done.err().map(|error| error.to_string())
     }
 
     async fn number(&self, sql: &str) -> Option<i64> {

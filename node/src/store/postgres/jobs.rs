@@ -167,6 +167,7 @@ impl PgStore {
         if jobs.is_empty() {
             return Ok(());
         }
+        rows::check_lengths(jobs)?;
         let (mut at, mut wait) = (Vec::new(), Vec::new());
         for job in jobs {
             let (job_at, job_wait) = match job.when {

@@ -383,6 +383,7 @@ impl Store for SqliteStore {
     }
 
     async fn enqueue(&self, jobs: &[NewJob]) -> Result<(), StoreError> {
+        rows::check_lengths(jobs)?;
         let mut connection = self.begin().await?;
         let done = jobs::enqueue(&mut connection, self.now(), jobs).await;
         self.settle(connection, done).await
