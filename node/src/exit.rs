@@ -23,7 +23,6 @@ pub fn of_store(error: &StoreError) -> u8 {
             FAILED
         }
         StoreError::Refused { .. }
-        | StoreError::Unsuitable { .. }
         | StoreError::BadUrl { .. }
         | StoreError::SchemaMissing { .. }
         | StoreError::SchemaTooNew { .. }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use turnwise_engine::{Input, LocalInstant, NodeId};
 
+use super::notes::LastingLog;
 use super::turns::Told;
 use crate::clock::Clock;
 use crate::job::{End, EndOutcome};
@@ -37,12 +38,13 @@ pub(crate) struct EndsTask<C: Clock, S: Store> {
 impl<C: Clock, S: Store> EndsTask<C, S> {
     pub(crate) async fn run(mut self) {
         let mut batch = Vec::new();
+        let mut log = LastingLog::default();
         while self.ends.recv_many(&mut batch, BATCH_MAX).await > 0 {
             for error in batch.iter_mut().filter_map(|end: &mut End| end.error.as_mut()) {
                 // PostgreSQL takes no NUL in a text.
                 *error = error.replace('\0', "\u{fffd}");
             }
-            let sent = self.record(&batch).await;
+            let sent = self.record(&batch, &mut log).await;
             let jobs = u32::try_from(batch.len()).unwrap_or(u32::MAX);
             // The places are free only now: what a node holds in memory is bounded by its capacity,
             // however long the database is away.
@@ -51,12 +53,13 @@ impl<C: Clock, S: Store> EndsTask<C, S> {
         }
     }
 
-    async fn record(&self, batch: &[End]) -> LocalInstant {
+    async fn record(&self, batch: &[End], log: &mut LastingLog) -> LocalInstant {
         let (mut wait, mut patience, mut refusals) = (WAIT_MIN, STATEMENT_TIMEOUT, 0);
         loop {
             let sent = self.clock.now();
             match tokio::time::timeout(patience, self.store.end(self.node, batch)).await {
                 Ok(Ok((outcomes, check_in))) => {
+                    log.succeeded();
                     self.say(batch, &outcomes);
                     if check_in == CheckIn::Lost {
                         // The engine hears of it at its next check-in; every end was stale.
@@ -65,22 +68,31 @@ impl<C: Clock, S: Store> EndsTask<C, S> {
                     return sent;
                 }
                 Ok(Err(error @ (StoreError::Failed { .. } | StoreError::Corrupt { .. }))) => {
-                    tracing::warn!(ends = batch.len(), "the ends of jobs were refused: {error}");
+                    if !log.failed("the ends of jobs cannot be recorded", &error) {
+                        tracing::warn!(
+                            ends = batch.len(),
+                            "the ends of jobs were refused: {error}"
+                        );
+                    }
                     refusals += 1;
                     // One that the database will not take must not hold up the others.
                     if batch.len() > 1 && refusals == REFUSALS_MAX {
                         let (first, second) = batch.split_at(batch.len() / 2);
-                        Box::pin(self.record(first)).await;
-                        return Box::pin(self.record(second)).await;
+                        Box::pin(self.record(first, log)).await;
+                        return Box::pin(self.record(second, log)).await;
                     }
                     if refusals == REFUSALS_MAX
                         && let [end] = batch
                         && bare(end) != *end
                     {
-                        return Box::pin(self.record(&[bare(end)])).await;
+                        return Box::pin(self.record(&[bare(end)], log)).await;
                     }
                 }
-                Ok(Err(error)) => tracing::debug!("{error}"),
+                Ok(Err(error)) => {
+                    if !log.failed("the ends of jobs cannot be recorded", &error) {
+                        tracing::debug!("{error}");
+                    }
+                }
                 Err(_) => tracing::debug!("recording the ends of jobs timed out"),
             }
             tokio::time::sleep(wait).await;

@@ -1,18 +1,49 @@
 //! Decides what of the engine's doings is worth a line in the log, and at which level.
 
+use std::collections::BTreeSet;
+
 use turnwise_engine::{ChangeKind, LocalInstant, NodeId, Note, TurnKind, TurnStatement};
 
 use crate::store::StoreError;
+
+/// So many different errors are remembered as said.
+const SAID_MAX: usize = 16;
+
+/// Says what is wrong with the database and will not pass by itself: each thing once, until the database has
+/// answered well.
+#[derive(Debug, Default)]
+pub(crate) struct LastingLog {
+    said: BTreeSet<String>,
+}
+
+impl LastingLog {
+    /// Something failed; whether that is lasting, and so said here.
+    pub(crate) fn failed(&mut self, what: &str, error: &StoreError) -> bool {
+        if error.is_transient() {
+            return false;
+        }
+        if self.said.len() < SAID_MAX && self.said.insert(error.to_string()) {
+            tracing::error!("{what}: {error}. Until then it is tried again and again");
+        }
+        true
+    }
+
+    /// It was done.
+    pub(crate) fn succeeded(&mut self) {
+        self.said.clear();
+    }
+}
 
 /// The log of one node's engine.
 pub(crate) struct NoteLog {
     node: NodeId,
     failures: u32,
+    lasting: LastingLog,
 }
 
 impl NoteLog {
     pub(crate) fn new(node: NodeId) -> Self {
-        Self { node, failures: 0 }
+        Self { node, failures: 0, lasting: LastingLog::default() }
     }
 
     pub(crate) fn sending(&self, statement: &TurnStatement, due: LocalInstant, now: LocalInstant) {
@@ -65,10 +96,12 @@ impl NoteLog {
         }
     }
 
-    /// The database could not be asked. Said at the first time and then ever less often.
+    /// The database could not be asked. Said at the first time and then ever less often; once, when it is not
+    /// a matter of waiting.
     pub(crate) fn unreachable(&mut self, error: &StoreError) {
         self.failures += 1;
-        if self.failures.is_power_of_two() {
+        let is_lasting = self.lasting.failed("no turn can be taken", error);
+        if !is_lasting && self.failures.is_power_of_two() {
             tracing::warn!(tries = self.failures, "{error}");
         }
     }
@@ -79,5 +112,39 @@ impl NoteLog {
             tracing::info!(after_tries = self.failures, "the database answers again");
         }
         self.failures = 0;
+        self.lasting.succeeded();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use turnwise_engine::Fate;
+
+    use super::*;
+
+    #[test]
+    fn a_lasting_error_is_said_once_until_it_is_mended() {
+        let database = || "d".to_owned();
+        let refused = StoreError::Refused {
+            database: database(),
+            reason: "no".to_owned(),
+            remedy: "Ask".to_owned(),
+        };
+        let away = StoreError::Unreachable {
+            database: database(),
+            reason: "away".to_owned(),
+            fate: Fate::Unknown,
+        };
+        let mut log = LastingLog::default();
+        assert!(!log.failed("x", &away) && log.said.is_empty());
+        assert!(log.failed("x", &refused) && log.failed("x", &refused));
+        assert_eq!(log.said.len(), 1);
+        log.succeeded();
+        assert!(log.said.is_empty(), "it is said again");
+        for number in 0..100 {
+            let reason = number.to_string();
+            log.failed("x", &StoreError::Failed { database: database(), reason, may_pass: false });
+        }
+        assert_eq!(log.said.len(), SAID_MAX);
     }
 }

@@ -1,12 +1,14 @@
 //! The statements on the jobs that the engine asks for, and the jobs that come back. Decides nothing:
 //! when to claim and how much is the engine's, what to do with a job is `runs`'.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use turnwise_engine::{Fate, Input, LocalInstant, NodeId, RequestId, WorkAnswer, WorkStatement};
 
+use super::notes::LastingLog;
 use super::turns::{Order, Told};
 use crate::clock::Clock;
 use crate::job::ClaimedJob;
@@ -30,6 +32,7 @@ impl<C: Clock, S: Store> WorkTask<C, S> {
     pub(crate) async fn run(mut self) {
         let mut statements: JoinSet<()> = JoinSet::new();
         let mut latest: Option<(RequestId, AbortHandle)> = None;
+        let log = Arc::new(Mutex::new(LastingLog::default()));
         loop {
             tokio::select! {
                 biased;
@@ -46,7 +49,7 @@ impl<C: Clock, S: Store> WorkTask<C, S> {
                     }
                     Some(Order::Statement { request, statement, not_after, report }) => {
                         let handle =
-                            statements.spawn(self.carry_out(request, statement, not_after, report));
+                            statements.spawn(self.carry_out(request, statement, not_after, report, Arc::clone(&log)));
                         latest = Some((request, handle));
                     }
                 }
@@ -60,6 +63,7 @@ impl<C: Clock, S: Store> WorkTask<C, S> {
         statement: WorkStatement,
         not_after: LocalInstant,
         report: NodeReport,
+        log: Arc<Mutex<LastingLog>>,
     ) -> impl Future<Output = ()> + Send + 'static {
         let (clock, store, node) = (self.clock.clone(), self.store.clone(), self.node);
         let queues = self.queues.borrow().clone();
@@ -86,6 +90,7 @@ impl<C: Clock, S: Store> WorkTask<C, S> {
             };
             match tokio::time::timeout(STATEMENT_TIMEOUT, ask).await {
                 Ok(Ok(claimed)) => {
+                    log.lock().unwrap_or_else(PoisonError::into_inner).succeeded();
                     let answer = WorkAnswer {
                         request,
                         sent,
@@ -96,7 +101,10 @@ impl<C: Clock, S: Store> WorkTask<C, S> {
                         inputs.send(Told { input: Input::WorkAnswer(answer), jobs: claimed.jobs });
                 }
                 Ok(Err(error)) => {
-                    tracing::debug!(?statement, "{error}");
+                    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+                    if !log.failed("a statement on the jobs cannot be carried out", &error) {
+                        tracing::debug!(?statement, "{error}");
+                    }
                     let _ = inputs.send(Input::Failed { request, fate: error.fate() }.into());
                 }
                 Err(_) => {

@@ -118,7 +118,7 @@ pub(super) fn refuse_encoding(encoding: &str, database: &str) -> Result<(), Stor
     if encoding == "UTF8" {
         return Ok(());
     }
-    Err(StoreError::Unsuitable {
+    Err(StoreError::Refused {
         database: database.to_owned(),
         reason: format!("its encoding is {encoding} and jobs may hold any text"),
         remedy: "Name a database whose encoding is UTF8: CREATE DATABASE jobs TEMPLATE template0 ENCODING 'UTF8'".to_owned(),

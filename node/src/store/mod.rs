@@ -328,8 +328,8 @@ pub enum StoreError {
         /// Whether the statement may have been executed.
         fate: Fate,
     },
-    /// The server refuses this user or database.
-    #[error("the database at {database} refuses the connection: {reason}. {remedy}")]
+    /// The database as it is, or this user's rights in it, do not do. Waiting will not mend it.
+    #[error("the database at {database} cannot be used: {reason}. {remedy}")]
     Refused {
         /// The database, without its password.
         database: String,
@@ -378,16 +378,6 @@ pub enum StoreError {
         /// What was asked for.
         wanted: Period,
     },
-    /// The database is not of a kind that can be used.
-    #[error("the database at {database} cannot be used: {reason}. {remedy}")]
-    Unsuitable {
-        /// The database, without its password.
-        database: String,
-        /// What is wrong with it.
-        reason: String,
-        /// What to do.
-        remedy: String,
-    },
     /// A job that no table takes.
     #[error(
         "the job {id} cannot be enqueued: its {what} has {bytes} bytes; the most is {most}. {remedy}"
@@ -411,6 +401,8 @@ pub enum StoreError {
         database: String,
         /// What it said.
         reason: String,
+        /// Whether waiting may mend it: a deadlock, a full disk.
+        may_pass: bool,
     },
     /// The database holds something that no version of this program writes.
     #[error("the database at {database} holds what it should not: {what}")]
@@ -432,8 +424,8 @@ impl StoreError {
         }
     }
 
-    /// Whether waiting may help: the database is away, not wrong.
+    /// Whether waiting may help: the database is away or in difficulties, not wrong.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Failed { .. })
+        matches!(self, Self::Unreachable { .. } | Self::Failed { may_pass: true, .. })
     }
 }

@@ -164,6 +164,16 @@ impl Farm {
         std::fs::write(file, format!("{seconds:+}")).unwrap();
     }
 
+    /// Everything that a node has logged.
+    pub(crate) fn said(&self, name: &str) -> String {
+        std::fs::read_to_string(self.logs.path().join(name)).unwrap_or_default()
+    }
+
+    /// The database's URL for another role of the server.
+    pub(crate) fn url_as(&self, role: &str) -> String {
+        self.url.replace("postgres@", &format!("{role}@"))
+    }
+
     /// Run the binary to its end: exit code and all that it said.
     pub(crate) fn turnwise(&self, args: &[&str]) -> (Option<i32>, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_turnwise"))
@@ -340,7 +350,7 @@ impl Farm {
         self.query(sql).await[0].get::<Option<String>, _>(0).unwrap_or_default()
     }
 
-    async fn execute(&self, sql: &str) {
+    pub(crate) async fn execute(&self, sql: &str) {
         self.query(sql).await;
     }
 

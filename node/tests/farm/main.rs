@@ -285,6 +285,44 @@ async fn jobs_that_can_never_run_end_dead_and_stop_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waiting_will_not_mend_is_said_once_with_its_remedy() {
+    let target = Target::start().await;
+    let mut farm = Farm::start(&target).await;
+    // At the start: the node ends.
+    farm.execute("create role app login password 'right'").await;
+    let run = |user: &str| {
+        let url = farm.url_as(user);
+        farm.run_to_end(&["run", "--listen", "off", "--database-url", &url])
+    };
+    let (code, said) = run("app:right");
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("permission denied") && said.contains("Grant"), "{said}");
+    let (code, said) = run("app:wrong");
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("password") && !said.contains("wrong"), "{said}");
+
+    // Later: it says so and goes on trying.
+    farm.node("a", Wrap::None);
+    farm.until_ring_has(1).await;
+    farm.execute("alter function turnwise.jobs_end rename to gone").await;
+    farm.enqueue(1, "/ok").await;
+    farm.until("the end of the job fails", Duration::from_secs(20), async |farm| {
+        farm.said("a").contains("cannot be recorded")
+    })
+    .await;
+    farm.slots_pass(4).await;
+    let said = farm.said("a");
+    assert_eq!(said.matches("cannot be recorded").count(), 1, "said again and again");
+    assert!(said.contains("turnwise.jobs_end") && said.contains("turnwise migrate"), "{said}");
+    farm.execute("alter function turnwise.gone rename to jobs_end").await;
+    farm.until("the job has ended", Duration::from_secs(20), async |farm| {
+        farm.count("state = 'succeeded'").await == 1
+    })
+    .await;
+    assert_eq!(target.seen().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_waits_for_a_target_that_is_away() {
     let target = Target::start().await;
     let address = target.address();

@@ -8,7 +8,7 @@ use turnwise_engine::{
 };
 use turnwise_node::job::{ClaimedJob, End, EndOutcome, JobFate, JobId, NewJob, When};
 use turnwise_node::store::{
-    CheckIn, NodeReport, Queues, Registration, Store, TurnReply, TurnRequest, Turns,
+    CheckIn, NodeReport, Queues, Registration, Store, StoreError, TurnReply, TurnRequest, Turns,
 };
 
 use crate::world::World;
@@ -59,6 +59,15 @@ impl<S: Store> Member<S> {
     /// A beat that claims nothing.
     pub(crate) async fn beat(&mut self) -> TurnReply {
         self.send(None, TurnKind::Beat { claim: None }).await
+    }
+
+    /// A beat that may fail.
+    pub(crate) async fn try_beat(&mut self) -> Result<TurnReply, StoreError> {
+        let kind = TurnKind::Beat { claim: None };
+        let statement = TurnStatement { node: self.id, believed: None, kind };
+        let (queues, report) = (&Queues::All, NodeReport::default());
+        let request = TurnRequest { statement: &statement, queues, report };
+        self.turns.get_mut().unwrap().execute(&request, &local_clock).await
     }
 
     /// A beat that claims up to `limit` jobs.

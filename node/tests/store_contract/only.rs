@@ -217,6 +217,21 @@ pub(crate) async fn errors_say_what_to_do(w: Postgres) {
     assert!(matches!(&none, StoreError::Refused { remedy, .. } if remedy.contains("Create")));
     let denied = look(w.url().replace("postgres@", "app:right@")).await;
     assert!(matches!(&denied, StoreError::Refused { .. }), "{denied:?}");
+    w.run("GRANT USAGE ON SCHEMA turnwise TO app").await;
+    let denied = look(w.url().replace("postgres@", "app:right@")).await;
+    assert!(matches!(&denied, StoreError::Refused { remedy, .. } if remedy.contains("Grant")));
+    assert!(!denied.is_transient());
+    // Somebody altered the schema.
+    let altered = Postgres::fresh().await;
+    let mut a = Member::register(&altered, 1).await;
+    altered.run("ALTER TABLE turnwise.beats ALTER COLUMN claimed TYPE json USING NULL").await;
+    let error = a.try_beat().await.unwrap_err();
+    println!("    {error}");
+    assert!(matches!(&error, StoreError::Refused { remedy, .. } if remedy.contains("altered")));
+    altered.run("DROP FUNCTION turnwise.node_renew").await;
+    let error = a.store.renew(a.id, &Default::default()).await.unwrap_err();
+    println!("    {error}");
+    assert!(matches!(&error, StoreError::SchemaMissing { .. }) && !error.is_transient());
     let bare = Postgres::empty().await;
     let bare = look(bare.url()).await;
     assert!(matches!(&bare, StoreError::SchemaMissing { .. }), "{bare:?}");
@@ -250,7 +265,7 @@ pub(crate) async fn another_encoding_is_refused(w: Postgres) {
     for refused in [store.migrate().await.map(|_| ()), store.check_schema().await] {
         let error = refused.unwrap_err();
         println!("    {error}");
-        assert!(matches!(&error, StoreError::Unsuitable { .. }), "{error:?}");
+        assert!(matches!(&error, StoreError::Refused { .. }), "{error:?}");
         let said = error.to_string();
         assert!(said.contains("LATIN1") && said.contains("ENCODING 'UTF8'"), "{said}");
         assert!(!error.is_transient(), "waiting mends nothing");

@@ -22,7 +22,7 @@ pub(super) fn leaves_connection_usable(trouble: &Trouble) -> bool {
 /// Connection exceptions, a lock that somebody else holds (it may help to wait), no connections left, the server is read-only (a standby), or it shuts down or
 /// starts.
 fn is_away(code: &str) -> bool {
-    code.starts_with("08")
+    code.starts_with("08") && code != "08P01"
         || matches!(code, "53300" | "55P03" | "25006" | "57P01" | "57P02" | "57P03")
 }
 
@@ -66,7 +66,8 @@ impl PgStore {
             // These never came as far as the server.
             sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_) => {
                 let reason = error.to_string();
-                return StoreError::Failed { database: self.database().to_owned(), reason };
+                let database = self.database().to_owned();
+                return StoreError::Failed { database, reason, may_pass: false };
             }
             other => plain(other),
         };
@@ -79,23 +80,58 @@ impl PgStore {
 
     fn said(&self, code: &str, message: &str) -> StoreError {
         let database = self.database().to_owned();
-        let reason = message.to_owned();
-        let remedy = match code {
-            "3D000" => "Create the database, or name another in the URL",
-            "42501" => {
-                "Grant the role what it lacks, or let the owner of the schema run `turnwise migrate`"
-            }
-            _ if code.starts_with("28") => {
-                "Check user and password in the URL, and pg_hba.conf on the server"
-            }
-            "42P01" | "42883" | "3F000" | "42704" | "42703" => {
+        match meaning(code) {
+            Meaning::SchemaMissing => {
                 let missing = message.strip_suffix(" does not exist").unwrap_or(message).to_owned();
-                return StoreError::SchemaMissing { database, missing };
+                StoreError::SchemaMissing { database, missing }
             }
-            _ => return StoreError::Failed { database, reason: format!("{reason} ({code})") },
-        };
-        StoreError::Refused { database, reason, remedy: remedy.to_owned() }
+            Meaning::Refused(remedy) => {
+                let reason = format!("{message} ({code})");
+                StoreError::Refused { database, reason, remedy: remedy.to_owned() }
+            }
+            Meaning::Failed { may_pass } => {
+                let reason = format!("{message} ({code})");
+                StoreError::Failed { database, reason, may_pass }
+            }
+        }
     }
+}
+
+/// What an answer with an error means for whoever asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    /// Part of the schema is not there.
+    SchemaMissing,
+    /// Nobody but a person can mend it, and how.
+    Refused(&'static str),
+    /// This statement failed.
+    Failed { may_pass: bool },
+}
+
+/// The meaning of a SQLSTATE that is not [`is_away`].
+fn meaning(code: &str) -> Meaning {
+    let remedy = match code {
+        "42P01" | "42883" | "3F000" | "42704" | "42703" => return Meaning::SchemaMissing,
+        "3D000" => "Create the database, or name another in the URL",
+        "42501" => {
+            "Grant the role what it lacks, or let the owner of the schema run `turnwise migrate`"
+        }
+        // What a pooler says to the settings of a session, or to a statement that was prepared on another.
+        "08P01" | "26000" | "42P05" => {
+            "Connect to the server itself, or to a pooler in session mode that lets the startup parameter `options` through"
+        }
+        _ => match code.get(..2).unwrap_or_default() {
+            "28" => "Check user and password in the URL, and pg_hba.conf on the server",
+            // The statement can never be carried out by this server, or on this schema.
+            "0A" | "42" => {
+                "Check that the server is PostgreSQL 14 or newer and that nobody has altered the schema `turnwise`"
+            }
+            // Rollback (a deadlock), resources, objects in use, intervention, system errors, internal ones.
+            "40" | "53" | "55" | "57" | "58" | "XX" => return Meaning::Failed { may_pass: true },
+            _ => return Meaning::Failed { may_pass: false },
+        },
+    };
+    Meaning::Refused(remedy)
 }
 
 /// The reason alone, without the driver's words around it.
@@ -103,5 +139,46 @@ fn plain(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Io(error) => error.to_string(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_waiting_may_mend_is_waited_for() {
+        for code in ["08006", "08001", "53300", "25006", "57P03", "55P03"] {
+            assert!(is_away(code), "{code}");
+        }
+        for code in ["40P01", "40001", "53100", "58030", "XX000", "57014"] {
+            assert!(!is_away(code));
+            assert_eq!(meaning(code), Meaning::Failed { may_pass: true }, "{code}");
+        }
+        for code in ["22001", "23514", "P0001", ""] {
+            assert_eq!(meaning(code), Meaning::Failed { may_pass: false }, "{code}");
+        }
+        for code in ["42P01", "42883"] {
+            assert_eq!(meaning(code), Meaning::SchemaMissing, "{code}");
+        }
+    }
+
+    #[test]
+    fn what_only_a_person_can_mend_comes_with_a_remedy() {
+        let remedies = [
+            ("42501", "Grant"),
+            ("28P01", "password"),
+            ("28000", "pg_hba.conf"),
+            ("3D000", "Create"),
+            ("08P01", "pooler"),
+            ("26000", "pooler"),
+            ("42804", "altered"),
+            ("0A000", "PostgreSQL 14"),
+        ];
+        for (code, word) in remedies {
+            assert!(!is_away(code), "{code}");
+            let Meaning::Refused(remedy) = meaning(code) else { panic!("{code}") };
+            assert!(remedy.contains(word), "{code}: {remedy}");
+        }
     }
 }

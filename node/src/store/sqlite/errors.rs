@@ -46,7 +46,11 @@ impl SqliteStore {
             Some(26) => "Name another file in the URL, or move this one away",
             // CORRUPT
             Some(11) => return StoreError::Corrupt { database, what: reason },
-            _ => return StoreError::Failed { database, reason },
+            // NOMEM, IOERR, FULL, PROTOCOL
+            Some(BUSY | LOCKED | 7 | 10 | 13 | 15) => {
+                return StoreError::Failed { database, reason, may_pass: true };
+            }
+            _ => return StoreError::Failed { database, reason, may_pass: false },
         };
         StoreError::Refused { database, reason, remedy: remedy.to_owned() }
     }
