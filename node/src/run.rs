@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::api;
@@ -29,7 +30,15 @@ pub fn run_node(config: RunConfig) -> ExitCode {
                 );
             }
         };
-    runtime.block_on(run_on(config))
+    to_its_end(runtime, run_on(config))
+}
+
+/// Run a future to its end, and wait for nothing that it left behind: a name that the system is still looking up,
+/// on a thread that nobody can interrupt, must not hold up the exit.
+fn to_its_end<F: Future>(runtime: Runtime, future: F) -> F::Output {
+    let output = runtime.block_on(future);
+    runtime.shutdown_background();
+    output
 }
 
 async fn run_on(config: RunConfig) -> ExitCode {
@@ -100,4 +109,39 @@ fn listen_to_signals(handle: StopHandle) -> std::io::Result<()> {
         }
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_look_up_that_does_not_come_back_holds_up_no_exit() {
+        let (come_back, looked_up) = mpsc::channel::<()>();
+        let (done, ended) = mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .unwrap();
+            let output = to_its_end(runtime, async {
+                let (begun, has_begun) = tokio::sync::oneshot::channel();
+                tokio::task::spawn_blocking(move || {
+                    let _ = begun.send(());
+                    let _ = looked_up.recv();
+                });
+                has_begun.await.unwrap();
+                7
+            });
+            done.send(output).unwrap();
+        });
+        // Long enough for any machine: without a way out it would be for ever.
+        let output = ended.recv_timeout(Duration::from_secs(60));
+        drop(come_back);
+        assert_eq!(output, Ok(7));
+    }
 }

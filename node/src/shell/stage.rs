@@ -33,6 +33,7 @@ impl Stage for PreciseThread {
                 }
             };
             let _ = done.send(runtime.block_on(engine));
+            runtime.shutdown_background();
         });
         if let Err(error) = spawned {
             tracing::error!("there is no thread for the turns: {error}");
