@@ -27,7 +27,23 @@ impl From<sqlx::Error> for Trouble {
     }
 }
 
-/// The URL as it may be shown: without its password.
+/// Parameters of a URL whose values may be shown.
+const SHOWN: &[&str] = &[
+    "sslmode",
+    "ssl-mode",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "application_name",
+    "mode",
+    "cache",
+    "immutable",
+    "vfs",
+];
+
+/// The URL as it may be shown: without its password, and without what a parameter that nobody knows may hold.
 pub(super) fn without_password(url: &str) -> String {
     let Ok(mut parsed) = url::Url::parse(url) else {
         // What cannot be parsed may hold a password anywhere.
@@ -39,7 +55,7 @@ pub(super) fn without_password(url: &str) -> String {
     if parsed.cannot_be_a_base() {
         return format!("{}:***", parsed.scheme());
     }
-    let in_query = parsed.query_pairs().any(|(key, _)| key == "password");
+    let in_query = parsed.query_pairs().any(|(key, _)| !SHOWN.contains(&&*key));
     if parsed.password().is_none() && !in_query {
         return url.to_owned();
     }
@@ -49,7 +65,7 @@ pub(super) fn without_password(url: &str) -> String {
     if in_query {
         let pairs: Vec<_> = parsed.query_pairs().into_owned().collect();
         let shown = pairs.iter().map(|(key, value)| {
-            (key.as_str(), if key == "password" { "***" } else { value.as_str() })
+            (key.as_str(), if SHOWN.contains(&key.as_str()) { value.as_str() } else { "***" })
         });
         parsed.query_pairs_mut().clear().extend_pairs(shown);
     }
@@ -68,6 +84,11 @@ mod tests {
         assert_eq!(without_password("postgres://u:se@cret@h:x/d"), "postgres://***");
         assert_eq!(without_password("postgres://h:x/d?password=geheim"), "postgres://***");
         assert_eq!(without_password("mysql:u:geheim@h/d"), "mysql:***");
-        assert!(!without_password("postgres://h/d?password=geheim").contains("geheim"));
+        for key in ["password", "passwort", "token", "options"] {
+            let url = format!("postgres://h/d?sslmode=require&{key}=geheim");
+            let shown = without_password(&url);
+            assert!(shown.contains("sslmode=require") && !shown.contains("geheim"), "{shown}");
+        }
+        assert_eq!(without_password("sqlite://t.db?mode=ro"), "sqlite://t.db?mode=ro");
     }
 }

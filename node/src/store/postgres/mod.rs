@@ -4,6 +4,7 @@
 
 mod errors;
 mod jobs;
+mod parameters;
 mod turns;
 
 use std::str::FromStr;
@@ -53,7 +54,8 @@ impl PgStore {
     /// The database that `url` names. Nothing is dialled yet. At most `max_connections` are used at once,
     /// the one of [`Store::turns`] not counted.
     pub fn open(url: &str, max_connections: u32) -> Result<Self, StoreError> {
-        let options = PgConnectOptions::from_str(url).map_err(|error| StoreError::BadUrl {
+        let known = parameters::known(url)?;
+        let options = PgConnectOptions::from_str(&known).map_err(|error| StoreError::BadUrl {
             url: without_password(url),
             reason: match error {
                 sqlx::Error::Configuration(reason) => reason.to_string(),
