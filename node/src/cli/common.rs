@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::failure::Failure;
+use super::log;
 use crate::config::{self, Environment, Flags, Layers};
 use crate::store::{AnyStore, Store};
 
@@ -54,6 +55,7 @@ impl Common {
 pub(super) fn block_on(
     command: impl Future<Output = Result<ExitCode, Failure>>,
 ) -> Result<ExitCode, Failure> {
+    log::start_warnings();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

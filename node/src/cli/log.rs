@@ -13,6 +13,18 @@ use crate::exit;
 const FILTER_VARIABLE: &str = "TURNWISE_LOG";
 const DEFAULT_FILTER: &str = "info";
 
+/// Send warnings alone to stderr, for commands that print something else.
+pub(super) fn start_warnings() {
+    let warnings = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .without_time()
+        .with_target(false)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+        .with_writer(io::stderr);
+    // Another log is as good.
+    let _ = warnings.try_init();
+}
+
 /// Send the log of this process to stderr.
 pub(super) fn start(format: LogFormat) -> Result<(), Failure> {
     let text = std::env::var(FILTER_VARIABLE).unwrap_or_default();

@@ -1,6 +1,8 @@
 //! What went wrong below a store, before it is known to which database that happened. The words for
 //! people are made by each store.
 
+use std::fmt;
+
 /// An error inside a store.
 #[derive(Debug)]
 pub(super) enum Trouble {
@@ -13,6 +15,15 @@ pub(super) enum Trouble {
 impl Trouble {
     pub(super) fn corrupt(what: String) -> Self {
         Self::Corrupt(what)
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sql(error) => error.fmt(f),
+            Self::Corrupt(what) => f.write_str(what),
+        }
     }
 }
 

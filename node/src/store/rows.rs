@@ -123,12 +123,8 @@ pub(super) struct Unreadable<I> {
 }
 
 impl<I: fmt::Display> Unreadable<I> {
-    pub(super) fn new(id: I, trouble: Trouble) -> Self {
-        let what = match trouble {
-            Trouble::Corrupt(what) => what,
-            Trouble::Sql(error) => error.to_string(),
-        };
-        let error = format!("never called: its row cannot be read: {what}");
+    pub(super) fn new(id: I, trouble: &Trouble) -> Self {
+        let error = format!("never called: its row cannot be read: {trouble}");
         tracing::error!(job = %id, "{error}; it is ended as dead");
         Self { id, error }
     }
@@ -201,6 +197,22 @@ pub(super) fn job_view(columns: JobColumns) -> Result<JobView, Trouble> {
         last_status: status(last_status),
         last_error,
     })
+}
+
+/// Those of the jobs that can be read: one bad row must not hide the others from whoever looks for it.
+pub(super) fn readable_views(
+    views: impl Iterator<Item = (Option<String>, Result<JobView, Trouble>)>,
+) -> Vec<JobView> {
+    views
+        .filter_map(|(id, view)| match view {
+            Ok(view) => Some(view),
+            Err(trouble) => {
+                let id = id.unwrap_or_default();
+                tracing::warn!("the job {id:?} is left out: its row cannot be read: {trouble}");
+                None
+            }
+        })
+        .collect()
 }
 
 /// An attempt as both databases return it; the one that runs has no end.

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use turnwise_engine::{Token, TurnKind};
-use turnwise_node::job::{ClaimedJob, EndOutcome, JobFate, JobId, JobState, NewJob, When};
+use turnwise_node::job::{
+    ClaimedJob, EndOutcome, JobFate, JobFilter, JobId, JobState, NewJob, When,
+};
 use turnwise_node::store::{CheckIn, NodeReport, Queues, Registration, Store, StoreError};
 
 use crate::member::{Dice, Member, end_of, enqueue, id, ids, job, job_at, only};
@@ -262,6 +264,9 @@ pub(crate) async fn a_row_that_cannot_be_read_ends_dead_and_fails_nobody<W: Worl
         for job in &jobs {
             assert_eq!(a.end(job, JobFate::Succeeded).await, EndOutcome::Ended);
         }
+        let filter = JobFilter { limit: 99, ..JobFilter::default() };
+        let listed = a.store.jobs(&filter).await.unwrap().len() as i64;
+        assert_eq!(listed, 2 * way, "a list shows what can be read");
     }
 }
 

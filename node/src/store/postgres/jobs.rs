@@ -1,7 +1,7 @@
 //! Statements on the jobs: claim, recover, end, enqueue, and what people ask and order.
 
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{Postgres, QueryBuilder};
+use sqlx::{FromRow, Postgres, QueryBuilder, Row};
 use turnwise_engine::{Claim, NodeId, Token};
 
 use super::turns::claimed;
@@ -220,11 +220,11 @@ impl PgStore {
         }
         query.push(" ORDER BY j.id DESC LIMIT ").push_bind(i64::from(filter.limit));
         let mut connection = self.connection().await?;
-        let found: Result<Vec<JobColumns>, _> =
-            query.build_query_as().fetch_all(&mut *connection).await;
+        let found = query.build().fetch_all(&mut *connection).await;
         let found = self.settle(connection, found)?;
-        let views: Result<Vec<_>, Trouble> = found.into_iter().map(rows::job_view).collect();
-        views.map_err(|trouble| self.trouble(trouble))
+        let view = |row: &PgRow| rows::job_view(JobColumns::from_row(row)?);
+        let id = |row: &PgRow| row.try_get(0).ok();
+        Ok(rows::readable_views(found.iter().map(|row| (id(row), view(row)))))
     }
 
     pub(super) async fn show_job(

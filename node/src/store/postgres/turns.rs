@@ -223,7 +223,7 @@ pub(super) fn claimed(rows: &[PgRow]) -> Result<Sifted, Trouble> {
         match claimed_job(id.clone(), row) {
             Ok(job) => jobs.push(job),
             Err(trouble) => {
-                unreadable.push((Token(row.try_get(1)?), Unreadable::new(id, trouble)));
+                unreadable.push((Token(row.try_get(1)?), Unreadable::new(id, &trouble)));
             }
         }
     }

@@ -152,7 +152,7 @@ async fn readable(
         match claimed_job(row) {
             Ok(job) => jobs.push(job),
             Err(trouble) => {
-                bury(connection, at, Unreadable::new(row.try_get::<i64, _>(13)?, trouble)).await?;
+                bury(connection, at, Unreadable::new(row.try_get::<i64, _>(13)?, &trouble)).await?;
             }
         }
     }
@@ -527,7 +527,8 @@ pub(super) async fn list(
     }
     query.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(filter.limit));
     let found = query.build().fetch_all(connection).await?;
-    found.iter().map(job_view).collect()
+    let id = |row: &SqliteRow| text(row, 0).ok().flatten();
+    Ok(rows::readable_views(found.iter().map(|row| (id(row), job_view(row)))))
 }
 
 pub(super) async fn show(
