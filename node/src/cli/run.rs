@@ -89,8 +89,9 @@ pub(super) struct Args {
 
     /// Write all that the engine is told and asks for to this file, for a replay at a desk [default: none]
     ///
-    /// JSON, one object a line. A node that is started again goes on in the same file. It grows by a few
-    /// hundred bytes a turn and a job; where it cannot be written fast enough it breaks off, and says so.
+    /// JSON, one object a line. A node that is started again goes on in the same file. It grows by about a
+    /// kilobyte a turn of the node's, and a fifth of that a job; where it cannot be written fast enough it breaks
+    /// off, and says so.
     #[arg(long, value_name = "FILE")]
     journal: Option<String>,
 
