@@ -11,8 +11,9 @@ use turnwise_engine::{
 
 /// How much earlier than its time a beat may claim a job that is due on its boundary.
 const EARLY_NANOS: i64 = 5_000_000;
-/// A silence of more slots than this is the database's, not the nodes'.
-const OUTAGE_SLOTS: i64 = 2;
+/// Between two beats that have one missed slot between them lie so many. A longer silence is the database's, not
+/// the nodes'.
+const MISSED_SLOTS: i64 = 2;
 /// The first wait of a job that failed; it doubles, up to sixteen times.
 const RETRY_NANOS: i64 = 500_000_000;
 
@@ -162,11 +163,12 @@ impl Database {
                 done.claimed = self.take(node, claim, at);
             }
             WorkStatement::Claim(_) | WorkStatement::Reconcile => {}
-            WorkStatement::Release(_) => {}
+            WorkStatement::Release(token) => {
+                self.bar(node, token);
+                self.reconcile(node, &|_, under| under != token);
+            }
             WorkStatement::Recover(token) => {
-                if let Some(row) = self.nodes.get_mut(&node) {
-                    row.floor = row.floor.max(Token(token.0 + 1));
-                }
+                self.bar(node, token);
                 done.claimed = self
                     .jobs
                     .iter()
@@ -178,6 +180,13 @@ impl Database {
         done
     }
 
+    /// No claim under `token`, or an earlier one, takes anything any more.
+    fn bar(&mut self, node: NodeId, token: Token) {
+        if let Some(row) = self.nodes.get_mut(&node) {
+            row.floor = row.floor.max(Token(token.0 + 1));
+        }
+    }
+
     /// What the node does not run of what stands under it goes back to the queue.
     pub(super) fn reconcile(&mut self, node: NodeId, runs: &dyn Fn(u64, Token) -> bool) {
         for (id, job) in &mut self.jobs {
@@ -185,6 +194,8 @@ impl Database {
                 && holder == node
                 && !runs(*id, token)
             {
+                // Handed back unseen: the attempt is not spent.
+                job.attempt -= 1;
                 job.running = None;
                 self.waiting.insert((job.due, *id));
             }
@@ -271,18 +282,15 @@ impl Database {
                     job.due -= back;
                 }
             }
-            if silence == OUTAGE_SLOTS {
-                // One slot without a beat is a crash or a short outage. Whoever checked in of late gets three
-                // fifths of a lease to do so again; a node that died no later than that is still rescued within
-                // two leases.
-                let part = lease(self.row.cadence.period).as_nanos() as i64 * 3 / 5;
-                for row in self.nodes.values_mut() {
-                    if row.lease_until >= beaten_at.offset(part) {
-                        row.lease_until = row.lease_until.max(at.offset(part));
-                    }
+            if silence == MISSED_SLOTS {
+                // A living node may not have reached the database in the missed slot either: it counts for no
+                // lease.
+                let period = self.row.cadence.period.as_nanos();
+                for row in self.nodes.values_mut().filter(|row| row.lease_until >= beaten_at) {
+                    row.lease_until = row.lease_until.offset(period);
                 }
             }
-            if silence > OUTAGE_SLOTS {
+            if silence > MISSED_SLOTS {
                 // Nobody beat for a while: the database was away, not the nodes.
                 for row in self.nodes.values_mut().filter(|row| row.lease_until >= beaten_at) {
                     noticed.leases_extended = true;

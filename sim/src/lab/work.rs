@@ -108,6 +108,7 @@ impl<D: Driver> Lab<'_, D> {
             Mark::ClaimedOutside,
             claimed && matches!(statement, WorkStatement::Claim(_))
         );
+        sometimes!(marks, Mark::ClaimReleased, matches!(statement, WorkStatement::Release(_)));
         sometimes!(
             marks,
             Mark::LostClaimRecovered,

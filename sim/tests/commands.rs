@@ -1,0 +1,143 @@
+//! The commands as people type them: what they answer, their exit codes, and how they refuse nonsense.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn sim(arguments: &[&str]) -> Output {
+    let program = env!("CARGO_BIN_EXE_turnwise-sim");
+    Command::new(program).args(arguments).output().unwrap()
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let output = sim(arguments);
+    let text = String::from_utf8(output.stdout).unwrap();
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn refused(arguments: &[&str], code: i32, words: &[&str]) {
+    let output = sim(arguments);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {error}");
+    for word in words {
+        assert!(error.contains(word), "{arguments:?} does not say {word:?}: {error}");
+    }
+}
+
+fn file(name: &str, text: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// A scenario that no engine can serve: every statement takes longer than a slot, and yet nothing disturbs it.
+fn hopeless() -> PathBuf {
+    let mut scenario: Value = {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hopeless-start.json");
+        let write = path.to_str().unwrap();
+        let options = ["lab", "--nodes", "3", "--duration", "2m", "--write", write];
+        assert!(sim(&options).status.success());
+        serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap()
+    };
+    for node in scenario["nodes"].as_array_mut().unwrap() {
+        node["there"]["base"] = "1s 700ms".into();
+    }
+    let fault = serde_json::json!({"at": "70s", "fault": {"kind": "lose_work", "node": 1}});
+    scenario["faults"] = Value::Array(vec![fault]);
+    file("hopeless.json", &scenario.to_string())
+}
+
+#[test]
+fn a_lab_answers_with_the_report_that_is_promised() {
+    let report = json(&["lab", "--duration", "2m", "--seed", "7", "--jobs-rate", "2/s", "--json"]);
+    assert_eq!(report["seed"], 7);
+    assert_eq!(report["tier"], "lab");
+    assert_eq!(report["missed"], 0);
+    assert_eq!(report["violations"], Value::Array(Vec::new()));
+    for field in
+        ["nodes", "slots", "beats", "doubled", "max_gap_us", "interval_violations", "sim_seconds"]
+    {
+        assert!(report[field].is_number(), "{field}: {report}");
+    }
+    for field in ["p50", "p99", "max"] {
+        assert!(report["arrival_us"][field].is_number(), "{field}");
+        assert!(report["offset_error_us"][field].is_number(), "{field}");
+    }
+    for field in ["enqueued", "succeeded", "dead", "lost", "overlapped"] {
+        assert!(report["jobs"][field].is_number(), "{field}");
+    }
+    assert!(report["statements_per_second"].as_f64().unwrap() > 1.0);
+    assert_eq!(report["trace_hash"].as_str().unwrap().len(), 16);
+}
+
+#[test]
+fn the_original_design_runs_on_the_same_scenario() {
+    let options = ["lab", "--duration", "10m", "--latency", "1ms..80ms", "--seed", "7", "--json"];
+    let ours = json(&options);
+    let theirs = json(&[&options[..], &["--clock", "original"]].concat());
+    let p50 = |report: &Value| report["arrival_us"]["p50"].as_f64().unwrap();
+    assert!(p50(&theirs) > 50.0 * p50(&ours), "{} and {}", p50(&ours), p50(&theirs));
+}
+
+#[test]
+fn a_scenario_is_written_and_replayed_to_the_same_hash() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("written.json");
+    let write = path.to_str().unwrap();
+    let options = ["--crash-rate", "1/20s", "--pause-rate", "1/30s", "--duration", "5m"];
+    let first = json(&[&["lab", "--write", write, "--json"], &options[..]].concat());
+    let again = json(&["replay", write, "--json"]);
+    assert_eq!(first["trace_hash"], again["trace_hash"]);
+    let picture = path.with_extension("svg");
+    let plotted = sim(&["plot", write, "--write", picture.to_str().unwrap()]);
+    assert!(plotted.status.success());
+    let svg = std::fs::read_to_string(picture).unwrap();
+    assert!(svg.contains("<svg") && svg.contains("node 4") && svg.matches("<circle").count() > 300);
+}
+
+#[test]
+fn a_violation_ends_with_1_and_says_how_to_replay_and_shrink_it() {
+    let path = hopeless();
+    let path = path.to_str().unwrap();
+    refused(&["replay", path], 1, &["turnwise-sim shrink", path]);
+    let smaller = Path::new(path).with_extension("small.json");
+    let output = sim(&["shrink", path]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && said.contains("turnwise-sim replay"), "{said}");
+    let small: Value = serde_json::from_str(&std::fs::read_to_string(&smaller).unwrap()).unwrap();
+    assert_eq!(small["faults"], Value::Array(Vec::new()), "its fault has nothing to do with it");
+    assert!(small["nodes"].as_array().unwrap().len() < 3);
+    refused(&["replay", smaller.to_str().unwrap()], 1, &["turnwise-sim shrink"]);
+}
+
+#[test]
+fn a_run_is_decided_by_its_seed_alone() {
+    let output = sim(&["meta", "--seeds", "60"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn nonsense_is_refused_with_its_name_and_a_reason() {
+    refused(&["lab", "--nodes", "0"], 2, &["--nodes", "1..=2000"]);
+    refused(&["lab", "--latency=-1ms..5ms"], 2, &["--latency", "negative"]);
+    refused(&["lab", "--latency", "9ms..5ms"], 2, &["--latency", "first end"]);
+    refused(&["lab", "--period", "20ms"], 2, &["--period", "50 ms to 10 s"]);
+    refused(&["lab", "--crash-rate", "often"], 2, &["--crash-rate", "1/60s"]);
+    refused(&["lab", "--drift", "900ppm"], 1, &["drift_ppb", "400000"]);
+    refused(&["lab", "--step", "1h"], 2, &["--step", "when"]);
+    refused(&["sweep", "--seeds", "9..3"], 2, &["--seeds", "no seed"]);
+    refused(&["sabotage", "--bug", "unheard-of"], 2, &["unheard-of", "step-is-ignored"]);
+    refused(&["replay", "/nowhere.json"], 1, &["/nowhere.json", "cannot be read"]);
+}
+
+#[test]
+fn a_malformed_scenario_is_refused_by_line_and_field() {
+    let path = file("malformed.json", "{\n  \"version\": 1,\n  \"sead\": 3\n}");
+    refused(&["replay", path.to_str().unwrap()], 1, &["line 3", "sead"]);
+    let path = file("older.json", "{\"version\": 0}");
+    refused(&["replay", path.to_str().unwrap()], 1, &["version 0", "version 1"]);
+    let path = file("broken.json", "{\"version\": ");
+    refused(&["shrink", path.to_str().unwrap()], 1, &["line 1"]);
+}
