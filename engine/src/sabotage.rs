@@ -62,16 +62,12 @@ bugs! {
     IntervalIgnoresResolution = "interval-ignores-resolution",
     /// An exchange that contradicts the interval is taken for a mistake, and the interval kept.
     StepIsIgnored = "step-is-ignored",
-    /// The interval starts afresh after a step, but what was learned of the way is kept.
-    LineOutlivesStep = "line-outlives-step",
     /// The rate of the clock is followed in the wrong direction.
     RateIsReversed = "rate-is-reversed",
     /// The clock of the old server is believed of the new one.
     ClockOutlivesServer = "clock-outlives-server",
 
     // The ring.
-    /// The row of the old server is believed of the new one.
-    ViewOutlivesServer = "view-outlives-server",
     /// A turn is taken however long ago the row was read.
     LicenceNeverEnds = "licence-never-ends",
     /// A licence ends two slots later than it may.
@@ -98,8 +94,6 @@ bugs! {
     RingIsNotTurned = "ring-is-not-turned",
     /// Versions are forgotten as soon as the next is published.
     VersionsAreForgotten = "versions-are-forgotten",
-    /// The deputy of a dead node begins before that one's last licence has ended.
-    DeputyBeginsEarly = "deputy-begins-early",
     /// The deputy of a dead node begins a round late.
     DeputyBeginsLate = "deputy-begins-late",
     /// A dead node has no deputy.
@@ -150,8 +144,8 @@ bugs! {
     ClaimsWhileLeaving = "claims-while-leaving",
     /// A node that was declared lost goes on.
     LossIsIgnored = "loss-is-ignored",
-    /// A refused beat that asked for jobs is taken for one that got them.
-    RefusedBeatCounts = "refused-beat-counts",
+    /// A refused beat claims jobs all the same.
+    RefusedBeatClaims = "refused-beat-claims",
 
     // Timers.
     /// A statement is waited for for ever.

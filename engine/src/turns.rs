@@ -334,9 +334,7 @@ impl<S: Sabotage> Turns<S> {
             if !S::plants(Bug::ClockOutlivesServer) {
                 *clock = Clock::default();
             }
-            if !S::plants(Bug::ViewOutlivesServer) {
-                self.view = None;
-            }
+            self.view = None;
             self.since = None;
             self.suspects.clear();
             self.lapsed_since = None;
@@ -478,7 +476,7 @@ impl<S: Sabotage> Turns<S> {
             return Change::remove_with::<S>(row, self.id, &victims, arrival);
         }
         let nobody = row.roster.last().is_none_or(|last| last.ring.is_empty());
-        if !row.all_lapsed(slot, Some(self.id)) {
+        if !row.all_lapsed(slot, Some(self.id)) && !S::plants(Bug::TakeoverIgnoresOthers) {
             self.lapsed_since = None;
             return Change::join_with::<S>(row, self.id, arrival);
         }

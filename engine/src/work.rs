@@ -127,7 +127,7 @@ impl<S: Sabotage> Work<S> {
         let Some(claim) = self.with_beat.take() else {
             return;
         };
-        if accepted || S::plants(Bug::RefusedBeatCounts) {
+        if accepted {
             self.took(claim, claimed);
         }
     }

@@ -108,7 +108,6 @@ fn a_violation_ends_with_1_and_says_how_to_replay_and_shrink_it() {
     assert!(output.status.success() && said.contains("turnwise-sim replay"), "{said}");
     let small: Value = serde_json::from_str(&std::fs::read_to_string(&smaller).unwrap()).unwrap();
     assert_eq!(small["faults"], Value::Array(Vec::new()), "its fault has nothing to do with it");
-    assert!(small["nodes"].as_array().unwrap().len() < 3);
     refused(&["replay", smaller.to_str().unwrap()], 1, &["turnwise-sim shrink"]);
 }
 

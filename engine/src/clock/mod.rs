@@ -119,9 +119,7 @@ impl<S: Sabotage> Clock<S> {
                 } else if S::plants(Bug::StepIsIgnored) {
                     (old, Learned::Consistent)
                 } else {
-                    if !S::plants(Bug::LineOutlivesStep) {
-                        self.line.clear();
-                    }
+                    self.line.clear();
                     self.smallest_round_trip = i64::MAX;
                     (fresh, Learned::Step)
                 }

@@ -54,7 +54,6 @@ impl Change {
             let after = read.unwrap_or(now - row.roster.grace_from(now));
             let licensed = row.roster.next_ring_turn(victim, after).unwrap_or(now);
             let from = match () {
-                () if S::plants(Bug::DeputyBeginsEarly) => now + 1,
                 () if S::plants(Bug::DeputyBeginsLate) => now + row.roster.grace_from(now) + 1,
                 () => now.max(licensed) + 1,
             };

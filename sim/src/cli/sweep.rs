@@ -44,8 +44,10 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// So many failing scenarios are kept.
-const KEPT: usize = 3;
+/// So many failing scenarios are shown and kept.
+const KEPT: usize = 5;
+/// After so many a thread stops.
+const ENOUGH: usize = 20;
 
 #[derive(Default)]
 struct Sum {
@@ -142,7 +144,7 @@ fn sweep(arguments: &Arguments, scenario_of: &(dyn Fn(u64) -> Scenario + Sync)) 
                     let scenario = scenario_of(seed);
                     mine.take(seed, scenario);
                     bar.inc(1);
-                    if mine.failed.len() >= KEPT {
+                    if mine.failed.len() >= ENOUGH {
                         stop.store(true, Ordering::Relaxed);
                     }
                 }

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use turnwise_engine::{
-    Claim, NodeId, Period, Sabotage, ServerIdentity, ServerInstant, Slot, Token, TurnKind, TurnRow,
-    TurnStatement, WorkStatement, lease,
+    Bug, Claim, NodeId, Period, Sabotage, ServerIdentity, ServerInstant, Slot, Token, TurnKind,
+    TurnRow, TurnStatement, WorkStatement, lease,
 };
 
 /// How much earlier than its time a beat may claim a job that is due on its boundary.
@@ -136,6 +136,8 @@ impl Database {
                         done.claimed = self.take(node, *claim, due);
                     }
                     self.beaten_at = Some(at);
+                } else if let (Some(claim), true) = (claim, S::plants(Bug::RefusedBeatClaims)) {
+                    done.claimed = self.take(node, *claim, at);
                 }
                 done.durable = !done.claimed.is_empty() || !done.noticed.lapsed.is_empty();
                 accepted

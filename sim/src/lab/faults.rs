@@ -54,6 +54,7 @@ impl<D: Driver> Lab<'_, D> {
                 let clock = &mut self.hosts[host as usize].clock;
                 clock.stood_still(now, lasts);
                 self.oracle.clock.stepped(now, host, lasts as i64, i64::MAX);
+                self.oracle.ring.clocks_set(now);
             }
             _ => {}
         }
@@ -74,8 +75,10 @@ impl<D: Driver> Lab<'_, D> {
             fault,
             Fault::LoseRequest { .. }
                 | Fault::LoseAnswer { .. }
+                | Fault::LoseChange { .. }
                 | Fault::LoseWork { .. }
                 | Fault::Reset { .. }
+                | Fault::HoldChange { .. }
                 | Fault::Stall { .. }
         );
         if (alive || fault.lasts().0 > 0) && !later {
@@ -113,8 +116,10 @@ impl<D: Driver> Lab<'_, D> {
                 self.push(until, What::Thaw(node, lasts.0));
             }
             Fault::Stall { lasts, .. } => host.stall = lasts.0,
+            Fault::HoldChange { lasts, .. } => host.hold_change = lasts.0,
             Fault::LoseRequest { .. } => host.lose_request = true,
             Fault::LoseAnswer { .. } => host.lose_answer = true,
+            Fault::LoseChange { .. } => host.lose_change = true,
             Fault::LoseWork { .. } => host.lose_work = true,
             Fault::Reset { .. } => host.reset = true,
             Fault::Errors { .. } => host.errors_until = until,
@@ -168,6 +173,7 @@ impl<D: Driver> Lab<'_, D> {
                         self.oracle.clock.rate_broken(now, host);
                     }
                 }
+                self.oracle.ring.clocks_set(until);
                 self.push(until, What::SlewEnds);
             }
             Fault::Outage { .. } => self.out_until = self.out_until.max(until),
@@ -212,6 +218,7 @@ impl<D: Driver> Lab<'_, D> {
 
     fn step_server(&mut self, by: i64) {
         self.server.step(by);
+        self.oracle.ring.clocks_set(self.now);
         for host in 0..self.hosts.len() {
             let spread = self.spread(&self.hosts[host]);
             self.oracle.clock.stepped(self.now, host as u32, by, spread);

@@ -26,9 +26,11 @@ pub(super) struct Host<D> {
     pub(super) target_down_until: u64,
     pub(super) lose_request: bool,
     pub(super) lose_answer: bool,
+    pub(super) lose_change: bool,
     pub(super) lose_work: bool,
     pub(super) reset: bool,
     pub(super) stall: u64,
+    pub(super) hold_change: u64,
     pub(super) seeds: Stream,
 }
 
@@ -63,6 +65,7 @@ pub(super) struct Life<D> {
     pub(super) same_instant: (LocalInstant, u32),
     /// Statements since the start of this window.
     pub(super) window: (u64, u32),
+    pub(super) work_window: (u64, u32),
     /// When it last held as much as it can.
     pub(super) full_at: u64,
     pub(super) removed: bool,
@@ -96,6 +99,7 @@ impl<D> Life<D> {
             beat_error: 0,
             same_instant: (LocalInstant::from_nanos(0), 0),
             window: (now, 0),
+            work_window: (now, 0),
             full_at: now,
             removed: false,
             idle_work: 0,

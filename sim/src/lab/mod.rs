@@ -71,6 +71,8 @@ struct Lab<'a, D: Driver> {
     hosts: Vec<Host<D>>,
     /// The host of each life.
     lives: Vec<u32>,
+    /// When each life began.
+    born: Vec<u64>,
     /// Of each life, whether it is up and to stay.
     staying: Vec<bool>,
     database: Database,
@@ -232,9 +234,11 @@ impl<'a, D: Driver> Lab<'a, D> {
             target_down_until: 0,
             lose_request: false,
             lose_answer: false,
+            lose_change: false,
             lose_work: false,
             reset: false,
             stall: 0,
+            hold_change: 0,
             seeds: Stream::new(seed, &format!("node {number} seeds")),
         });
         let period = scenario.period.as_nanos() as u64;
@@ -246,6 +250,7 @@ impl<'a, D: Driver> Lab<'a, D> {
             events: 0,
             hosts: hosts.collect(),
             lives: Vec::new(),
+            born: Vec::new(),
             staying: Vec::new(),
             database: Database::new(scenario.period, scenario.load.max_attempts),
             server: Server::new(scenario.database.resolution.0),
@@ -365,8 +370,15 @@ impl<'a, D: Driver> Lab<'a, D> {
         if host.life.is_some() {
             return;
         }
+        if host.is_paused(now) {
+            // Its machine stands still.
+            let later = host.paused_until;
+            self.push(later, What::Start(number));
+            return;
+        }
         let life = self.lives.len() as u32;
         self.lives.push(number);
+        self.born.push(now);
         self.staying.push(true);
         let local = host.clock.read(now);
         let machine = D::new(id_of(life), host.plan.capacity, host.seeds.bits(), local);
@@ -390,9 +402,11 @@ impl<'a, D: Driver> Lab<'a, D> {
         // What was to befall its next statement dies with its connections.
         host.lose_request = false;
         host.lose_answer = false;
+        host.lose_change = false;
         host.lose_work = false;
         host.reset = false;
         host.stall = 0;
+        host.hold_change = 0;
         for (job, _) in &life.running {
             self.oracle.jobs.stops(*job, life.number);
         }
@@ -528,8 +542,11 @@ impl<'a, D: Driver> Lab<'a, D> {
             {
                 life.removed = true;
                 self.oracle.marks.reach(Mark::RemovedAlive);
-                // It is to join again: until then the ring is not whole.
-                self.oracle.ring.extend(self.now);
+                let number = life.number;
+                let Oracle { ring, violations, .. } = &mut self.oracle;
+                if D::PROMISES {
+                    ring.removed_alive(self.now, number, violations);
+                }
             }
         }
     }

@@ -82,12 +82,27 @@ impl<D: Driver> Lab<'_, D> {
             return;
         }
         self.statements += 1;
+        if let (TurnKind::Beat { .. }, Some(slot), true) =
+            (&statement.kind, statement.believed, D::PROMISES)
+        {
+            let Oracle { ring, violations, .. } = &mut self.oracle;
+            ring.fires(now, slot, id, violations);
+        }
         let host = &mut self.hosts[number as usize];
         if std::mem::take(&mut host.reset) {
             self.disturbed(now, Disturbance::Fault(Fault::Reset { node: number }));
             self.push(now + BROKEN, What::Failed { life: id, request });
             return;
         }
+        let hold = match statement.kind {
+            TurnKind::Change { .. } => std::mem::take(&mut host.hold_change),
+            _ => 0,
+        };
+        if hold > 0 {
+            let fault = Fault::HoldChange { node: number, lasts: Span(hold) };
+            self.disturbed(now + hold, Disturbance::Fault(fault));
+        }
+        let host = &mut self.hosts[number as usize];
         if std::mem::take(&mut host.lose_request) {
             self.disturbed(now, Disturbance::Fault(Fault::LoseRequest { node: number }));
             return;
@@ -114,7 +129,10 @@ impl<D: Driver> Lab<'_, D> {
             self.push(again, What::TurnArrives { life: id, request, sent, statement, copy: true });
         }
         let statement = Box::new(statement);
-        self.push(arrives, What::TurnArrives { life: id, request, sent, statement, copy: false });
+        self.push(
+            arrives + hold,
+            What::TurnArrives { life: id, request, sent, statement, copy: false },
+        );
     }
 
     /// Chance delayed or lost a message.
@@ -168,6 +186,10 @@ impl<D: Driver> Lab<'_, D> {
                 self.beat_arrives(life, statement, slot, done.done, error, done.claimed.len());
             }
             TurnKind::Read | TurnKind::Change { .. } => {
+                let born = self.born[life as usize];
+                if matches!(statement.kind, TurnKind::Read) {
+                    self.oracle.ring.read_by(born);
+                }
                 let exact = self.server.exact(now);
                 if D::PROMISES && self.oracle.ring.is_calm(now) {
                     self.violated(Invariant::IdleStatements, || {
@@ -182,6 +204,12 @@ impl<D: Driver> Lab<'_, D> {
         let passage = host.turn.back.pass(served + commit);
         if std::mem::take(&mut host.lose_answer) {
             self.disturbed(now, Disturbance::Fault(Fault::LoseAnswer { node: number }));
+            return;
+        }
+        if matches!(statement.kind, TurnKind::Change { .. })
+            && std::mem::take(&mut host.lose_change)
+        {
+            self.disturbed(now, Disturbance::Fault(Fault::LoseChange { node: number }));
             return;
         }
         let calm = host.turn.back.cut_until <= served && host.turn.back.crowd <= 1;

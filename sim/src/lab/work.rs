@@ -6,7 +6,7 @@ use turnwise_engine::{Claim, Input, LocalInstant, RequestId, Token, WorkAnswer, 
 use super::database::{Done, Ending};
 use super::host::{id_of, life_of};
 use super::report::Seen;
-use super::{Driver, Lab, What};
+use super::{Driver, Lab, STATEMENTS_MAX, What};
 use crate::oracle::{Disturbance, Invariant, Mark, Oracle};
 use crate::scenario::Fault;
 use crate::sometimes;
@@ -62,6 +62,23 @@ impl<D: Driver> Lab<'_, D> {
             });
         }
         self.statements += 1;
+        let host = &mut self.hosts[number as usize];
+        let Some(here) = &mut host.life else { return };
+        here.work_window = match here.work_window {
+            (since, count) if now < since + period => (since, count + 1),
+            _ => (now, 1),
+        };
+        // A backlog may be drained as fast as the target serves; what fails may not be repeated so.
+        let repeated = !matches!(statement, WorkStatement::Claim(_));
+        if here.work_window.1 >= STATEMENTS_MAX && repeated {
+            let count = here.work_window.1;
+            self.violated(Invariant::Bounded, || {
+                format!(
+                    "life {life} sends {statement:?}, the {count}th statement on jobs in a period"
+                )
+            });
+            return;
+        }
         let passage = self.hosts[number as usize].work.there.pass(now);
         if let Some(at) = passage.arrives {
             self.push(at, What::WorkArrives { life, request, sent, statement });
@@ -263,6 +280,11 @@ impl<D: Driver> Lab<'_, D> {
         sometimes!(marks, Mark::WholeRoundSilent, noticed.leases_extended);
         sometimes!(marks, Mark::StaleEnd, noticed.stale);
         sometimes!(marks, Mark::RetriedJob, noticed.retried);
+        if !done.done && !done.claimed.is_empty() {
+            violations.add(now, Invariant::ClaimsAllowed, || {
+                format!("a refused beat claimed {} jobs", done.claimed.len())
+            });
+        }
         for (job, succeeded) in &noticed.ended {
             jobs.ended(*job, *succeeded, marks);
             self.idle_since = now;

@@ -72,7 +72,8 @@ impl ClockJudge {
     /// The node has forgotten what it knew of the clock.
     pub fn forgot(&mut self, node: u32) {
         if let Some(node) = self.nodes.get_mut(&node) {
-            node.excused = false;
+            // The exchange that told of the other server is all that it knows: like one that proves a step.
+            node.proved = true;
             node.after_step = None;
             node.aims.clear();
         }

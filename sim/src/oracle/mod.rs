@@ -30,6 +30,8 @@ pub enum Invariant {
     IntervalHolds,
     /// A step beyond the spread is found and recovered from within three exchanges.
     StepsAreFound,
+    /// No two nodes take the turn of one slot.
+    TurnsExclusive,
     /// Beats arrive as near to their boundary as the road's own noise lets them.
     Accuracy,
     /// In calm: one beat a slot, each by its owner, nothing refused.
@@ -60,6 +62,7 @@ impl Invariant {
         Self::SlotsIncrease,
         Self::IntervalHolds,
         Self::StepsAreFound,
+        Self::TurnsExclusive,
         Self::Accuracy,
         Self::Calm,
         Self::Bounds,
@@ -79,6 +82,7 @@ impl Invariant {
             Self::SlotsIncrease => "slots_increase",
             Self::IntervalHolds => "interval_holds",
             Self::StepsAreFound => "steps_are_found",
+            Self::TurnsExclusive => "turns_exclusive",
             Self::Accuracy => "accuracy",
             Self::Calm => "calm",
             Self::Bounds => "bounds",

@@ -1,6 +1,8 @@
 //! Decides whether turns were taken as the protocol promises: in calm without any fault, after one event
 //! within its row of the table of bounds, after any mixture whole again in time.
 
+use std::collections::BTreeMap;
+
 use turnwise_engine::Slot;
 
 use super::{Invariant, Mark, Marks, Violations};
@@ -64,6 +66,12 @@ pub struct RingJudge {
     arrivals: Tally,
     /// Slot numbers may have begun anew since the last beat.
     renumbered: bool,
+    /// Slots between the last accepted beat and the one before it.
+    silence: u64,
+    /// Which life fired for each of the last slots.
+    fired: BTreeMap<Slot, u32>,
+    /// Before this, clocks that were set explain that two fire for one slot.
+    fired_from: u64,
 }
 
 /// What a run amounts to.
@@ -104,6 +112,8 @@ struct Episode {
     missed: u64,
     doubled: u64,
     max_gap: u64,
+    /// Reads by nodes that were there before.
+    reads: u64,
 }
 
 /// What an event may cost.
@@ -113,6 +123,8 @@ struct Allowed {
     doubled: u64,
     /// In periods.
     gap: u64,
+    /// Reads by those who were there before. None: as many as they like.
+    reads: Option<u64>,
 }
 
 impl RingJudge {
@@ -125,6 +137,9 @@ impl RingJudge {
             episode: None,
             arrivals: Tally::default(),
             renumbered: false,
+            silence: 0,
+            fired: BTreeMap::new(),
+            fired_from: 0,
         }
     }
 
@@ -190,6 +205,7 @@ impl RingJudge {
                     missed: 0,
                     doubled: 0,
                     max_gap: 0,
+                    reads: 0,
                 });
             }
         }
@@ -257,6 +273,55 @@ impl RingJudge {
         self.renumbered = true;
     }
 
+    /// Clocks were set, or stood still, at `now`: which slot it is must be learned anew.
+    pub fn clocks_set(&mut self, now: u64) {
+        self.fired.clear();
+        self.fired_from = now + 2 * (self.living as u64 + 4) * self.period;
+    }
+
+    /// A living node sends a beat for `slot`.
+    pub fn fires(&mut self, now: u64, slot: Slot, life: u32, violations: &mut Violations) {
+        if now < self.fired_from {
+            return;
+        }
+        match self.fired.insert(slot, life) {
+            Some(other) if other != life => violations.add(now, Invariant::TurnsExclusive, || {
+                format!("life {life} fires for slot {slot}, for which life {other} has fired")
+            }),
+            _ => {}
+        }
+        if self.fired.len() > 64 {
+            self.fired.pop_first();
+        }
+    }
+
+    /// A node that came up at `born` reads the row.
+    pub fn read_by(&mut self, born: u64) {
+        if let Some(episode) = &mut self.episode
+            && born + self.period < episode.since
+        {
+            episode.reads += 1;
+        }
+    }
+
+    /// A node that lives was removed.
+    pub fn removed_alive(&mut self, now: u64, life: u32, violations: &mut Violations) {
+        let why = match &self.episode {
+            None if now >= self.calm_from => "in calm",
+            // Nobody is suspected after a silence of a whole round.
+            Some(Episode { alone: true, first: Disturbance::Fault(fault), largest, .. })
+                if matches!(fault, Fault::Outage { .. })
+                    && self.silence > *largest as u64
+                    && self.last.is_some_and(|last| now < last.at + self.period / 2) =>
+            {
+                "by the first beat after a silence of a whole round"
+            }
+            _ => return,
+        };
+        violations
+            .add(now, Invariant::Bounds, || format!("life {life} lives and was removed {why}"));
+    }
+
     /// The run is over.
     pub fn finish(&mut self, now: u64, marks: &mut Marks, violations: &mut Violations) {
         self.close_if_settled(now, marks, violations);
@@ -300,15 +365,17 @@ impl RingJudge {
             let missed = allowed.missed.is_some_and(|allowed| episode.missed > allowed);
             // What arrives a little late makes a gap a little longer.
             let gap = allowed.gap * self.period + self.period / 4;
-            if missed || episode.doubled > allowed.doubled || episode.max_gap > gap {
+            let reads = allowed.reads.is_some_and(|allowed| episode.reads > allowed);
+            if missed || reads || episode.doubled > allowed.doubled || episode.max_gap > gap {
                 violations.add(episode.since, Invariant::Bounds, || {
                     format!(
-                        "{:?} among {} cost {} missed, {} doubled and a gap of {} us; allowed is \
-                         {allowed:?} (gap in periods)",
+                        "{:?} among {} cost {} missed, {} doubled, {} reads and a gap of {} us; \
+                         allowed is {allowed:?} (gap in periods)",
                         episode.first,
                         episode.living,
                         episode.missed,
                         episode.doubled,
+                        episode.reads,
                         episode.max_gap / 1_000
                     )
                 });
@@ -345,6 +412,7 @@ impl RingJudge {
             true => ((gap + self.period / 2) / self.period).max(1),
             false => (arrival.slot - slot).unsigned_abs(),
         };
+        self.silence = slots;
         let missed = slots.saturating_sub(1);
         self.arrivals.slots += slots;
         self.arrivals.missed += missed;
@@ -393,20 +461,24 @@ fn allowed(episode: &Episode, period: u64) -> Option<Allowed> {
     // A statement is waited for for 100 ms at least, which is a slot more where periods are shorter.
     let short = u64::from(period < 200_000_000);
     let periods = |nanos: u64| nanos.div_ceil(period);
-    let costs = |missed, doubled, gap| Some(Allowed { missed: Some(missed), doubled, gap });
+    let costs =
+        |missed, doubled, gap| Some(Allowed { missed: Some(missed), doubled, gap, reads: None });
+    // What nobody needs to read the row for, but the one that it is about.
+    let quiet =
+        |missed, doubled, gap| Some(Allowed { missed: Some(missed), doubled, gap, reads: Some(0) });
     match episode.first {
         Disturbance::Join if episode.before == 0 => None,
-        Disturbance::Join | Disturbance::Left => costs(0, 0, 1),
+        Disturbance::Join | Disturbance::Left => quiet(0, 0, 1),
         Disturbance::Crash if living > u64::from(episode.count) => {
             let k = u64::from(episode.count);
-            costs(k, 0, k + 1)
+            if k == 1 { quiet(1, 0, 2) } else { costs(k, 0, k + 1) }
         }
         Disturbance::Late | Disturbance::Lost => match living {
             1 => costs(2 + short, 1, 3 + short),
             _ => costs(1, 1, 2),
         },
         Disturbance::Fault(fault) => match fault {
-            Fault::Drain { .. } if living >= 2 => costs(0, 0, 1),
+            Fault::Drain { .. } if living >= 2 => quiet(0, 0, 1),
             Fault::Reset { .. } | Fault::Route { .. } | Fault::TargetDown { .. } => costs(0, 0, 1),
             Fault::LoseWork { .. } => costs(0, 0, 1),
             Fault::LoseAnswer { .. } => match living {
@@ -424,7 +496,7 @@ fn allowed(episode: &Episode, period: u64) -> Option<Allowed> {
                 costs(out + 1 + after, 1, out + 2 + after)
             }
             Fault::ServerStep { .. } => {
-                Some(Allowed { missed: None, doubled: living.max(3), gap: 4 })
+                Some(Allowed { missed: None, doubled: living.max(3), gap: 4, reads: None })
             }
             _ => None,
         },

@@ -178,6 +178,18 @@ pub enum Fault {
         /// How much later.
         lasts: Span,
     },
+    /// The next change of the roster waits on its way for so long.
+    HoldChange {
+        /// Whose.
+        node: u32,
+        /// How much longer it is on its way.
+        lasts: Span,
+    },
+    /// The answer to the next change of the roster is lost.
+    LoseChange {
+        /// Whose.
+        node: u32,
+    },
     /// The next statement on the turn row is lost on its way.
     LoseRequest {
         /// Whose.
@@ -301,6 +313,8 @@ impl Fault {
             Self::Pause { .. } => "pause",
             Self::Freeze { .. } => "freeze",
             Self::Stall { .. } => "stall",
+            Self::HoldChange { .. } => "hold_change",
+            Self::LoseChange { .. } => "lose_change",
             Self::LoseRequest { .. } => "lose_request",
             Self::LoseAnswer { .. } => "lose_answer",
             Self::LoseWork { .. } => "lose_work",
@@ -330,6 +344,8 @@ impl Fault {
             | Self::Pause { node, .. }
             | Self::Freeze { node, .. }
             | Self::Stall { node, .. }
+            | Self::HoldChange { node, .. }
+            | Self::LoseChange { node }
             | Self::LoseRequest { node }
             | Self::LoseAnswer { node }
             | Self::LoseWork { node }
@@ -357,6 +373,7 @@ impl Fault {
             | Self::Pause { lasts, .. }
             | Self::Freeze { lasts, .. }
             | Self::Stall { lasts, .. }
+            | Self::HoldChange { lasts, .. }
             | Self::Errors { lasts, .. }
             | Self::CutThere { lasts, .. }
             | Self::CutBack { lasts, .. }

@@ -9,7 +9,7 @@ use super::{
 use crate::random::Stream;
 
 /// How many kinds of faults there are.
-const KINDS: u64 = 23;
+const KINDS: u64 = 25;
 /// Faults begin after so many periods ...
 const CALM_START: u64 = 40;
 /// ... and happen within so many.
@@ -151,12 +151,38 @@ impl Swarm {
             let at = Span(CALM_START * self.unit + self.random.below(FAULTY * self.unit));
             let fault = self.fault(kind);
             faults.push(Planned { at, fault });
-            if faults.len() as u64 == most {
+            self.more_of_it(at, fault, &mut faults);
+            if faults.len() as u64 >= most {
                 break;
             }
         }
         faults.sort_by_key(|planned| planned.at);
         faults
+    }
+
+    /// Misfortunes that come together: several that die at once; a change on its way while others come and go.
+    fn more_of_it(&mut self, at: Span, fault: Fault, faults: &mut Vec<Planned>) {
+        let others = |random: &mut Stream, count: u32| random.below(u64::from(count)) as u32;
+        match fault {
+            Fault::Kill { node } if self.random.below(2) == 0 => {
+                let other = others(&mut self.random, self.count);
+                if other != node {
+                    faults.push(Planned { at, fault: Fault::Kill { node: other } });
+                }
+            }
+            Fault::HoldChange { node, .. } | Fault::LoseChange { node } => {
+                // There must be a change: somebody that missed its turn, or the node itself that leaves.
+                let other = others(&mut self.random, self.count);
+                let lasts = Span(2 * self.unit + self.random.below(4 * self.unit));
+                let cause = match self.random.below(3) {
+                    0 => Fault::Drain { node },
+                    1 => Fault::Pause { node: other, lasts },
+                    _ => Fault::Restart { node, after: lasts },
+                };
+                faults.push(Planned { at, fault: cause });
+            }
+            _ => {}
+        }
     }
 
     fn fault(&mut self, kind: u64) -> Fault {
@@ -196,6 +222,8 @@ impl Swarm {
                 let loses = Span(self.random.below(3 * self.unit));
                 Fault::Failover { lasts, loses, clock: self.step() }
             }
+            22 => Fault::HoldChange { node, lasts: Span(self.random.below(6 * self.unit)) },
+            23 => Fault::LoseChange { node },
             _ => Fault::Slow { by: Span(self.random.below(self.unit / 4)), lasts },
         }
     }
