@@ -29,10 +29,29 @@ pub struct Score {
     /// Of the arrival: how far the predicted transit was from the next exchange's.
     pub arrival: Errors,
     /// How often the truth lay outside the interval that it claimed, while no clock had stepped since the
-    /// sample before.
+    /// oldest sample in use: after a step nothing counts until the estimator says that it found one.
     pub interval_violations: usize,
-    /// How many exchanges it took after each step until the offset was good again: the median and the worst.
+    /// How many exchanges it took after each step until the offset was good again, within a round trip (or the
+    /// resolution of the stamps): the median and the worst.
     pub recovery: Option<(usize, usize)>,
+}
+
+/// The channel's own noise on the way there, in microseconds: the median of how far each transit is from the
+/// median one, with the offset taken out by the truth. Nobody who aims at the middle arrives closer. Where the
+/// routes change it says nothing.
+pub fn floor(samples: &[Sample]) -> f64 {
+    let mut ways: Vec<_> = samples
+        .iter()
+        .skip(WARM_UP)
+        .map(|sample| minus(sample.exchange.arrived, sample.exchange.sent) - sample.true_offset)
+        .collect();
+    let count = ways.len();
+    if count == 0 {
+        return f64::NAN;
+    }
+    let (_, median, _) = ways.select_nth_unstable(count / 2);
+    let median = *median;
+    Errors::of(ways.into_iter().map(|way| (way - median).abs()).collect()).p50
 }
 
 /// Run every estimator over a trace. The oracle needs the laws.
@@ -57,6 +76,7 @@ pub fn score(name: &'static str, estimator: &mut dyn Estimator, samples: &[Sampl
     let mut interval_violations = 0;
     let mut recoveries = Vec::new();
     let mut recovering: Option<usize> = None;
+    let mut unproven = false;
     let mut last: Option<&Sample> = None;
     for (number, sample) in samples.iter().enumerate() {
         let Sample { exchange, true_offset } = sample;
@@ -68,20 +88,25 @@ pub fn score(name: &'static str, estimator: &mut dyn Estimator, samples: &[Sampl
             offsets.push((offset - true_offset).abs());
             arrivals.push((minus(exchange.arrived, ask) - transit).abs());
             if !stepped
+                && !unproven
                 && let Some((low, high)) = estimator.bounds(ask)
                 && !(low..=high).contains(true_offset)
             {
                 interval_violations += 1;
             }
         }
-        estimator.observe(exchange);
+        unproven |= stepped;
+        if estimator.observe(exchange) {
+            unproven = false;
+        }
         if stepped {
             recovering = Some(0);
         }
         if let Some(taken) = recovering.take() {
             let delay = exchange.received.nanos_from(exchange.sent);
+            let good = delay.max(i64::from(exchange.resolution));
             let now = estimator.offset(exchange.received).unwrap_or(i64::MAX);
-            if (now - true_offset).abs() <= delay {
+            if (now - true_offset).abs() <= good {
                 recoveries.push(taken + 1);
             } else {
                 recovering = Some(taken + 1);

@@ -1,11 +1,15 @@
-//! Decides nothing: the traces by which an estimator is judged, and those on which it may be tuned.
+//! Decides by which traces an estimator is judged, and on which it may be tuned.
 //!
 //! The seeds of the judging traces (7001 and up) are not to be looked at while an estimator is being made:
 //! tune on [`tuning`], whose traces have the same laws and seeds below 120, and run the judge at the end.
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use super::trace::Spec;
+use super::judge::{Score, floor, judge};
+use super::trace::{Spec, generate};
 
 /// The first seed of the judging traces.
 const JUDGING_SEED: u64 = 7_001;
@@ -27,6 +31,41 @@ pub fn judging() -> Vec<Case> {
 /// Traces of the same laws for tuning: another set for each `round`, from 0 to 2.
 pub fn tuning(round: u64) -> Vec<Case> {
     cases(1 + round.min(2) * 40)
+}
+
+/// How everybody did on one trace.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// The trace.
+    pub case: Case,
+    /// The engine's estimator first, the oracle last.
+    pub scores: Vec<Score>,
+    /// The channel's own noise, in microseconds.
+    pub floor: f64,
+}
+
+/// Judge all estimators on all traces, on as many threads as there are processors.
+pub fn judge_all(cases: &[Case]) -> Vec<Verdict> {
+    let next = AtomicUsize::new(0);
+    let verdicts = Mutex::new(Vec::new());
+    let work = || {
+        while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let samples = generate(&case.spec);
+            let scores = judge(&samples, Some(&case.spec));
+            let verdict = Verdict { case: case.clone(), scores, floor: floor(&samples) };
+            if let Ok(mut verdicts) = verdicts.lock() {
+                verdicts.push(verdict);
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    let mut verdicts = verdicts.into_inner().unwrap_or_default();
+    verdicts.sort_by_key(|verdict| verdict.case.spec.seed);
+    verdicts
 }
 
 /// Roads from short to long, each with every interval, plain; and everything that may befall them on three.

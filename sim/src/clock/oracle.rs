@@ -202,21 +202,34 @@ impl Oracle {
         true
     }
 
+    /// Spread the particles by a normal kernel of their own covariance: each number by itself would take from
+    /// them, little by little, what they know of the legs together.
     fn spread(&mut self) {
         let n = PARTICLES as f64;
-        let moments = |get: fn(&Particle) -> f64, particles: &[Particle]| {
-            let mean = particles.iter().map(get).sum::<f64>() / n;
-            let variance = particles.iter().map(|p| (get(p) - mean).powi(2)).sum::<f64>() / n;
-            (mean, variance.sqrt())
-        };
-        let u = moments(|p| p.u, &self.particles);
-        let d = moments(|p| p.d, &self.particles);
-        let f = moments(|p| p.f, &self.particles);
+        let mut mean = [0.0; 3];
+        for particle in &self.particles {
+            for (sum, value) in mean.iter_mut().zip([particle.u, particle.d, particle.f]) {
+                *sum += value / n;
+            }
+        }
+        let mut covariance = [[0.0; 3]; 3];
+        for particle in &self.particles {
+            let from = [particle.u - mean[0], particle.d - mean[1], particle.f - mean[2]];
+            for row in 0..3 {
+                for column in 0..=row {
+                    covariance[row][column] += from[row] * from[column] / n;
+                }
+            }
+        }
+        let root = cholesky(covariance);
         let keep = (1.0 - KERNEL * KERNEL).sqrt();
         for particle in &mut self.particles {
-            particle.u = u.0 + keep * (particle.u - u.0) + KERNEL * u.1 * self.random.normal();
-            particle.d = d.0 + keep * (particle.d - d.0) + KERNEL * d.1 * self.random.normal();
-            particle.f = f.0 + keep * (particle.f - f.0) + KERNEL * f.1 * self.random.normal();
+            let draw = [self.random.normal(), self.random.normal(), self.random.normal()];
+            let moved =
+                |row: usize| KERNEL * (0..=row).map(|i| root[row][i] * draw[i]).sum::<f64>();
+            particle.u = mean[0] + keep * (particle.u - mean[0]) + moved(0);
+            particle.d = mean[1] + keep * (particle.d - mean[1]) + moved(1);
+            particle.f = mean[2] + keep * (particle.f - mean[2]) + moved(2);
         }
     }
 
@@ -236,6 +249,25 @@ impl Oracle {
         let (_, median, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
         Some(self.base + *median as i64)
     }
+}
+
+/// The lower triangle whose square is the matrix; zero where that has no variance.
+fn cholesky(matrix: [[f64; 3]; 3]) -> [[f64; 3]; 3] {
+    let mut root = [[0.0; 3]; 3];
+    for row in 0..3 {
+        for column in 0..=row {
+            let rest: f64 = (0..column).map(|i| root[row][i] * root[column][i]).sum();
+            let left: f64 = matrix[row][column] - rest;
+            root[row][column] = if row == column {
+                left.max(0.0).sqrt()
+            } else if root[column][column] > 0.0 {
+                left / root[column][column]
+            } else {
+                0.0
+            };
+        }
+    }
+    root
 }
 
 impl Estimator for Oracle {
