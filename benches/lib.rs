@@ -1,3 +1,7 @@
 //! The benchmarks of Turnwise: `cargo bench -p turnwise-benches`.
 //!
-//! - `engine`: what one turn costs in the engine, at several sizes of the ring.
+//! - `engine`: what the hot path costs: an exchange learnt, a time to send, a turn at several sizes of the ring;
+//! - `allocations`: what a steady turn allocates in the engine; fails when that is too much;
+//! - `slot_accuracy`: how close to its boundary a beat arrives, by estimator: a table and a plot.
+
+pub mod farm;

@@ -1,92 +1,51 @@
-//! What one turn costs in the engine: the wake-up that sends a beat, and its answer.
+//! What the engine's hot path costs: one exchange learnt by the clock, one time to send, and one whole turn, the
+//! wake-up that sends a beat and its answer.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use std::hint::black_box;
+
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use turnwise_engine::{
-    Config, Engine, Exchange, Input, LocalInstant, NodeId, Output, Period, RequestId,
-    ServerIdentity, ServerInstant, TurnAnswer, TurnKind, TurnRow, TurnStatement, Version,
-};
+use turnwise_benches::farm::Farm;
+use turnwise_engine::Clock;
+use turnwise_sim::clock::trace::{Spec, generate};
 
-/// Server time minus local time.
-const OFFSET: i64 = 1_780_000_000_000_000_000;
-/// Each way takes so long.
-const WAY: i64 = 200_000;
+/// Roads that take the estimator different ways.
+const ROADS: [(&str, &str); 3] = [
+    ("plain", "rtt=5ms,interval=3s"),
+    ("commit", "rtt=5ms,interval=3s,commit=2500us"),
+    ("1 ms stamps", "rtt=5ms,interval=3s,resolution=1ms"),
+];
 
-struct Farm {
-    engine: Engine,
-    row: TurnRow,
-    now: LocalInstant,
+fn observe(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("observe");
+    for (name, spec) in ROADS {
+        let samples = generate(&spec.parse::<Spec>().unwrap());
+        let mut clock = Clock::new();
+        let mut next = samples.iter();
+        group.bench_function(BenchmarkId::from_parameter(name), |bench| {
+            bench.iter(|| {
+                let sample = next.next().unwrap_or_else(|| {
+                    clock = Clock::new();
+                    next = samples.iter();
+                    next.next().unwrap()
+                });
+                clock.observe(&sample.exchange)
+            });
+        });
+    }
+    group.finish();
 }
 
-impl Farm {
-    /// A node in a ring of `nodes`, whose other members always read in time.
-    fn new(nodes: u32) -> Self {
-        let ids: Vec<_> = (0..u128::from(nodes)).map(NodeId::from_u128).collect();
-        let now = LocalInstant::from_nanos(1_000_000_000);
-        let mut row = TurnRow::new(Period::DEFAULT);
-        let slot = row.stamp(at(now), None, None);
-        row.roster.versions.push(Version { from: slot, ring: ids.clone() });
-        let engine = Engine::new(ids[0], Config { capacity: 16 }, 7, now);
-        let mut farm = Self { engine, row, now };
-        farm.engine.handle_input(now, Input::Wake);
-        farm.drain();
-        farm
+fn send_time(criterion: &mut Criterion) {
+    let samples = generate(&Spec::default());
+    let mut clock = Clock::new();
+    for sample in &samples {
+        clock.observe(&sample.exchange);
     }
-
-    /// To the next time that the engine wants to be called.
-    fn turn(&mut self) {
-        let (at, _) = self.engine.poll_timeout().unwrap();
-        self.now = self.now.max(at);
-        self.engine.handle_input(self.now, Input::Wake);
-        self.drain();
-    }
-
-    fn drain(&mut self) {
-        while let Some(output) = self.engine.poll_output() {
-            if let Output::Turn { request, statement, .. } = output {
-                self.answer(request, &statement);
-            }
-        }
-    }
-
-    fn answer(&mut self, request: RequestId, statement: &TurnStatement) {
-        let (sent, clock) = (self.now, at(self.now.offset(WAY)));
-        for node in 1..self.row.roster.last().unwrap().ring.len() as u128 {
-            self.row.stamp(clock, Some(NodeId::from_u128(node)), None);
-        }
-        let slot = self.row.stamp(clock, Some(statement.node), statement.believed);
-        let done = match &statement.kind {
-            TurnKind::Beat { .. } => {
-                self.row.slot = slot - 2;
-                self.row.beat(slot - 1);
-                self.row.beat(slot)
-            }
-            _ => true,
-        };
-        self.now = sent.offset(2 * WAY);
-        let exchange = Exchange {
-            sent,
-            arrived: clock,
-            answered: clock,
-            received: self.now,
-            resolution: 1_000,
-        };
-        let answer = TurnAnswer {
-            request,
-            exchange: Some(exchange),
-            identity: ServerIdentity::default(),
-            now: slot,
-            done,
-            row: self.row.clone(),
-            claimed: 0,
-            lost: false,
-        };
-        self.engine.handle_input(self.now, Input::TurnAnswer(Box::new(answer)));
-    }
-}
-
-fn at(local: LocalInstant) -> ServerInstant {
-    ServerInstant::from_nanos(local.as_nanos() as i64 + OFFSET)
+    let boundary = samples.last().unwrap().exchange.answered.offset(1_000_000_000);
+    criterion.bench_function("send_time", |bench| {
+        bench.iter(|| clock.send_time(black_box(boundary)));
+    });
 }
 
 fn turn(criterion: &mut Criterion) {
@@ -100,5 +59,5 @@ fn turn(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, turn);
+criterion_group!(benches, observe, send_time, turn);
 criterion_main!(benches);
