@@ -200,7 +200,7 @@ impl Bank {
     fn weigh(&mut self) {
         self.lead = usize::from(self.guesses[1].weight() > self.guesses[0].weight());
         let lead = *self.lead();
-        if !lead.is_sound() {
+        if !self.guesses.iter().all(Guess::is_sound) {
             self.strikes = STRIKES_MOST;
         }
         for guess in &mut self.guesses {

@@ -82,10 +82,17 @@ impl Guess {
         [0.0, commit].map(|commit| Law { scale, commit, tail: self.tail })
     }
 
+    /// The logarithm of how likely this guess is.
     pub(super) fn weight(&self) -> f64 {
         self.beliefs[self.best].weight
     }
 
+    /// Whether the best belief is one.
+    pub(super) fn is_sound(&self) -> bool {
+        self.beliefs[self.best].is_sound()
+    }
+
+    /// Time passes, and all counts from another base.
     pub(super) fn advance(&mut self, seconds: f64, by: f64) {
         // While the law is young, what was learnt by it is uncertain too.
         self.age += 1.0;
@@ -117,12 +124,13 @@ impl Guess {
         let best = self.beliefs[self.best];
         for belief in &mut self.beliefs {
             belief.weight = belief.weight.max(best.weight - DOUBT);
-            if belief.is_lost(&best) {
+            if belief.is_lost(&best) || !belief.is_sound() {
                 *belief = Belief { weight: belief.weight, ..best };
             }
         }
     }
 
+    /// See how late the legs are, whatever the law.
     pub(super) fn spread(&mut self, there: f64, back: f64) {
         let best = &self.beliefs[self.best];
         let late = [there - best.u, best.d - back];
