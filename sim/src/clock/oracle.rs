@@ -15,11 +15,11 @@ use super::trace::{Queueing, Spec};
 use crate::random::Stream;
 
 /// How many particles.
-const PARTICLES: usize = 10_000;
+const PARTICLES: usize = 20_000;
 /// The share of particles that try each kind of event at each sample, where the laws have it.
 const TRIED: f64 = 0.02;
 /// The width of the kernel, in standard deviations.
-const KERNEL: f64 = 0.08;
+const KERNEL: f64 = 0.05;
 
 /// The oracle of one specification.
 pub struct Oracle {
