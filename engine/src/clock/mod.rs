@@ -167,7 +167,7 @@ struct Bounds {
 }
 
 /// The offset, in nanoseconds of server time minus local time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Offset {
     /// The best guess.
     pub nanos: i64,
@@ -185,8 +185,11 @@ impl Clock {
 impl<S: Sabotage> Clock<S> {
     /// Learn from an exchange.
     pub fn observe(&mut self, exchange: &Exchange) -> Learned {
-        let resolution =
-            if S::plants(Bug::IntervalIgnoresResolution) { 0 } else { i64::from(exchange.resolution) };
+        let resolution = if S::plants(Bug::IntervalIgnoresResolution) {
+            0
+        } else {
+            i64::from(exchange.resolution)
+        };
         let spread = resolution + drift(exchange.round_trip());
         let lower = difference(exchange.answered, exchange.received);
         let upper = difference(exchange.arrived, exchange.sent);
