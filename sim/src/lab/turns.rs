@@ -180,6 +180,7 @@ impl<D: Driver> Lab<'_, D> {
             TurnKind::Beat { .. } => {
                 if let Some(here) = &mut self.hosts[number as usize].life
                     && here.number == life
+                    && awaited
                 {
                     here.beat_error = error;
                 }
@@ -299,7 +300,7 @@ impl<D: Driver> Lab<'_, D> {
             let wander = f64::from(clock.wander_ppb) * 1e-9;
             let turns = (living as u64 * self.period) as f64;
             let wandered = wander * libm::sqrt(turns / 1e9) * turns;
-            let noise = 3 * (road.spread.0 + host.turn.back.road.spread.0)
+            let noise = 5 * road.spread.0
                 + 2 * clock.late_wake.0
                 + 2 * clock.resolution.0
                 + 2 * self.scenario.database.resolution.0
