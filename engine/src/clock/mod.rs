@@ -35,7 +35,7 @@
 //! - `filter` holds a normal law over (u, d, f). Between exchanges it moves: `u' = d' = f`, and `f` is a random walk.
 //!   An exchange is weighed by the law of the queues; the product of the two is no normal law, but its mean and
 //!   variance are known in closed form, and a normal law with these takes its place (assumed-density filtering:
-//!   Maybeck 1982, chapter 12; Minka 2001). So a sample that is early moves the line at once and a late one hardly,
+//!   Minka 2001). So a sample that is early moves the line at once and a late one hardly,
 //!   without any threshold: the weights of NTP's clock filter (RFC 5905, section 10), which keeps the shortest of
 //!   eight, come out of the law by themselves.
 //! - `law` is that law: two waits, each exponential (a gamma of shape 2), and a heavy tail of exponentials; after a
