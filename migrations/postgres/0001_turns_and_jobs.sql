@@ -663,8 +663,37 @@ BEGIN
     ORDER BY j.scheduled_at - j.priority * interval '10 s', j.id;
 END $$;
 
+-- Put jobs that run under a node back into the queue, for `p_reason`: the attempt not spent, up to ten
+-- hand-backs. The caller holds the node's row, so that no end comes between.
+CREATE FUNCTION turnwise.put_back(p_node uuid, p_jobs uuid[], p_reason text, p_at timestamptz)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    WITH held AS MATERIALIZED (
+        SELECT j.id, j.token, j.attempt, j.hand_backs >= 10 AS is_spent,
+            j.hand_backs >= 10 AND j.attempt >= j.max_attempts AS is_dead
+        FROM turnwise.jobs j
+        WHERE j.id = ANY (p_jobs) AND j.state = 'running' AND j.node = p_node
+    ), released AS (
+        UPDATE turnwise.jobs j SET
+            state = CASE
+                WHEN j.cancel_requested THEN 'cancelled'
+                WHEN h.is_dead THEN 'dead'
+                ELSE 'queued' END,
+            finished_at = CASE WHEN j.cancel_requested OR h.is_dead THEN p_at END,
+            attempt = CASE WHEN h.is_spent THEN j.attempt ELSE greatest(j.attempt - 1, 0) END,
+            hand_backs = CASE WHEN h.is_spent THEN j.hand_backs ELSE j.hand_backs + 1 END,
+            queued_at = p_at, last_status = NULL, last_error = p_reason
+        FROM held h
+        WHERE j.id = h.id AND j.state = 'running' AND j.node = p_node AND j.token = h.token
+        RETURNING j.id, h.token, h.attempt, j.started_at
+    )
+    INSERT INTO turnwise.attempts (job, node, token, attempt, started_at, finished_at, error)
+    SELECT r.id, p_node, r.token, r.attempt, r.started_at, p_at, p_reason FROM released r
+    ON CONFLICT DO NOTHING;
+END $$;
+
 -- Bar a token and all before it from claiming, and put the jobs that run under it back into the queue, for
--- `p_reason`: the attempt not spent, up to ten hand-backs. Whether the node is lost.
+-- `p_reason`. Whether the node is lost.
 CREATE FUNCTION turnwise.jobs_release(
     p_node uuid, p_token bigint, p_reason text,
     p_running integer, p_offset_us bigint, p_offset_error_us bigint, p_transit_us bigint
@@ -680,28 +709,37 @@ BEGIN
     END IF;
     UPDATE turnwise.nodes n SET token_floor = greatest(n.token_floor, p_token + 1)
     WHERE n.id = p_node;
-    WITH held AS MATERIALIZED (
-        SELECT j.id, j.attempt, j.hand_backs >= 10 AS is_spent,
-            j.hand_backs >= 10 AND j.attempt >= j.max_attempts AS is_dead
-        FROM turnwise.jobs j
+    PERFORM turnwise.put_back(p_node, ARRAY(
+        SELECT j.id FROM turnwise.jobs j
         WHERE j.state = 'running' AND j.node = p_node AND j.token = p_token
-    ), released AS (
-        UPDATE turnwise.jobs j SET
-            state = CASE
-                WHEN j.cancel_requested THEN 'cancelled'
-                WHEN h.is_dead THEN 'dead'
-                ELSE 'queued' END,
-            finished_at = CASE WHEN j.cancel_requested OR h.is_dead THEN at END,
-            attempt = CASE WHEN h.is_spent THEN j.attempt ELSE greatest(j.attempt - 1, 0) END,
-            hand_backs = CASE WHEN h.is_spent THEN j.hand_backs ELSE j.hand_backs + 1 END,
-            queued_at = at, last_status = NULL, last_error = p_reason
-        FROM held h
-        WHERE j.id = h.id AND j.state = 'running' AND j.node = p_node AND j.token = p_token
-        RETURNING j.id, h.attempt, j.started_at
-    )
-    INSERT INTO turnwise.attempts (job, node, token, attempt, started_at, finished_at, error)
-    SELECT r.id, p_node, p_token, r.attempt, r.started_at, at, p_reason FROM released r
-    ON CONFLICT DO NOTHING;
+    ), p_reason, at);
+    RETURN false;
+END $$;
+
+-- The server has another history than the one that the node knew. Bar every token up to `p_last`, and put the
+-- jobs that run under the node and such a token back into the queue, for `p_reason`, but for those that it
+-- holds: (`p_jobs`, `p_tokens`). Whether the node is lost.
+CREATE FUNCTION turnwise.jobs_reconcile(
+    p_node uuid, p_jobs text[], p_tokens bigint[], p_last bigint, p_reason text,
+    p_running integer, p_offset_us bigint, p_offset_error_us bigint, p_transit_us bigint
+) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    at timestamptz := turnwise.clock();
+BEGIN
+    IF turnwise.check_in(
+        p_node, at, turnwise.period_ms(),
+        p_running, p_offset_us, p_offset_error_us, p_transit_us) IS NULL
+    THEN
+        RETURN true;
+    END IF;
+    UPDATE turnwise.nodes n SET token_floor = greatest(n.token_floor, p_last + 1)
+    WHERE n.id = p_node;
+    PERFORM turnwise.put_back(p_node, ARRAY(
+        SELECT j.id FROM turnwise.jobs j
+        WHERE j.state = 'running' AND j.node = p_node AND j.token <= p_last AND NOT EXISTS (
+            SELECT FROM unnest(p_jobs, p_tokens) h (job, token)
+            WHERE h.job::uuid = j.id AND h.token = j.token)
+    ), p_reason, at);
     RETURN false;
 END $$;
 

@@ -100,6 +100,8 @@ async fn contract<W: World>(score: &mut Score) {
         work::a_beat_claims_what_is_due_on_its_boundary,
         work::a_barred_claim_never_commits,
         work::a_claim_that_cannot_be_received_is_released,
+        work::what_a_lost_history_left_behind_runs_again,
+        work::a_lost_history_is_free_ten_times_and_no_more,
         work::a_row_that_cannot_be_read_ends_dead_and_fails_nobody,
         work::an_attempt_ends_once,
         work::each_fate_is_recorded,
@@ -155,6 +157,7 @@ async fn postgres_keeps_the_contract() {
         only::errors_say_what_to_do,
         only::another_encoding_is_refused,
         only::few_connections_are_held,
+        only::a_reconciliation_takes_a_new_connection,
         only::a_crash_of_the_server_loses_nothing_acknowledged,
     }
     score.judge();

@@ -128,6 +128,16 @@ impl Store for AnyStore {
         delegate!(self, store => store.release(node, token, report).await)
     }
 
+    async fn reconcile(
+        &self,
+        node: NodeId,
+        holds: &[(JobId, Token)],
+        last: Token,
+        report: &NodeReport,
+    ) -> Result<Claimed, StoreError> {
+        delegate!(self, store => store.reconcile(node, holds, last, report).await)
+    }
+
     async fn end(
         &self,
         node: NodeId,

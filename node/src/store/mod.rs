@@ -105,6 +105,25 @@ pub trait Store: Clone + Send + Sync + 'static {
         report: &NodeReport,
     ) -> impl Future<Output = Result<CheckIn, StoreError>> + Send;
 
+    /// Another server answers, whose history may lack what the old one committed last: put right what it has
+    /// under this node. `last` is the highest token that the node has asked a claim under, `holds` are the
+    /// jobs that it runs or whose ends it has still to record, each with its claim.
+    ///
+    /// Bars `last` and every earlier token from claiming, and puts every other job that runs under this node and
+    /// such a token back into the queue: its attempt is not spent, [`HAND_BACKS_MAX`](crate::job::HAND_BACKS_MAX)
+    /// times at most. Jobs of later claims are left alone, so that a reconciliation which arrives late, after the
+    /// node has claimed again, takes nothing from it. Renews the lease. Repeating it is harmless. The answer
+    /// holds no jobs.
+    ///
+    /// It must go to the server that answers now: not over a connection from before.
+    fn reconcile(
+        &self,
+        node: NodeId,
+        holds: &[(JobId, Token)],
+        last: Token,
+        report: &NodeReport,
+    ) -> impl Future<Output = Result<Claimed, StoreError>> + Send;
+
     /// Record the ends of attempts, each by itself: an outcome for each, in their order. Only the claim
     /// (node, token) that a job is running under can end it. Repeating it is harmless. Renews the lease.
     fn end(

@@ -134,6 +134,10 @@ impl<I: fmt::Display> Unreadable<I> {
 pub(super) const NOT_RECEIVED: &str =
     "given back: the node could not receive it from the database (a slow network, or a large body)";
 
+/// Why jobs were given back after another server took over.
+pub(super) const END_UNKNOWN: &str =
+    "given back: the database server that took over does not know how this attempt ended";
+
 /// A job as the lists of both databases return it; the last column is the server's clock.
 pub(super) type JobColumns = (
     String,

@@ -294,6 +294,26 @@ pub(crate) async fn few_connections_are_held(w: Postgres) {
     assert_eq!(sessions, Some(2));
 }
 
+pub(crate) async fn a_reconciliation_takes_a_new_connection(w: Postgres) {
+    let store = PgStore::open(&w.url(), 2).unwrap();
+    // Both of the store's connections have been in use.
+    let _ = tokio::join!(store.look(), store.look());
+    let sessions = "SELECT pid FROM pg_stat_activity
+                    WHERE application_name = 'turnwise' AND datname = current_database()";
+    let old = w.text(&format!("SELECT string_agg(pid::text, ', ') FROM ({sessions}) s")).await;
+    let old = old.expect("the store has a connection");
+    let (holds, last) = ([], turnwise_engine::Token(1));
+    store.reconcile(crate::member::id(1), &holds, last, &Default::default()).await.unwrap();
+    let left = format!("SELECT count(*) FROM ({sessions}) s WHERE pid IN ({old})");
+    let begun = Instant::now();
+    while w.number(&left).await != Some(0) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "connections of before are kept");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let now = w.number(&format!("SELECT count(*) FROM ({sessions}) s")).await;
+    assert_eq!(now, Some(1), "the new one is kept");
+}
+
 pub(crate) async fn files_that_will_not_do_are_named(w: Sqlite) {
     let folder = w.folder();
     std::fs::write(folder.join("letter.db"), "Dear Sir or Madam, this is a letter.".repeat(50))

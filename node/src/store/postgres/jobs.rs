@@ -9,8 +9,8 @@ use super::{PgStore, check_in, integer};
 use crate::job::{AttemptView, End, EndOutcome, JobFilter, JobId, JobState, JobView, NewJob, When};
 use crate::store::errors::Trouble;
 use crate::store::rows::{
-    self, AttemptColumns, JobColumns, NOT_RECEIVED, Unreadable, fate_word, headers_json, micros,
-    storable,
+    self, AttemptColumns, END_UNKNOWN, JobColumns, NOT_RECEIVED, Unreadable, fate_word,
+    headers_json, micros, storable,
 };
 use crate::store::{CheckIn, Claimed, NodeReport, Queues, StoreError};
 
@@ -105,6 +105,34 @@ impl PgStore {
         .fetch_one(&mut *connection)
         .await;
         Ok(check_in(self.settle(connection, lost)?))
+    }
+
+    pub(super) async fn reconcile_jobs(
+        &self,
+        node: NodeId,
+        holds: &[(JobId, Token)],
+        last: Token,
+        report: &NodeReport,
+    ) -> Result<Claimed, StoreError> {
+        let mut connection = self.new_connection().await?;
+        let lost: Result<bool, _> = sqlx::query_scalar(
+            "SELECT turnwise.jobs_reconcile(
+                $1::text::uuid, $2::text[], $3::bigint[], $4::bigint, $5::text,
+                $6::integer, $7::bigint, $8::bigint, $9::bigint)",
+        )
+        .bind(node.to_string())
+        .bind(holds.iter().map(|(job, _)| job.to_string()).collect::<Vec<_>>())
+        .bind(holds.iter().map(|(_, token)| token.0).collect::<Vec<_>>())
+        .bind(last.0)
+        .bind(END_UNKNOWN)
+        .bind(integer(report.running))
+        .bind(report.offset_us)
+        .bind(report.offset_error_us)
+        .bind(report.transit_us)
+        .fetch_one(&mut *connection)
+        .await;
+        let check_in = check_in(self.settle(connection, lost)?);
+        Ok(Claimed { jobs: Vec::new(), check_in })
     }
 
     pub(super) async fn end_jobs(

@@ -18,7 +18,7 @@ use turnwise_engine::{Change, Claim, NodeId, Period, ServerIdentity, Slot, Token
 
 pub use turns::PgTurns;
 
-use super::connections::{Connections, Lent};
+use super::connections::{Connections, Lent, Place};
 use super::errors::{Trouble, without_password};
 use super::migrate;
 use super::rows;
@@ -107,16 +107,28 @@ impl PgStore {
 
     /// A connection for one statement.
     async fn connection(&self) -> Result<Lent<PgConnection>, StoreError> {
-        let Ok(place) = timeout(CONNECT_TIMEOUT, self.inner.connections.place()).await else {
-            return Err(self.not_reached(format!(
-                "every connection was in use for {} s",
-                CONNECT_TIMEOUT.as_secs()
-            )));
-        };
+        let place = self.place().await?;
         match place.used() {
             Some(connection) => Ok(place.hold(connection)),
             None => Ok(place.hold(self.connect().await?)),
         }
+    }
+
+    /// A connection that is made now; those that wait are closed: they may lead to a server that is not the
+    /// one that answers any more.
+    async fn new_connection(&self) -> Result<Lent<PgConnection>, StoreError> {
+        let place = self.place().await?;
+        while place.used().is_some() {}
+        Ok(place.hold(self.connect().await?))
+    }
+
+    async fn place(&self) -> Result<Place<PgConnection>, StoreError> {
+        timeout(CONNECT_TIMEOUT, self.inner.connections.place()).await.map_err(|_| {
+            self.not_reached(format!(
+                "every connection was in use for {} s",
+                CONNECT_TIMEOUT.as_secs()
+            ))
+        })
     }
 
     async fn check_encoding(&self) -> Result<(), StoreError> {
@@ -301,6 +313,16 @@ impl Store for PgStore {
         report: &NodeReport,
     ) -> Result<CheckIn, StoreError> {
         self.release_jobs(node, token, report).await
+    }
+
+    async fn reconcile(
+        &self,
+        node: NodeId,
+        holds: &[(JobId, Token)],
+        last: Token,
+        report: &NodeReport,
+    ) -> Result<Claimed, StoreError> {
+        self.reconcile_jobs(node, holds, last, report).await
     }
 
     async fn end(

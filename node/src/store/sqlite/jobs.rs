@@ -12,7 +12,8 @@ use crate::job::{
 };
 use crate::store::errors::Trouble;
 use crate::store::rows::{
-    self, AttemptColumns, NOT_RECEIVED, Unreadable, fate_word, headers_json, json, micros, storable,
+    self, AttemptColumns, END_UNKNOWN, NOT_RECEIVED, Unreadable, fate_word, headers_json, json,
+    micros, storable,
 };
 use crate::store::{CheckIn, Claimed, NodeReport, Queues};
 
@@ -314,11 +315,56 @@ pub(super) async fn release(
         return Ok(CheckIn::Lost);
     }
     bar(connection, node, token).await?;
+    let held: Vec<i64> = sqlx::query_scalar(
+        "SELECT rowid FROM turnwise_jobs WHERE state = 'running' AND node = ?1 AND token = ?2",
+    )
+    .bind(node.to_string())
+    .bind(token.0)
+    .fetch_all(&mut *connection)
+    .await?;
+    put_back(connection, at, &held, NOT_RECEIVED).await?;
+    Ok(CheckIn::Alive)
+}
+
+pub(super) async fn reconcile(
+    connection: &mut SqliteConnection,
+    at: ServerInstant,
+    node: NodeId,
+    holds: &[(JobId, Token)],
+    last: Token,
+    report: &NodeReport,
+) -> Result<Claimed, Trouble> {
+    if renew(connection, at, node, report).await?.is_none() {
+        return Ok(Claimed { jobs: Vec::new(), check_in: CheckIn::Lost });
+    }
+    bar(connection, node, last).await?;
+    let holds: Vec<_> = holds.iter().map(|(job, token)| (job, token.0)).collect();
+    let unknown: Vec<i64> = sqlx::query_scalar(
+        "SELECT rowid FROM turnwise_jobs
+         WHERE state = 'running' AND node = ?1 AND token <= ?2 AND (id, token) NOT IN (
+            SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?3))",
+    )
+    .bind(node.to_string())
+    .bind(last.0)
+    .bind(json(&holds)?)
+    .fetch_all(&mut *connection)
+    .await?;
+    put_back(connection, at, &unknown, END_UNKNOWN).await?;
+    Ok(Claimed { jobs: Vec::new(), check_in: CheckIn::Alive })
+}
+
+/// Put running jobs, by their rows, back into the queue: the attempt not spent, up to ten hand-backs.
+async fn put_back(
+    connection: &mut SqliteConnection,
+    at: ServerInstant,
+    running: &[i64],
+    reason: &str,
+) -> Result<(), Trouble> {
     for statement in [
         "INSERT OR IGNORE INTO turnwise_attempts
             (job, node, token, attempt, started_at, finished_at, error)
-         SELECT id, node, token, attempt, started_at, ?3, ?4 FROM turnwise_jobs
-         WHERE state = 'running' AND node = ?1 AND token = ?2",
+         SELECT id, node, token, attempt, started_at, ?2, ?3 FROM turnwise_jobs
+         WHERE rowid IN (SELECT value FROM json_each(?1))",
         // The most hand-backs is `job::HAND_BACKS_MAX`.
         "UPDATE turnwise_jobs SET
             state = CASE
@@ -326,21 +372,20 @@ pub(super) async fn release(
                 WHEN hand_backs >= 10 AND attempt >= max_attempts THEN 'dead'
                 ELSE 'queued' END,
             finished_at = CASE
-                WHEN cancel_requested OR hand_backs >= 10 AND attempt >= max_attempts THEN ?3 END,
+                WHEN cancel_requested OR hand_backs >= 10 AND attempt >= max_attempts THEN ?2 END,
             attempt = CASE WHEN hand_backs >= 10 THEN attempt ELSE max(attempt - 1, 0) END,
             hand_backs = CASE WHEN hand_backs >= 10 THEN hand_backs ELSE hand_backs + 1 END,
-            queued_at = ?3, last_status = NULL, last_error = ?4
-         WHERE state = 'running' AND node = ?1 AND token = ?2",
+            queued_at = ?2, last_status = NULL, last_error = ?3
+         WHERE rowid IN (SELECT value FROM json_each(?1))",
     ] {
         sqlx::query(statement)
-            .bind(node.to_string())
-            .bind(token.0)
+            .bind(json(&running)?)
             .bind(at.as_micros())
-            .bind(NOT_RECEIVED)
+            .bind(reason)
             .execute(&mut *connection)
             .await?;
     }
-    Ok(CheckIn::Alive)
+    Ok(())
 }
 
 pub(super) async fn end(

@@ -372,6 +372,18 @@ impl Store for SqliteStore {
         self.settle(connection, done).await
     }
 
+    async fn reconcile(
+        &self,
+        node: NodeId,
+        holds: &[(JobId, Token)],
+        last: Token,
+        report: &NodeReport,
+    ) -> Result<Claimed, StoreError> {
+        let mut connection = self.begin().await?;
+        let done = jobs::reconcile(&mut connection, self.now(), node, holds, last, report).await;
+        self.settle(connection, done).await
+    }
+
     async fn end(
         &self,
         node: NodeId,
