@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use turnwise_engine::{Input, LocalInstant, NodeId};
 
+use super::holds::Holds;
 use super::notes::LastingLog;
 use super::turns::Told;
 use crate::clock::Clock;
@@ -31,6 +32,7 @@ pub(crate) struct EndsTask<C: Clock, S: Store> {
     pub(crate) clock: C,
     pub(crate) store: S,
     pub(crate) node: NodeId,
+    pub(crate) holds: Holds,
     pub(crate) ends: mpsc::UnboundedReceiver<End>,
     pub(crate) inputs: mpsc::UnboundedSender<Told>,
 }
@@ -45,6 +47,7 @@ impl<C: Clock, S: Store> EndsTask<C, S> {
                 *error = error.replace('\0', "\u{fffd}");
             }
             let sent = self.record(&batch, &mut log).await;
+            self.holds.ended(&batch);
             let jobs = u32::try_from(batch.len()).unwrap_or(u32::MAX);
             // The places are free only now: what a node holds in memory is bounded by its capacity,
             // however long the database is away.

@@ -12,6 +12,7 @@ use turnwise_engine::journal::{Header, VERSION};
 use turnwise_engine::{Input, NodeId};
 
 use super::ends::EndsTask;
+use super::holds::Holds;
 use super::journal::{Pen, Recorded};
 use super::runs::{Destinations, RunsTask};
 use super::stop::Stop;
@@ -101,9 +102,17 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller>(
     };
     let engine = Recorded::new(header, way.pen.clone());
     let channels = Channels { inputs: inputs_out, orders, pulse: pulse.clone() };
+    let holds = Holds::default();
     let (claimable, queues) =
         watch::channel(target::claimable(&way.destinations.targets, way.queues.as_ref(), &[]));
-    let turns = TurnsTask::new(clock.clone(), store.clone(), engine, queues.clone(), channels);
+    let turns = TurnsTask::new(
+        clock.clone(),
+        store.clone(),
+        engine,
+        queues.clone(),
+        holds.clone(),
+        channels,
+    );
     let mut turns = stage.perform(turns.run()).fuse();
 
     let mut tasks = JoinSet::new();
@@ -113,6 +122,7 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller>(
             store: store.clone(),
             node,
             queues,
+            holds: holds.clone(),
             orders: orders_out,
             inputs: inputs.clone(),
             jobs,
@@ -138,6 +148,7 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller>(
             clock: clock.clone(),
             store: store.clone(),
             node,
+            holds,
             ends: ends_out,
             inputs: inputs.clone(),
         }

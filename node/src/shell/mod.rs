@@ -4,12 +4,14 @@
 //! - `turns`: the task that owns the engine and the beat's connection; `notes`: its log; `journal`: all that
 //!   the engine was told and asked for;
 //! - `work`: the other statements that the engine asks for;
-//! - `runs`: the calls; `ends`: recording what became of them; `target`: whether the target is there;
+//! - `runs`: the calls; `ends`: recording what became of them; `holds`: the list of both; `target`: whether the
+//!   target is there;
 //! - `stage`: the thread on which the engine's task is on time.
 //!
 //! It is generic over its leaves (clock, store, caller): production's are wired in `crate::run`.
 
 mod ends;
+mod holds;
 mod journal;
 mod life;
 mod notes;

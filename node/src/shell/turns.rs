@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use turnwise_engine::{
-    Fate, Input, LocalInstant, Output, Reason, RequestId, Status, TurnAnswer, TurnStatement,
-    WorkStatement,
+    Fate, Input, LocalInstant, Output, Reason, RequestId, Status, TurnAnswer, TurnKind,
+    TurnStatement, WorkStatement,
 };
 
+use super::holds::{Held, Holds};
 use super::journal::Recorded;
 use super::notes::NoteLog;
 use crate::clock::Clock;
@@ -24,16 +25,23 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Send a statement on the jobs.
-    Statement {
-        request: RequestId,
-        statement: WorkStatement,
-        not_after: LocalInstant,
-        report: NodeReport,
-    },
+    Statement(Asked),
     /// Give the statement up.
     Abandon(RequestId),
     /// Jobs that this node has claimed.
     Run(Vec<ClaimedJob>),
+}
+
+/// A statement on the jobs with all that goes along.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) request: RequestId,
+    pub(crate) statement: WorkStatement,
+    pub(crate) not_after: LocalInstant,
+    pub(crate) report: NodeReport,
+    /// What the node holds as the statement is asked for: when it is sent, the node may hold more, under later
+    /// claims.
+    pub(crate) held: Held,
 }
 
 /// What the engine is told, and the jobs that came with it.
@@ -112,6 +120,7 @@ pub(crate) struct TurnsTask<C: Clock, S: Store> {
     store: S,
     engine: Recorded,
     queues: watch::Receiver<Queues>,
+    holds: Holds,
     channels: Channels,
     line: Line<S::Turns>,
     /// The statement on the jobs that the engine waits for.
@@ -133,6 +142,7 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
         store: S,
         engine: Recorded,
         queues: watch::Receiver<Queues>,
+        holds: Holds,
         channels: Channels,
     ) -> Self {
         let log = NoteLog::new(engine.id());
@@ -141,6 +151,7 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
             store,
             engine,
             queues,
+            holds,
             channels,
             line: Line::Down,
             asked: None,
@@ -214,6 +225,7 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
         let is_wanted = answered.is_some() && self.asked == answered;
         if is_wanted {
             self.asked = None;
+            self.holds.took(&jobs);
         }
         // The engine counts the jobs before the first of them can end.
         self.engine.handle_input(self.clock.now(), input);
@@ -226,13 +238,20 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
     fn carry_out(&mut self, output: Output) -> bool {
         match output {
             Output::Turn { request, statement, due, not_after } => {
+                if let TurnKind::Beat { claim: Some(claim) } = &statement.kind {
+                    self.holds.asked(claim.token);
+                }
                 self.log.sending(&statement, due, self.clock.now());
                 self.send(Waiting { request, statement, not_after });
             }
             Output::Work { request, statement, not_after } => {
+                if let WorkStatement::Claim(claim) = &statement {
+                    self.holds.asked(claim.token);
+                }
                 self.asked = Some(request);
-                let report = self.report();
-                self.order(Order::Statement { request, statement, not_after, report });
+                let (report, held) = (self.report(), self.holds.list());
+                let asked = Asked { request, statement, not_after, report, held };
+                self.order(Order::Statement(asked));
             }
             Output::Abandon(request) => self.abandon(request),
             Output::Retire(_) => return true,
@@ -339,6 +358,7 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
                     claimed,
                     lost: reply.lost,
                 };
+                self.holds.took(&reply.jobs);
                 // The engine counts the jobs before the first of them can end.
                 self.engine.handle_input(now, Input::TurnAnswer(Box::new(answer)));
                 if !reply.jobs.is_empty() {
@@ -411,7 +431,7 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
 #[cfg(test)]
 mod tests {
     use turnwise_engine::journal::{Header, VERSION};
-    use turnwise_engine::{NodeId, ServerInstant, Token, WorkAnswer};
+    use turnwise_engine::{Claim, NodeId, ServerInstant, Token, WorkAnswer};
 
     use super::*;
     use crate::clock::BootClock;
@@ -436,6 +456,17 @@ mod tests {
         }
     }
 
+    fn header() -> Header {
+        Header {
+            version: VERSION,
+            id: NodeId::from_u128(1),
+            capacity: 4,
+            seed: 1,
+            now: LocalInstant::from_nanos(1),
+            node: "n".to_owned(),
+        }
+    }
+
     fn answer(request: RequestId) -> Told {
         let answer =
             WorkAnswer { request, sent: LocalInstant::from_nanos(1), claimed: 1, lost: false };
@@ -447,18 +478,10 @@ mod tests {
         let (_, inputs) = mpsc::unbounded_channel();
         let (orders, mut orders_out) = mpsc::unbounded_channel();
         let channels = Channels { inputs, orders, pulse: watch::channel(Pulse::default()).0 };
-        let header = Header {
-            version: VERSION,
-            id: NodeId::from_u128(1),
-            capacity: 4,
-            seed: 1,
-            now: LocalInstant::from_nanos(1),
-            node: "n".to_owned(),
-        };
         let store = SqliteStore::open("sqlite::memory:").unwrap();
-        let engine = Recorded::new(header, None);
-        let mut task =
-            TurnsTask::new(BootClock, store, engine, watch::channel(Queues::All).1, channels);
+        let engine = Recorded::new(header(), None);
+        let (queues, holds) = (watch::channel(Queues::All).1, Holds::default());
+        let mut task = TurnsTask::new(BootClock, store, engine, queues, holds.clone(), channels);
         let mut runs = || {
             let orders = std::iter::from_fn(|| orders_out.try_recv().ok());
             orders.filter(|order| matches!(order, Order::Run(_))).count()
@@ -471,11 +494,43 @@ mod tests {
         task.carry_out(ask(1));
         task.told(answer(RequestId(1)));
         assert_eq!(runs(), 1);
+        assert_eq!(holds.list().jobs.len(), 1);
         task.told(answer(RequestId(1)));
         assert_eq!(runs(), 0, "said twice");
         task.carry_out(ask(2));
         task.carry_out(Output::Abandon(RequestId(2)));
         task.told(answer(RequestId(2)));
         assert_eq!(runs(), 0, "given up");
+        assert_eq!(holds.list().jobs.len(), 1, "what is not run is not held");
+    }
+
+    #[test]
+    fn a_statement_carries_what_is_held_as_it_is_asked_for() {
+        let (_, inputs) = mpsc::unbounded_channel();
+        let (orders, mut orders_out) = mpsc::unbounded_channel();
+        let channels = Channels { inputs, orders, pulse: watch::channel(Pulse::default()).0 };
+        let store = SqliteStore::open("sqlite::memory:").unwrap();
+        let (queues, holds) = (watch::channel(Queues::All).1, Holds::default());
+        let engine = Recorded::new(header(), None);
+        let mut task = TurnsTask::new(BootClock, store, engine, queues, holds.clone(), channels);
+        let not_after = LocalInstant::from_nanos(u64::MAX);
+        let mut ask = |request, statement| {
+            let request = RequestId(request);
+            task.carry_out(Output::Work { request, statement, not_after });
+        };
+        holds.took(&[job()]);
+        ask(1, WorkStatement::Claim(Claim { token: Token(7), limit: 1 }));
+        ask(2, WorkStatement::Reconcile);
+        holds.asked(Token(8));
+        holds.took(&[job()]);
+        ask(3, WorkStatement::Reconcile);
+        let orders = std::iter::from_fn(|| orders_out.try_recv().ok());
+        let held = orders.filter_map(|order| match order {
+            Order::Statement(Asked { statement: WorkStatement::Reconcile, held, .. }) => {
+                Some((held.jobs.len(), held.last))
+            }
+            _ => None,
+        });
+        assert_eq!(held.collect::<Vec<_>>(), [(1, Token(7)), (2, Token(8))]);
     }
 }

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use turnwise_engine::{Fate, Input, LocalInstant, NodeId, RequestId, WorkAnswer, WorkStatement};
+use turnwise_engine::{Fate, Input, NodeId, RequestId, WorkAnswer, WorkStatement};
 
+use super::holds::{Held, Holds};
 use super::notes::LastingLog;
-use super::turns::{Order, Told};
+use super::turns::{Asked, Order, Told};
 use crate::clock::Clock;
 use crate::job::ClaimedJob;
-use crate::store::{CheckIn, Claimed, NodeReport, Queues, Store};
+use crate::store::{CheckIn, Claimed, NodeReport, Queues, Store, StoreError};
 
 /// A statement that its database never answers is dropped after so long, whatever the engine thinks.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,6 +24,7 @@ pub(crate) struct WorkTask<C: Clock, S: Store> {
     pub(crate) store: S,
     pub(crate) node: NodeId,
     pub(crate) queues: watch::Receiver<Queues>,
+    pub(crate) holds: Holds,
     pub(crate) orders: mpsc::UnboundedReceiver<Order>,
     pub(crate) inputs: mpsc::UnboundedSender<Told>,
     pub(crate) jobs: mpsc::UnboundedSender<Vec<ClaimedJob>>,
@@ -47,9 +49,9 @@ impl<C: Clock, S: Store> WorkTask<C, S> {
                             handle.abort();
                         }
                     }
-                    Some(Order::Statement { request, statement, not_after, report }) => {
-                        let handle =
-                            statements.spawn(self.carry_out(request, statement, not_after, report, Arc::clone(&log)));
+                    Some(Order::Statement(asked)) => {
+                        let request = asked.request;
+                        let handle = statements.spawn(self.carry_out(asked, Arc::clone(&log)));
                         latest = Some((request, handle));
                     }
                 }
@@ -59,15 +61,13 @@ impl<C: Clock, S: Store> WorkTask<C, S> {
 
     fn carry_out(
         &self,
-        request: RequestId,
-        statement: WorkStatement,
-        not_after: LocalInstant,
-        report: NodeReport,
+        asked: Asked,
         log: Arc<Mutex<LastingLog>>,
     ) -> impl Future<Output = ()> + Send + 'static {
+        let Asked { request, statement, not_after, report, held } = asked;
         let (clock, store, node) = (self.clock.clone(), self.store.clone(), self.node);
         let queues = self.queues.borrow().clone();
-        let inputs = self.inputs.clone();
+        let (holds, inputs) = (self.holds.clone(), self.inputs.clone());
         async move {
             let sent = clock.now();
             if sent > not_after {
@@ -76,10 +76,13 @@ impl<C: Clock, S: Store> WorkTask<C, S> {
             }
             let ask = async {
                 match statement {
-                    WorkStatement::Renew | WorkStatement::Reconcile => store
+                    WorkStatement::Renew => store
                         .renew(node, &report)
                         .await
                         .map(|check_in| Claimed { jobs: Vec::new(), check_in }),
+                    WorkStatement::Reconcile => {
+                        reconcile(&store, node, &holds, held, &report).await
+                    }
                     WorkStatement::Claim(claim) => store.claim(node, claim, &queues, &report).await,
                     WorkStatement::Recover(token) => store.recover(node, token, &report).await,
                     WorkStatement::Release(token) => store
@@ -112,5 +115,72 @@ impl<C: Clock, S: Store> WorkTask<C, S> {
                 }
             }
         }
+    }
+}
+
+/// Reconcile, and once more for every end that was recorded meanwhile: it may have been the old server that
+/// recorded it, and then the new one was told that the job is still held. Each round holds less than the one
+/// before.
+async fn reconcile<S: Store>(
+    store: &S,
+    node: NodeId,
+    holds: &Holds,
+    mut held: Held,
+    report: &NodeReport,
+) -> Result<Claimed, StoreError> {
+    loop {
+        let done = store.reconcile(node, &held.jobs, held.last, report).await?;
+        let still = holds.still(&held.jobs);
+        if still.len() == held.jobs.len() || done.check_in == CheckIn::Lost {
+            tracing::info!(held = held.jobs.len(), "reconciled with the server that took over");
+            return Ok(done);
+        }
+        held.jobs = still;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use turnwise_engine::{Claim, Token};
+
+    use super::*;
+    use crate::job::{End, JobFate, JobId, JobState, NewJob};
+    use crate::store::Registration;
+    use crate::store::sqlite::SqliteStore;
+
+    fn end_of(job: &ClaimedJob) -> End {
+        End {
+            job: job.id,
+            token: job.token,
+            attempt: job.attempt,
+            fate: JobFate::Succeeded,
+            status: Some(200),
+            error: None,
+            answer: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_that_went_to_the_old_server_meanwhile_is_reconciled_too() {
+        let store = SqliteStore::open("sqlite::memory:").unwrap();
+        store.migrate().await.unwrap();
+        let node = NodeId::from_u128(1);
+        let registration = Registration { id: node, name: "n".to_owned(), capacity: 4 };
+        store.register(&registration).await.unwrap();
+        store.enqueue(&[NewJob::new("/a"), NewJob::new("/b")]).await.unwrap();
+        let (claim, report) = (Claim { token: Token(3), limit: 2 }, NodeReport::default());
+        let jobs = store.claim(node, claim, &Queues::All, &report).await.unwrap().jobs;
+        let holds = Holds::default();
+        holds.asked(claim.token);
+        holds.took(&jobs);
+        let held = holds.list();
+        assert_eq!((held.jobs.len(), held.last), (2, Token(3)));
+        // Recorded, but not on the server that is reconciled with.
+        holds.ended(&[end_of(&jobs[0])]);
+        let done = reconcile(&store, node, &holds, held, &report).await.unwrap();
+        assert_eq!((done.jobs.len(), done.check_in), (0, CheckIn::Alive));
+        let state = async |id: JobId| store.job(id).await.unwrap().unwrap().0.state;
+        assert_eq!(state(jobs[0].id).await, JobState::Ready);
+        assert_eq!(state(jobs[1].id).await, JobState::Running, "it is still held");
     }
 }

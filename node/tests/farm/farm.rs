@@ -158,6 +158,16 @@ impl Farm {
         self.cluster.restart();
     }
 
+    /// Crash the database, keep a copy of it, and start it again.
+    pub(crate) fn keep_copy_of_database(&mut self) {
+        self.cluster.keep_copy();
+    }
+
+    /// Crash the database. The copy takes over, with another history.
+    pub(crate) fn fail_over_to_copy(&mut self) {
+        self.cluster.fail_over_to_copy();
+    }
+
     /// Set the server's clock to the true time and so many seconds.
     pub(crate) fn set_server_clock(&self, seconds: i32) {
         let file = self.clock.as_ref().unwrap().path();

@@ -164,6 +164,56 @@ async fn an_outage_of_the_database_runs_no_job_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_that_loses_commits_leaves_no_job_behind() {
+    let target = Target::start().await;
+    let mut farm = Farm::start(&target).await;
+    farm.node("a", Wrap::None);
+    farm.node("b", Wrap::None);
+    farm.until_ring_has(2).await;
+    farm.enqueue(6, "/slow/4000").await;
+    farm.enqueue(3, "/slow/25000").await;
+    farm.until("every job runs", Duration::from_secs(20), async |farm| {
+        farm.count("state = 'running'").await == 9
+    })
+    .await;
+    farm.keep_copy_of_database();
+    farm.until("the short ones have ended", Duration::from_secs(20), async |farm| {
+        farm.count("state = 'succeeded'").await == 6
+    })
+    .await;
+    let timeline = farm.query_text("select turnwise.server_timeline()::text").await;
+    assert_eq!(farm.count("state = 'running'").await, 3, "the long ones are too short");
+    // The copy knows of no end: there they all run, under nodes that live.
+    farm.fail_over_to_copy();
+    assert_ne!(farm.query_text("select turnwise.server_timeline()::text").await, timeline);
+    farm.until("every job has ended", Duration::from_secs(120), async |farm| {
+        farm.count("state in ('queued', 'running')").await == 0
+    })
+    .await;
+    assert_eq!(farm.count("state = 'succeeded' and attempt = 1").await, 9);
+    assert_eq!(farm.count("url like '%4000' and hand_backs = 1").await, 6, "put back");
+    assert_eq!(farm.count("url like '%25000' and hand_backs = 0").await, 3, "left alone");
+    let mut calls: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for seen in target.seen() {
+        calls.entry(seen.job).or_default().push(seen.path);
+    }
+    assert_eq!(calls.len(), 9);
+    for (job, paths) in calls {
+        let wanted = if paths[0].ends_with("25000") { 1 } else { 2 };
+        assert_eq!(paths.len(), wanted, "calls of {job}: {paths:?}");
+    }
+    let why = "select count(*)::text from turnwise.attempts where error like '%took over%'";
+    assert_eq!(farm.query_text(why).await, "6");
+    // And the nodes claim again.
+    farm.enqueue(4, "/ok").await;
+    farm.until("new jobs run", Duration::from_secs(20), async |farm| {
+        farm.count("state = 'succeeded'").await == 13
+    })
+    .await;
+    farm.until_ring_has(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_stalls_is_lost_and_comes_back_under_a_new_id() {
     let target = Target::start().await;
     let mut farm = Farm::start(&target).await;

@@ -164,6 +164,39 @@ impl Cluster {
         self.launch();
     }
 
+    /// Crash the server, keep a copy of what it had written, and start it again.
+    pub(crate) fn keep_copy(&self) {
+        self.kill9();
+        succeed(Command::new("cp").arg("-a").arg(self.folder.join("data")).arg(self.copy()));
+        self.launch();
+    }
+
+    /// Crash the server for good. The copy takes over as a promoted standby does: with a history of its own, and
+    /// without anything that was committed since it was made.
+    pub(crate) fn fail_over_to_copy(&self) {
+        self.kill9();
+        let data = self.folder.join("data");
+        fs::remove_dir_all(&data).unwrap();
+        fs::rename(self.copy(), &data).unwrap();
+        fs::remove_file(data.join("postmaster.pid")).unwrap();
+        append(&data.join("postgresql.conf"), "restore_command = 'false'\n");
+        let signal = data.join("recovery.signal");
+        fs::write(&signal, "").unwrap();
+        if let Some((uid, gid)) = self.user {
+            chown(&signal, Some(uid), Some(gid)).unwrap();
+        }
+        self.launch();
+        let begun = Instant::now();
+        while self.psql("SELECT pg_is_in_recovery()") != "f" {
+            assert!(begun.elapsed() < PATIENCE, "the copy was not promoted: {}", self.log());
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn copy(&self) -> PathBuf {
+        self.folder.join("copy")
+    }
+
     fn server(&self) -> MutexGuard<'_, Option<Child>> {
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
