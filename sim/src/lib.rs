@@ -9,6 +9,7 @@
 pub mod cli;
 pub mod clock;
 pub mod lab;
+pub mod model;
 pub mod oracle;
 pub mod plot;
 pub mod random;
