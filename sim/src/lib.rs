@@ -4,6 +4,9 @@
 //!   engine's own reference of the turn row. It knows the truth, so it can judge;
 //! - [`scenario`]: what is simulated, as one value;
 //! - [`oracle`]: the invariants, held against what truly happened;
+//! - [`sabotage`]: bugs that are planted to see whether they are found; [`shrink`]: what of a failing scenario is
+//!   needed to fail; [`plot`]: a run as a picture;
+//! - [`model`]: every path of a few faults, walked;
 //! - [`clock`]: estimators of the server's clock side by side on the same traces.
 
 pub mod cli;

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use turnwise_engine::journal::{Entry, Header};
+use turnwise_engine::{Input, LocalInstant, NodeId};
 
 fn sim(arguments: &[&str]) -> Output {
     let program = env!("CARGO_BIN_EXE_turnwise-sim");
@@ -129,6 +131,47 @@ fn nonsense_is_refused_with_its_name_and_a_reason() {
     refused(&["sweep", "--seeds", "9..3"], 2, &["--seeds", "no seed"]);
     refused(&["sabotage", "--bug", "unheard-of"], 2, &["unheard-of", "step-is-ignored"]);
     refused(&["replay", "/nowhere.json"], 1, &["/nowhere.json", "cannot be read"]);
+}
+
+/// The journal of an engine that reads, gets no answer, and reads again.
+fn journal() -> Vec<String> {
+    let header = Header {
+        version: turnwise_engine::journal::VERSION,
+        id: NodeId::from_u128(7),
+        capacity: 4,
+        seed: 3,
+        now: LocalInstant::from_nanos(1_000),
+        node: "desk".to_owned(),
+    };
+    let mut engine = header.engine();
+    let mut lines = vec![serde_json::to_string(&header).unwrap()];
+    let mut at = header.now;
+    for _ in 0..4 {
+        let entry = Entry::Input { at, input: Input::Wake };
+        lines.push(serde_json::to_string(&entry).unwrap());
+        engine.handle_input(at, Input::Wake);
+        while let Some(output) = engine.poll_output() {
+            lines.push(serde_json::to_string(&Entry::Output(output)).unwrap());
+        }
+        at = engine.poll_timeout().unwrap().0;
+    }
+    lines.push(serde_json::to_string(&Entry::End).unwrap());
+    lines
+}
+
+#[test]
+fn a_journal_is_told_to_a_new_engine_and_compared() {
+    let lines = journal();
+    let path = file("whole.journal", &lines.join("\n"));
+    let summary = json(&["replay", path.to_str().unwrap(), "--json"]);
+    assert_eq!((summary["inputs"].as_u64(), summary["ended"].as_bool()), (Some(4), Some(true)));
+    assert!(summary["outputs"].as_u64().unwrap() >= 4, "{summary}");
+    // An output that the engine would not give, and a line that is none.
+    let other = lines.join("\n").replacen("\"request\":2", "\"request\":9", 1);
+    let path = file("other.journal", &other);
+    refused(&["replay", path.to_str().unwrap()], 1, &["differs", "RequestId(9)"]);
+    let path = file("broken.journal", &lines.join("\n").replacen("Wake", "Woke", 1));
+    refused(&["replay", path.to_str().unwrap()], 1, &["line 2", "Woke"]);
 }
 
 #[test]

@@ -1,18 +1,20 @@
-//! `turnwise-sim replay`: a scenario file, run again.
+//! `turnwise-sim replay`: a scenario file, run again; or a node's journal, told to a new engine.
 
 use std::path::PathBuf;
 
 use clap::Args;
+use turnwise_engine::journal::{self, Entry, Header, Summary};
 
 use super::lab::{print, simulate};
 use super::options::Design;
 use super::{Outcome, read_file, write_file};
 use crate::scenario::Scenario;
 
-/// Run a scenario file again: the same events, the same hash.
+/// Run a scenario file again: the same events, the same hash. Or tell a new engine what the journal of a node
+/// (`turnwise run --journal FILE`) was told, and compare what it asks for, entry by entry.
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
-    /// The scenario, as `sweep`, `shrink` and `lab --write` leave it
+    /// The scenario, as `sweep`, `shrink` and `lab --write` leave it; or a journal
     file: PathBuf,
 
     /// Which design takes turns
@@ -29,6 +31,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Outcome {
+    let text = read_file(&arguments.file)?;
+    if let Some(header) = text.lines().next().and_then(|line| serde_json::from_str(line).ok()) {
+        return replay_journal(arguments, &header, &text);
+    }
     let scenario = load(&arguments.file)?;
     let report = simulate(&scenario, arguments.clock, arguments.plot.is_some());
     if let (Some(path), Some(picture)) = (&arguments.plot, &report.picture) {
@@ -40,6 +46,43 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
         return Ok(Some(format!("make it smaller with: turnwise-sim shrink {file}")));
     }
     Ok(None)
+}
+
+fn replay_journal(arguments: &Arguments, header: &Header, text: &str) -> Outcome {
+    let name = arguments.file.display();
+    let mut entries = Vec::new();
+    for (number, line) in text.lines().enumerate().skip(1) {
+        match serde_json::from_str::<Entry>(line) {
+            Ok(entry) => entries.push(entry),
+            // A node that was killed leaves half a line.
+            Err(error) if error.is_eof() && number + 1 == text.lines().count() => break,
+            Err(error) => return Err(format!("{name}: line {}: {error}", number + 1)),
+        }
+    }
+    match journal::replay(header, entries) {
+        Ok(Summary { lives, inputs, outputs, ended, .. }) if arguments.json => {
+            let (differs, node) = (false, &header.node);
+            println!(
+                "{}",
+                serde_json::json!({
+                    "node": node, "lives": lives, "inputs": inputs, "outputs": outputs,
+                    "ended": ended, "differs": differs,
+                })
+            );
+            Ok(None)
+        }
+        Ok(Summary { lives, inputs, outputs, ended, .. }) => {
+            println!("  the journal of {}: {lives} lives, {inputs} inputs", header.node);
+            println!("  {outputs} outputs, all as they were");
+            if !ended {
+                println!(
+                    "  it does not hold the end: the node was killed, or the journal broke off"
+                );
+            }
+            Ok(None)
+        }
+        Err(difference) => Ok(Some(format!("{name}: {difference}"))),
+    }
 }
 
 pub(super) fn load(path: &std::path::Path) -> Result<Scenario, String> {

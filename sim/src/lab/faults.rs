@@ -140,7 +140,7 @@ impl<D: Driver> Lab<'_, D> {
                 for way in host.turn.each().into_iter().chain(host.work.each()) {
                     way.crowd = u64::from(factor);
                 }
-                self.oracle.clock.road_changed(now, node);
+                self.oracle.clock.road_changed(node);
                 self.push(until, What::CrowdEnds(node));
             }
             Fault::Route { there, back, .. } => {
@@ -148,7 +148,7 @@ impl<D: Driver> Lab<'_, D> {
                     roads.there.road.base = there;
                     roads.back.road.base = back;
                 }
-                self.oracle.clock.road_changed(now, node);
+                self.oracle.clock.road_changed(node);
             }
             Fault::TargetDown { .. } => {
                 host.target_down_until = host.target_down_until.max(until);
@@ -266,7 +266,7 @@ impl<D: Driver> Lab<'_, D> {
 
     fn roads_changed(&mut self) {
         for host in 0..self.hosts.len() as u32 {
-            self.oracle.clock.road_changed(self.now, host);
+            self.oracle.clock.road_changed(host);
         }
     }
 

@@ -277,7 +277,6 @@ impl<D: Driver> Lab<'_, D> {
         let noticed = &done.noticed;
         sometimes!(marks, Mark::Biased, noticed.biased);
         sometimes!(marks, Mark::LeaseExtended, noticed.leases_extended);
-        sometimes!(marks, Mark::WholeRoundSilent, noticed.leases_extended);
         sometimes!(marks, Mark::StaleEnd, noticed.stale);
         sometimes!(marks, Mark::RetriedJob, noticed.retried);
         if !done.done && !done.claimed.is_empty() {

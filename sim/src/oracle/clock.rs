@@ -35,8 +35,6 @@ struct Node {
     stepped_at: u64,
     aims: Vec<i64>,
     noise: i64,
-    /// The road was changed at: aims before it are judged apart.
-    road_since: u64,
 }
 
 impl ClockJudge {
@@ -80,10 +78,9 @@ impl ClockJudge {
     }
 
     /// The road of the node is another one.
-    pub fn road_changed(&mut self, now: u64, node: u32) {
+    pub fn road_changed(&mut self, node: u32) {
         let node = self.nodes.entry(node).or_default();
         node.aims.clear();
-        node.road_since = now;
     }
 
     /// The node proved a step.

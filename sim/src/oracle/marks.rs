@@ -51,7 +51,7 @@ marks! {
     StepProven = "a node proved a step of the server's clock",
     Biased = "a step back was absorbed by the bias",
     ServerChanged = "a node noticed another server",
-    WholeRoundSilent = "a silence of a whole round suspected nobody",
+    WholeRoundSilent = "a silence of a whole round ended",
     ClaimedWithBeat = "a beat claimed jobs",
     ClaimedOutside = "a backlog was claimed outside of turns",
     LostClaimRecovered = "a claim whose answer was lost was recovered",

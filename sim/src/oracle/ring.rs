@@ -41,8 +41,6 @@ pub enum Disturbance {
     Fault(Fault),
     /// A node came up.
     Join,
-    /// A node has left.
-    Left,
     /// A node was killed.
     Crash,
     /// A message was so late that it may have missed its slot.
@@ -228,6 +226,7 @@ impl RingJudge {
                 });
             }
             self.count(&arrival, last);
+            sometimes!(marks, Mark::WholeRoundSilent, self.silence > arrival.ring as u64);
         } else {
             self.arrivals.doubled += 1;
             if let Some(episode) = &mut self.episode {
@@ -468,7 +467,7 @@ fn allowed(episode: &Episode, period: u64) -> Option<Allowed> {
         |missed, doubled, gap| Some(Allowed { missed: Some(missed), doubled, gap, reads: Some(0) });
     match episode.first {
         Disturbance::Join if episode.before == 0 => None,
-        Disturbance::Join | Disturbance::Left => quiet(0, 0, 1),
+        Disturbance::Join => quiet(0, 0, 1),
         Disturbance::Crash if living > u64::from(episode.count) => {
             let k = u64::from(episode.count);
             if k == 1 { quiet(1, 0, 2) } else { costs(k, 0, k + 1) }
