@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::api;
 use crate::caller::HttpCaller;
@@ -79,7 +80,8 @@ async fn run_on(config: RunConfig) -> ExitCode {
             ),
         }
     }
-    let leaves = Leaves { clock: BootClock, store, caller };
+    let chance = Uuid::new_v4().into_bytes();
+    let leaves = Leaves { clock: BootClock, store, caller, chance };
     let result = shell::run(&leaves, &PreciseThread, &config, &pulse, journal.as_ref(), stop).await;
     if let Some(journal) = journal {
         journal.close();

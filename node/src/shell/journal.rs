@@ -3,6 +3,7 @@
 //!
 //! The engine's task only puts entries into a channel; a thread of its own turns them into text.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::ops::Deref;
@@ -24,11 +25,12 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// No header is longer than this, in bytes.
 const HEADER_BYTES_MAX: u64 = 65_536;
 
-/// A file that a journal is written to.
+/// Where the journal of a node goes: a file, or somebody who is told at once.
 #[derive(Debug)]
 pub struct Journal {
     pen: Pen,
-    written: Receiver<()>,
+    /// Heard from when the file is complete.
+    written: Option<Receiver<()>>,
 }
 
 /// Why there is no journal.
@@ -40,10 +42,23 @@ pub struct JournalError {
 }
 
 /// Writes entries into a journal; never waits for it.
-#[derive(Clone, Debug)]
-pub(crate) struct Pen {
-    entries: SyncSender<Entry>,
-    broke_off: Arc<AtomicBool>,
+#[derive(Clone)]
+pub(crate) enum Pen {
+    /// Through a channel, to the thread that writes the file.
+    File { entries: SyncSender<Entry>, broke_off: Arc<AtomicBool> },
+    /// To somebody who listens.
+    Listener(Listener),
+}
+
+type Listener = Arc<dyn Fn(&Entry) + Send + Sync>;
+
+impl fmt::Debug for Pen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::File { .. } => "File",
+            Self::Listener(_) => "Listener",
+        })
+    }
 }
 
 impl Journal {
@@ -54,8 +69,8 @@ impl Journal {
         let (file, is_new) = open(path).map_err(|error| wrong(error.to_string()))?;
         let (entries, receiver) = sync_channel(WAITING_MAX);
         let (done, written) = channel();
-        let pen = Pen { entries, broke_off: Arc::default() };
-        let broke_off = Arc::clone(&pen.broke_off);
+        let broke_off = Arc::<AtomicBool>::default();
+        let pen = Pen::File { entries, broke_off: Arc::clone(&broke_off) };
         let name = path.display().to_string();
         let write = move || {
             if let Err(error) = write(BufWriter::new(file), is_new, &receiver, &broke_off) {
@@ -66,7 +81,12 @@ impl Journal {
         };
         let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(write);
         thread.map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { pen, written })
+        Ok(Self { pen, written: Some(written) })
+    }
+
+    /// Tell `listener` each entry as it comes. It runs within the engine's task and must not wait.
+    pub fn listened_to(listener: impl Fn(&Entry) + Send + Sync + 'static) -> Self {
+        Self { pen: Pen::Listener(Arc::new(listener)), written: None }
     }
 
     pub(crate) fn pen(&self) -> Pen {
@@ -76,7 +96,8 @@ impl Journal {
     /// Wait until everything is written.
     pub fn close(self) {
         drop(self.pen);
-        if self.written.recv_timeout(CLOSE_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
+        let Some(written) = self.written else { return };
+        if written.recv_timeout(CLOSE_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!("the last entries of the journal were not written in time");
         }
     }
@@ -84,11 +105,14 @@ impl Journal {
 
 impl Pen {
     fn put(&self, entry: Entry) {
-        if self.broke_off.load(Ordering::Relaxed) {
-            return;
-        }
-        if self.entries.try_send(entry).is_err() && !self.broke_off.swap(true, Ordering::Relaxed) {
-            tracing::warn!("the journal cannot keep up with the node and breaks off here");
+        match self {
+            Self::Listener(listener) => listener(&entry),
+            Self::File { broke_off, .. } if broke_off.load(Ordering::Relaxed) => {}
+            Self::File { entries, broke_off } => {
+                if entries.try_send(entry).is_err() && !broke_off.swap(true, Ordering::Relaxed) {
+                    tracing::warn!("the journal cannot keep up with the node and breaks off here");
+                }
+            }
         }
     }
 }
@@ -289,14 +313,15 @@ mod tests {
     fn a_journal_that_cannot_keep_up_says_so_and_holds_up_nobody() {
         // Nobody writes yet: the channel fills.
         let (entries, receiver) = sync_channel(4);
-        let pen = Pen { entries, broke_off: Arc::default() };
-        let mut engine = Recorded::new(header(1), Some(pen.clone()));
+        let broke_off = Arc::<AtomicBool>::default();
+        let pen = Pen::File { entries, broke_off: Arc::clone(&broke_off) };
+        let mut engine = Recorded::new(header(1), Some(pen));
         for nanos in 2..50 {
             engine.handle_input(LocalInstant::from_nanos(nanos), Input::Wake);
             while engine.poll_output().is_some() {}
         }
         let mut text = Vec::new();
-        write(&mut text, true, &receiver, &pen.broke_off).unwrap();
+        write(&mut text, true, &receiver, &broke_off).unwrap();
         let text = String::from_utf8(text).unwrap();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 5, "{text}");

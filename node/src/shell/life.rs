@@ -39,15 +39,26 @@ pub struct Leaves<C, S, K> {
     pub store: S,
     /// Whatever carries calls.
     pub caller: K,
+    /// Where all chance of the process begins, its ids among it: no two processes have the same.
+    pub chance: [u8; 16],
 }
 
-/// Where the engine's task runs.
-pub trait Stage {
-    /// Run the future there. The receiver gets its result; when the future is cut short, nothing.
+/// Where the tasks of a node run.
+pub trait Stage: Clone + Send + Sync + 'static {
+    /// Run the engine's task. The receiver gets its result; when it is cut short, nothing.
     fn perform<F>(&self, engine: F) -> oneshot::Receiver<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static;
+
+    /// Any other task, as it is to be run: a simulator stops it where it stops the process.
+    fn play<F>(&self, task: F) -> impl Future<Output = F::Output> + Send + 'static
+    where
+        F: Future + Send + 'static,
+        F::Output: Send,
+    {
+        task
+    }
 }
 
 /// What a life is lived by.
@@ -116,55 +127,49 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller>(
     let mut turns = stage.perform(turns.run()).fuse();
 
     let mut tasks = JoinSet::new();
-    tasks.spawn(
-        WorkTask {
-            clock: clock.clone(),
-            store: store.clone(),
-            node,
-            queues,
-            holds: holds.clone(),
-            orders: orders_out,
-            inputs: inputs.clone(),
-            jobs,
-        }
-        .run(),
-    );
-    tasks.spawn(
-        RunsTask {
-            clock: clock.clone(),
-            caller: caller.clone(),
-            destinations: Arc::clone(&way.destinations),
-            pulse: pulse.subscribe(),
-            jobs: jobs_out,
-            ends,
-            hand_back: hand_back_out,
-            target_refused: refused,
-            seed: way.seed,
-        }
-        .run(),
-    );
-    tasks.spawn(
-        EndsTask {
-            clock: clock.clone(),
-            store: store.clone(),
-            node,
-            holds,
-            ends: ends_out,
-            inputs: inputs.clone(),
-        }
-        .run(),
-    );
-    tasks.spawn(
-        TargetTask {
-            caller,
-            destinations: Arc::clone(&way.destinations),
-            queues: way.queues.clone(),
-            refused: refused_out,
-            inputs: inputs.clone(),
-            claimable,
-        }
-        .run(),
-    );
+    let work = WorkTask {
+        clock: clock.clone(),
+        store: store.clone(),
+        stage: stage.clone(),
+        node,
+        queues,
+        holds: holds.clone(),
+        orders: orders_out,
+        inputs: inputs.clone(),
+        jobs,
+    };
+    tasks.spawn(stage.play(work.run()));
+    let runs = RunsTask {
+        clock: clock.clone(),
+        caller: caller.clone(),
+        stage: stage.clone(),
+        destinations: Arc::clone(&way.destinations),
+        pulse: pulse.subscribe(),
+        jobs: jobs_out,
+        ends,
+        hand_back: hand_back_out,
+        target_refused: refused,
+        seed: way.seed,
+    };
+    tasks.spawn(stage.play(runs.run()));
+    let ends = EndsTask {
+        clock: clock.clone(),
+        store: store.clone(),
+        node,
+        holds,
+        ends: ends_out,
+        inputs: inputs.clone(),
+    };
+    tasks.spawn(stage.play(ends.run()));
+    let target = TargetTask {
+        caller,
+        destinations: Arc::clone(&way.destinations),
+        queues: way.queues.clone(),
+        refused: refused_out,
+        inputs: inputs.clone(),
+        claimable,
+    };
+    tasks.spawn(stage.play(target.run()));
 
     let end = course(&inputs, &mut turns, &mut tasks, &hand_back, way, pulse, stop).await;
     if matches!(end, LifeEnd::Stopped | LifeEnd::TimedOut) {

@@ -25,7 +25,8 @@ mod work;
 
 use std::sync::Arc;
 
-use rand_core::Rng;
+use rand_core::{Rng, SeedableRng};
+use rand_pcg::Pcg64Mcg;
 use tokio::sync::watch;
 
 pub use journal::{Journal, JournalError};
@@ -60,9 +61,9 @@ pub async fn run<C: Clock, S: Store, K: Caller>(
         migrate: config.migrate,
         fail_fast: config.fail_fast,
     };
-    let mut random = seed();
+    let mut random = Pcg64Mcg::from_seed(leaves.chance);
     loop {
-        let node = match start.start(&leaves.store, &mut stop).await? {
+        let node = match start.start(&leaves.store, &mut random, &mut stop).await? {
             Started::As(node) => node,
             Started::Stopped => return Ok(LifeEnd::Stopped),
         };
@@ -88,10 +89,4 @@ pub async fn run<C: Clock, S: Store, K: Caller>(
         start.fail_fast = false;
         start.period = None;
     }
-}
-
-fn seed() -> impl Rng {
-    use rand_core::SeedableRng;
-    let entropy = uuid::Uuid::new_v4().as_u64_pair();
-    rand_pcg::Pcg64Mcg::seed_from_u64(entropy.0 ^ entropy.1)
 }

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, Id, JoinSet};
 use turnwise_engine::ServerInstant;
 
+use super::life::Stage;
 use super::turns::Pulse;
 use crate::caller::{
     AllowedOrigins, CallOutcome, Caller, Targets, Verdict, give_back, judge, prepare,
@@ -28,9 +29,10 @@ pub(crate) struct Destinations {
 }
 
 /// The task that runs the jobs.
-pub(crate) struct RunsTask<C: Clock, K: Caller> {
+pub(crate) struct RunsTask<C: Clock, K: Caller, T: Stage> {
     pub(crate) clock: C,
     pub(crate) caller: K,
+    pub(crate) stage: T,
     pub(crate) destinations: Arc<Destinations>,
     pub(crate) pulse: watch::Receiver<Pulse>,
     pub(crate) jobs: mpsc::UnboundedReceiver<Vec<ClaimedJob>>,
@@ -47,7 +49,7 @@ struct Running {
     handle: AbortHandle,
 }
 
-impl<C: Clock, K: Caller> RunsTask<C, K> {
+impl<C: Clock, K: Caller, T: Stage> RunsTask<C, K, T> {
     pub(crate) async fn run(mut self) {
         let mut random = Pcg64Mcg::seed_from_u64(self.seed);
         let mut calls: JoinSet<End> = JoinSet::new();
@@ -88,7 +90,7 @@ impl<C: Clock, K: Caller> RunsTask<C, K> {
                             continue;
                         }
                         let job = Arc::new(job);
-                        let handle = calls.spawn(self.call(Arc::clone(&job), random.next_u64()));
+                        let handle = calls.spawn(self.stage.play(self.call(Arc::clone(&job), random.next_u64())));
                         running.insert(handle.id(), Running { job, handle });
                     }
                 }

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use rand_core::Rng;
 use turnwise_engine::{NodeId, Period};
-use uuid::Uuid;
+use uuid::Builder;
 
 use super::stop::Stop;
 use crate::store::{Registration, Store, StoreError};
@@ -41,12 +42,14 @@ impl Start {
     pub(crate) async fn start<S: Store>(
         &self,
         store: &S,
+        random: &mut impl Rng,
         stop: &mut Stop,
     ) -> Result<Started, StoreError> {
         let mut wait = WAIT_MIN;
         let mut tries = 0_u32;
         loop {
-            let attempt = tokio::time::timeout(TRY_TIMEOUT, self.attempt(store));
+            let attempt = self.attempt(store, new_id(random));
+            let attempt = tokio::time::timeout(TRY_TIMEOUT, attempt);
             let error = tokio::select! {
                 biased;
                 () = stop.requested() => return Ok(Started::Stopped),
@@ -70,7 +73,7 @@ impl Start {
         }
     }
 
-    async fn attempt<S: Store>(&self, store: &S) -> Result<NodeId, StoreError> {
+    async fn attempt<S: Store>(&self, store: &S, id: NodeId) -> Result<NodeId, StoreError> {
         if self.migrate {
             for name in store.migrate().await? {
                 tracing::info!(name, "applied a migration");
@@ -78,10 +81,16 @@ impl Start {
         }
         store.check_schema().await?;
         let period = store.agree_period(self.period).await?;
-        let id = NodeId::new(Uuid::new_v4());
         let (name, capacity) = (self.name.clone(), self.capacity);
         store.register(&Registration { id, name, capacity }).await?;
         tracing::info!(node = %id, name = self.name, %period, capacity, "registered");
         Ok(id)
     }
+}
+
+/// A new id for a node: a UUID of version 4.
+fn new_id(random: &mut impl Rng) -> NodeId {
+    let mut bytes = [0; 16];
+    random.fill_bytes(&mut bytes);
+    NodeId::new(Builder::from_random_bytes(bytes).into_uuid())
 }

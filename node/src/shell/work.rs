@@ -9,6 +9,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use turnwise_engine::{Fate, Input, NodeId, RequestId, WorkAnswer, WorkStatement};
 
 use super::holds::{Held, Holds};
+use super::life::Stage;
 use super::notes::LastingLog;
 use super::turns::{Asked, Order, Told};
 use crate::clock::Clock;
@@ -19,9 +20,10 @@ use crate::store::{CheckIn, Claimed, NodeReport, Queues, Store, StoreError};
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The task that carries the engine's orders out.
-pub(crate) struct WorkTask<C: Clock, S: Store> {
+pub(crate) struct WorkTask<C: Clock, S: Store, T: Stage> {
     pub(crate) clock: C,
     pub(crate) store: S,
+    pub(crate) stage: T,
     pub(crate) node: NodeId,
     pub(crate) queues: watch::Receiver<Queues>,
     pub(crate) holds: Holds,
@@ -30,7 +32,7 @@ pub(crate) struct WorkTask<C: Clock, S: Store> {
     pub(crate) jobs: mpsc::UnboundedSender<Vec<ClaimedJob>>,
 }
 
-impl<C: Clock, S: Store> WorkTask<C, S> {
+impl<C: Clock, S: Store, T: Stage> WorkTask<C, S, T> {
     pub(crate) async fn run(mut self) {
         let mut statements: JoinSet<()> = JoinSet::new();
         let mut latest: Option<(RequestId, AbortHandle)> = None;
@@ -51,7 +53,8 @@ impl<C: Clock, S: Store> WorkTask<C, S> {
                     }
                     Some(Order::Statement(asked)) => {
                         let request = asked.request;
-                        let handle = statements.spawn(self.carry_out(asked, Arc::clone(&log)));
+                        let statement = self.carry_out(asked, Arc::clone(&log));
+                        let handle = statements.spawn(self.stage.play(statement));
                         latest = Some((request, handle));
                     }
                 }

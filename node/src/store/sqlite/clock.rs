@@ -2,12 +2,17 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use turnwise_engine::ServerInstant;
+use turnwise_engine::{ServerIdentity, ServerInstant};
 
 /// The clock that slots, leases and due times are taken from. It may step.
 pub trait ServerClock: Send + Sync {
     /// The instant that it shows.
     fn now(&self) -> ServerInstant;
+
+    /// Whose clock it is: of another server from now on when it changes.
+    fn identity(&self) -> ServerIdentity {
+        ServerIdentity::default()
+    }
 }
 
 /// The host's realtime clock, which all processes on one file share.

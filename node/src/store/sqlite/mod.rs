@@ -46,7 +46,8 @@ struct Inner {
     connections: Connections<SqliteConnection>,
     /// A database in memory lives as long as a connection to it: this one.
     keeper: Mutex<Option<SqliteConnection>>,
-    in_memory: bool,
+    /// The name of a database in memory.
+    in_memory: Option<String>,
 }
 
 impl std::fmt::Debug for SqliteStore {
@@ -75,35 +76,60 @@ impl SqliteStore {
             return Err(bad("it names no file".to_owned()));
         }
         let in_memory = file == ":memory:" || path.contains("mode=memory");
-        let options = if in_memory {
-            static NUMBER: AtomicU64 = AtomicU64::new(0);
-            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-            // Unlike a shared cache, this file system in memory has the locks of a real one.
-            SqliteConnectOptions::new()
-                .filename(format!("/turnwise-{number}"))
-                .vfs("memdb")
-                .create_if_missing(true)
-        } else {
+        if in_memory {
+            return Ok(Self::in_memory(clock));
+        }
+        let options = {
             let options = SqliteConnectOptions::from_str(url).map_err(|error| match error {
                 sqlx::Error::Configuration(reason) => bad(reason.to_string()),
                 other => bad(other.to_string()),
             })?;
             if path.contains("mode=") { options } else { options.create_if_missing(true) }
         };
+        Ok(Self::of(options, url.to_owned(), clock, None))
+    }
+
+    fn in_memory(clock: Arc<dyn ServerClock>) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let name = format!("/turnwise-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        // Unlike a shared cache, this file system in memory has the locks of a real one.
+        let options =
+            SqliteConnectOptions::new().filename(&name).vfs("memdb").create_if_missing(true);
+        Self::of(options, "sqlite::memory:".to_owned(), clock, Some(name))
+    }
+
+    fn of(
+        options: SqliteConnectOptions,
+        database: String,
+        clock: Arc<dyn ServerClock>,
+        in_memory: Option<String>,
+    ) -> Self {
         let options = options
             .busy_timeout(BUSY_TIMEOUT)
             .synchronous(SqliteSynchronous::Full)
             .disable_statement_logging();
-        let database = if in_memory { "sqlite::memory:" } else { url }.to_owned();
-        let inner = Inner {
-            options,
-            database,
-            clock,
-            connections: Connections::new(1),
-            keeper: Mutex::default(),
-            in_memory,
-        };
-        Ok(Self { inner: Arc::new(inner) })
+        let (connections, keeper) = (Connections::new(1), Mutex::default());
+        let inner = Inner { options, database, clock, connections, keeper, in_memory };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// A second database in memory that holds what this one, which must be in memory too, holds now. It has
+    /// the same clock. For a server that takes over with an older state.
+    pub async fn copy(&self) -> Result<Self, StoreError> {
+        let copy = Self::in_memory(Arc::clone(&self.inner.clock));
+        let Some(name) = &copy.inner.in_memory else { return Ok(copy) };
+        let target = format!("file:{name}?vfs=memdb");
+        // It lives from its first connection on.
+        copy.keep().await?;
+        let mut connection = self.connection().await?;
+        let copied = sqlx::query("VACUUM INTO ?").bind(target).execute(&mut *connection).await;
+        copied.map_err(|error| self.trouble(error.into()))?;
+        connection.give_back();
+        Ok(copy)
+    }
+
+    fn identity(&self) -> ServerIdentity {
+        self.inner.clock.identity()
     }
 
     fn database(&self) -> &str {
@@ -116,14 +142,19 @@ impl SqliteStore {
     }
 
     async fn connect(&self) -> Result<SqliteConnection, StoreError> {
-        if self.inner.in_memory {
-            let kept = self.inner.keeper.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-            if !kept {
-                let keeper = self.open_file().await.map_err(|trouble| self.trouble(trouble))?;
-                *self.inner.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeper);
-            }
+        if self.inner.in_memory.is_some() {
+            self.keep().await?;
         }
         self.open_file().await.map_err(|trouble| self.trouble(trouble))
+    }
+
+    async fn keep(&self) -> Result<(), StoreError> {
+        let kept = self.inner.keeper.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        if !kept {
+            let keeper = self.open_file().await.map_err(|trouble| self.trouble(trouble))?;
+            *self.inner.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeper);
+        }
+        Ok(())
     }
 
     /// A connection in WAL mode. SQLite does not wait for others while it changes the mode, so this does.
@@ -144,7 +175,7 @@ impl SqliteStore {
         let mode: String =
             sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut connection).await?;
         // A database in memory has no log.
-        if mode != "wal" && !self.inner.in_memory {
+        if mode != "wal" && self.inner.in_memory.is_none() {
             sqlx::query("PRAGMA journal_mode = WAL").fetch_all(&mut connection).await?;
         }
         Ok(connection)
@@ -453,12 +484,15 @@ impl Store for SqliteStore {
         let mut connection = self.begin().await?;
         let stamped = turns::stamp_as_nobody(&mut connection, || self.now()).await;
         let (slot, row) = self.settle(connection, stamped).await?;
-        Ok((slot, row, ServerIdentity::default()))
+        Ok((slot, row, self.identity()))
     }
 
     async fn change(&self, change: &Change, identity: ServerIdentity) -> Result<bool, StoreError> {
+        if identity != self.identity() {
+            return Ok(false);
+        }
         let mut connection = self.begin().await?;
-        let done = turns::change_as_nobody(&mut connection, || self.now(), change, identity).await;
+        let done = turns::change_as_nobody(&mut connection, || self.now(), change).await;
         self.settle(connection, done).await
     }
 }
@@ -500,4 +534,25 @@ async fn register(
 
 fn known(known: bool) -> CheckIn {
     if known { CheckIn::Alive } else { CheckIn::Lost }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_copy_holds_what_was_there_and_goes_its_own_way() {
+        let store = SqliteStore::open("sqlite::memory:").unwrap();
+        store.migrate().await.unwrap();
+        let (before, after, there) = (NewJob::new("/a"), NewJob::new("/b"), NewJob::new("/c"));
+        store.enqueue(std::slice::from_ref(&before)).await.unwrap();
+        let copy = store.copy().await.unwrap();
+        store.enqueue(std::slice::from_ref(&after)).await.unwrap();
+        copy.enqueue(std::slice::from_ref(&there)).await.unwrap();
+        let has =
+            async |store: &SqliteStore, job: &NewJob| store.job(job.id).await.unwrap().is_some();
+        assert!(has(&store, &before).await && has(&copy, &before).await);
+        assert!(has(&store, &after).await && !has(&copy, &after).await);
+        assert!(!has(&store, &there).await && has(&copy, &there).await);
+    }
 }

@@ -4,7 +4,7 @@
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use turnwise_engine::{
-    Change, Exchange, LocalInstant, NodeId, ServerIdentity, ServerInstant, Slot, TurnKind, TurnRow,
+    Change, Exchange, LocalInstant, NodeId, ServerInstant, Slot, TurnKind, TurnRow,
 };
 
 use super::{SqliteStore, begin, check_in, jobs, lease_end, settle};
@@ -51,7 +51,7 @@ impl Turns for SqliteTurns {
         let Done { arrived, answered, .. } = done;
         Ok(TurnReply {
             exchange: Exchange { sent, arrived, answered, received, resolution: 1 },
-            identity: ServerIdentity::default(),
+            identity: self.store.identity(),
             now: done.now,
             done: done.done,
             row: done.row,
@@ -118,7 +118,7 @@ impl SqliteTurns {
                 accepted
             }
             TurnKind::Change { change, identity } => {
-                *identity == ServerIdentity::default() && stored.row.change(now, Some(node), change)
+                *identity == self.store.identity() && stored.row.change(now, Some(node), change)
             }
         };
         save(connection, &stored).await?;
@@ -310,11 +310,10 @@ pub(super) async fn change_as_nobody(
     connection: &mut SqliteConnection,
     clock: impl Fn() -> ServerInstant,
     change: &Change,
-    identity: ServerIdentity,
 ) -> Result<bool, Trouble> {
     let mut stored = load(connection).await?;
     let now = stored.row.stamp(clock(), None, None);
-    let done = identity == ServerIdentity::default() && stored.row.change(now, None, change);
+    let done = stored.row.change(now, None, change);
     save(connection, &stored).await?;
     Ok(done)
 }
