@@ -3,7 +3,7 @@
 //! - [`lab`]: engines alone, driven by a discrete-event queue at nanosecond resolution, against the
 //!   engine's own reference of the turn row. It knows the truth, so it can judge;
 //! - [`scenario`]: what is simulated, as one value;
-//! - [`oracle`]: the invariants, held against what truly happened;
+//! - [`oracle`]: the invariants, held against what truly happened; [`report`]: what a run amounts to;
 //! - [`sabotage`]: bugs that are planted to see whether they are found; [`shrink`]: what of a failing scenario is
 //!   needed to fail; [`plot`]: a run as a picture;
 //! - [`model`]: every path of a few faults, walked;
@@ -16,6 +16,8 @@ pub mod model;
 pub mod oracle;
 pub mod plot;
 pub mod random;
+pub mod report;
 pub mod sabotage;
 pub mod scenario;
 pub mod shrink;
+mod world;

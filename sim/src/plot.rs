@@ -3,7 +3,7 @@
 
 use plotters::prelude::*;
 
-use crate::lab::{Picture, Seen};
+use crate::report::{Picture, Seen};
 
 const WIDTH: u32 = 1_600;
 const LANE: u32 = 34;

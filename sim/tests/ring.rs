@@ -5,9 +5,10 @@
 #![allow(clippy::unwrap_used)]
 
 use turnwise_engine::Period;
-use turnwise_sim::lab::{Report, run};
+use turnwise_sim::lab::run;
 use turnwise_sim::oracle::Mark;
 use turnwise_sim::random::Stream;
+use turnwise_sim::report::Report;
 use turnwise_sim::scenario::{Fault, LocalClock, Node, Planned, Road, Scenario, Shift, Span};
 
 const HOUR: i64 = 3_600_000_000_000;

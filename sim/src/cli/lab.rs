@@ -6,7 +6,8 @@ use clap::Args;
 
 use super::options::{Design, Farm};
 use super::{Outcome, show, write_file};
-use crate::lab::{Original, Product, Report, run_with};
+use crate::lab::{Original, Product, run_with};
+use crate::report::Report;
 use crate::scenario::Scenario;
 
 /// Engines alone, driven by discrete events at nanosecond resolution: a farm with the skew, the latency and the

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::lab::Report;
 use crate::oracle::Mark;
+use crate::report::Report;
 
 /// The bars of a histogram, from empty to full.
 const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];

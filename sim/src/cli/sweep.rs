@@ -10,8 +10,9 @@ use serde_json::json;
 
 use super::options::Farm;
 use super::{Outcome, keep, show};
-use crate::lab::{Report, run};
+use crate::lab::run;
 use crate::oracle::Marks;
+use crate::report::Report;
 use crate::scenario::{Scenario, swarm};
 
 /// Run many seeds, on all cores, and stop at the first few violations.

@@ -3,9 +3,9 @@
 use turnwise_engine::{Input, lease};
 
 use super::host::Host;
-use super::report::Seen;
 use super::{Driver, Lab, What};
 use crate::oracle::Disturbance;
+use crate::report::Seen;
 use crate::scenario::Fault;
 
 impl<D: Driver> Lab<'_, D> {

@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 
 use turnwise_engine::{LocalInstant, NodeId, RequestId, Slot, Token};
 
-use super::clocks::Local;
-use super::road::Way;
 use crate::random::Stream;
 use crate::scenario;
+use crate::world::{Local, Roads};
 
 /// Ids of lives begin here.
 const FIRST_ID: u128 = 0x1000;
@@ -32,12 +31,6 @@ pub(super) struct Host<D> {
     pub(super) stall: u64,
     pub(super) hold_change: u64,
     pub(super) seeds: Stream,
-}
-
-/// The two ways between a node and the database.
-pub(super) struct Roads {
-    pub(super) there: Way,
-    pub(super) back: Way,
 }
 
 /// One run of the node's process, under an id of its own.
@@ -109,19 +102,6 @@ impl<D> Life<D> {
     /// The jobs that are truly its own: claimed, and not yet told to the machine as ended.
     pub(super) fn holds(&self) -> u32 {
         (self.running.len() + self.ending.len()) as u32
-    }
-}
-
-impl Roads {
-    pub(super) fn new(plan: &scenario::Node, seed: u64, name: &str) -> Self {
-        Self {
-            there: Way::new(plan.there, seed, &format!("{name} there")),
-            back: Way::new(plan.back, seed, &format!("{name} back")),
-        }
-    }
-
-    pub(super) fn each(&mut self) -> [&mut Way; 2] {
-        [&mut self.there, &mut self.back]
     }
 }
 

@@ -2,21 +2,17 @@
 //! over modelled roads. It knows the truth, so it can judge.
 //!
 //! - `driver`: what a machine that takes turns must offer; `original`: the original design, as the yardstick;
-//! - `clocks`, `road`, `database`, `host`: the world;
-//! - `turns`: statements on the turn row, there and back; `work`: jobs; `faults`: what goes wrong;
-//! - `report`: what a run amounts to.
+//! - `database`, `host`: the world, with its clocks and roads from [`crate::world`];
+//! - `turns`: statements on the turn row, there and back; `work`: jobs; `faults`: what goes wrong.
 //!
 //! This module decides in which order things happen: by time, and at one time in the order in which they
 //! were planned.
 
-mod clocks;
 mod database;
 mod driver;
 mod faults;
 mod host;
 mod original;
-mod report;
-mod road;
 mod turns;
 mod work;
 
@@ -29,15 +25,15 @@ use turnwise_engine::{
 
 pub use driver::{Driver, Product};
 pub use original::Original;
-pub use report::{Picture, Report, Seen};
 
-use self::clocks::{Local, Server};
 use self::database::{Database, Ending};
-use self::host::{Host, Life, Roads, id_of, life_of};
+use self::host::{Host, Life, id_of, life_of};
 use crate::oracle::{Disturbance, Invariant, Mark, Oracle};
 use crate::random::Stream;
+use crate::report::{Picture, Report, Seen};
 use crate::scenario::{Scenario, Span};
 use crate::sometimes;
+use crate::world::{Local, Roads, Server};
 
 /// A machine may wake at one and the same instant so often in a row, and no oftener.
 const SAME_INSTANT_MAX: u32 = 100;
@@ -56,7 +52,8 @@ pub fn run_with<D: Driver>(scenario: &Scenario, picture: bool) -> Report {
     let started = std::time::Instant::now();
     let mut lab = Lab::<D>::new(scenario, picture);
     lab.run();
-    let mut report = lab.into_report();
+    let Lab { oracle, database, statements, hash, picture, .. } = lab;
+    let mut report = Report::new(scenario, oracle, database.row, statements, hash, picture);
     report.wall_seconds = started.elapsed().as_secs_f64();
     report
 }

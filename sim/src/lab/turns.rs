@@ -5,9 +5,9 @@ use turnwise_engine::{
 };
 
 use super::host::{id_of, life_of};
-use super::report::Seen;
 use super::{Answer, Driver, Lab, Leaving, STATEMENTS_MAX, What};
 use crate::oracle::{Arrival, Disturbance, Invariant, Mark, Oracle};
+use crate::report::Seen;
 use crate::scenario::{Fault, Span};
 use crate::sometimes;
 

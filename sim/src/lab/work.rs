@@ -5,9 +5,9 @@ use turnwise_engine::{Claim, Input, LocalInstant, RequestId, Token, WorkAnswer, 
 
 use super::database::{Done, Ending};
 use super::host::{id_of, life_of};
-use super::report::Seen;
 use super::{Driver, Lab, STATEMENTS_MAX, What};
 use crate::oracle::{Disturbance, Invariant, Mark, Oracle};
+use crate::report::Seen;
 use crate::scenario::Fault;
 use crate::sometimes;
 

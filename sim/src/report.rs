@@ -3,8 +3,7 @@
 use serde_json::{Value, json};
 use turnwise_engine::TurnRow;
 
-use super::{Driver, Lab};
-use crate::oracle::{JobsTally, Marks, Violation};
+use crate::oracle::{JobsTally, Marks, Oracle, Violation};
 use crate::scenario::{Fault, Scenario};
 
 /// What a run amounts to.
@@ -112,7 +111,7 @@ pub enum Seen {
 }
 
 impl Picture {
-    pub(super) fn new(scenario: &Scenario) -> Self {
+    pub(crate) fn new(scenario: &Scenario) -> Self {
         Self {
             period: scenario.period.as_nanos() as u64,
             hosts: scenario.nodes.len() as u32,
@@ -120,7 +119,7 @@ impl Picture {
         }
     }
 
-    pub(super) fn add(&mut self, at: u64, host: u32, seen: Seen) {
+    pub(crate) fn add(&mut self, at: u64, host: u32, seen: Seen) {
         self.seen.push((at, host, seen));
     }
 }
@@ -142,6 +141,48 @@ impl Spread {
 }
 
 impl Report {
+    /// Of a run of `scenario` that is over and judged.
+    pub(crate) fn new(
+        scenario: &Scenario,
+        oracle: Oracle,
+        row: TurnRow,
+        statements: u64,
+        trace_hash: u64,
+        picture: Option<Picture>,
+    ) -> Self {
+        let ring = oracle.ring.tally();
+        let sizes = |errors: &[i64]| {
+            let mut sizes: Vec<_> = errors.iter().map(|error| error.unsigned_abs()).collect();
+            sizes.sort_unstable();
+            sizes
+        };
+        let arrivals = sizes(&ring.errors);
+        let clock = &oracle.clock;
+        Self {
+            seed: scenario.seed,
+            nodes: scenario.nodes.len(),
+            slots: ring.slots,
+            beats: ring.beats,
+            missed: ring.missed,
+            doubled: ring.doubled,
+            max_gap: ring.max_gap,
+            arrival: Spread::of(&arrivals),
+            offset: Spread::of(&sizes(&clock.errors)),
+            arrivals,
+            interval: (clock.checks, clock.outside),
+            jobs: oracle.jobs.tally,
+            statements,
+            violated: oracle.violations.count,
+            violations: oracle.violations.first,
+            sim_seconds: scenario.duration.as_secs_f64(),
+            wall_seconds: 0.0,
+            trace_hash,
+            marks: oracle.marks,
+            row,
+            picture,
+        }
+    }
+
     /// As JSON, as the design fixes it.
     pub fn to_json(&self, tier: &str) -> Value {
         json!({
@@ -169,41 +210,5 @@ impl Report {
             "wall_seconds": self.wall_seconds,
             "trace_hash": format!("{:016x}", self.trace_hash),
         })
-    }
-}
-
-impl<D: Driver> Lab<'_, D> {
-    pub(super) fn into_report(self) -> Report {
-        let ring = self.oracle.ring.tally();
-        let sizes = |errors: &[i64]| {
-            let mut sizes: Vec<_> = errors.iter().map(|error| error.unsigned_abs()).collect();
-            sizes.sort_unstable();
-            sizes
-        };
-        let arrivals = sizes(&ring.errors);
-        let clock = &self.oracle.clock;
-        Report {
-            seed: self.scenario.seed,
-            nodes: self.scenario.nodes.len(),
-            slots: ring.slots,
-            beats: ring.beats,
-            missed: ring.missed,
-            doubled: ring.doubled,
-            max_gap: ring.max_gap,
-            arrival: Spread::of(&arrivals),
-            offset: Spread::of(&sizes(&clock.errors)),
-            arrivals,
-            interval: (clock.checks, clock.outside),
-            jobs: self.oracle.jobs.tally,
-            statements: self.statements,
-            violated: self.oracle.violations.count,
-            violations: self.oracle.violations.first,
-            sim_seconds: self.scenario.duration.as_secs_f64(),
-            wall_seconds: 0.0,
-            trace_hash: self.hash,
-            marks: self.oracle.marks,
-            row: self.database.row,
-            picture: self.picture,
-        }
     }
 }

@@ -1,42 +1,49 @@
 //! Decides how long a message is on its way, whether it is lost, and whether it arrives twice.
 
 use crate::random::Stream;
-use crate::scenario::Road;
+use crate::scenario::{self, Road};
 
 /// A retransmission takes at least so long.
 const RETRANSMISSION: u64 = 200_000_000;
 
 /// One way between a node and the database.
 #[derive(Clone, Debug)]
-pub(super) struct Way {
-    pub(super) road: Road,
+pub(crate) struct Way {
+    pub(crate) road: Road,
     /// Queues are so many times as long as usual.
-    pub(super) crowd: u64,
+    pub(crate) crowd: u64,
     /// Nothing passes before this.
-    pub(super) cut_until: u64,
+    pub(crate) cut_until: u64,
     /// What enters before this arrives after it.
-    pub(super) held_until: u64,
+    pub(crate) held_until: u64,
     random: Stream,
+}
+
+/// The two ways between a node and the database.
+#[derive(Clone, Debug)]
+pub(crate) struct Roads {
+    pub(crate) there: Way,
+    pub(crate) back: Way,
 }
 
 /// What becomes of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Passage {
+pub(crate) struct Passage {
     /// When it arrives; none: never.
-    pub(super) arrives: Option<u64>,
+    pub(crate) arrives: Option<u64>,
     /// When it arrives again.
-    pub(super) again: Option<u64>,
+    pub(crate) again: Option<u64>,
     /// What queues and retransmissions added.
-    pub(super) extra: u64,
+    pub(crate) extra: u64,
 }
 
 impl Way {
-    pub(super) fn new(road: Road, seed: u64, name: &str) -> Self {
+    pub(crate) fn new(road: Road, seed: u64, name: &str) -> Self {
         Self { road, crowd: 1, cut_until: 0, held_until: 0, random: Stream::new(seed, name) }
     }
 
     /// A message enters at `now`. Each takes the same number of draws, whatever becomes of it.
-    pub(super) fn pass(&mut self, now: u64) -> Passage {
+    pub(crate) fn pass(&mut self, now: u64) -> Passage {
         let random = &mut self.random;
         let Road { base, spread, tail_ppm, spike_ppm, loss_ppm, duplicate_ppm } = self.road;
         let usual = -0.5 * (random.ln_uniform() + random.ln_uniform());
@@ -58,6 +65,19 @@ impl Way {
         let arrives = (now.max(self.held_until)) + base.0 + extra;
         let again = (twice < u64::from(duplicate_ppm)).then_some(arrives + extra + 1_000_000);
         Passage { arrives: (!lost).then_some(arrives), again, extra }
+    }
+}
+
+impl Roads {
+    pub(crate) fn new(plan: &scenario::Node, seed: u64, name: &str) -> Self {
+        Self {
+            there: Way::new(plan.there, seed, &format!("{name} there")),
+            back: Way::new(plan.back, seed, &format!("{name} back")),
+        }
+    }
+
+    pub(crate) fn each(&mut self) -> [&mut Way; 2] {
+        [&mut self.there, &mut self.back]
     }
 }
 

@@ -13,7 +13,7 @@ const WANDER_EVERY: u64 = 16_000_000_000;
 
 /// A node's clock. True time never goes back.
 #[derive(Clone, Debug)]
-pub(super) struct Local {
+pub(crate) struct Local {
     resolution: u64,
     wander_ppb: f64,
     /// Where the current stretch of one rate began: true and local.
@@ -24,7 +24,7 @@ pub(super) struct Local {
 }
 
 impl Local {
-    pub(super) fn new(plan: &LocalClock, seed: u64, name: &str, now: u64) -> Self {
+    pub(crate) fn new(plan: &LocalClock, seed: u64, name: &str, now: u64) -> Self {
         // It has run since the start, at its first rate.
         let rate_ppb = plan.drift_ppb as f64;
         let run = now as f64 * (1.0 + rate_ppb * 1e-9);
@@ -39,7 +39,7 @@ impl Local {
     }
 
     /// What it shows at true time `now`.
-    pub(super) fn read(&mut self, now: u64) -> LocalInstant {
+    pub(crate) fn read(&mut self, now: u64) -> LocalInstant {
         if self.wander_ppb > 0.0 {
             while now >= self.since + WANDER_EVERY {
                 let next = self.since + WANDER_EVERY;
@@ -55,7 +55,7 @@ impl Local {
     }
 
     /// The true time at which it shows `local`, if its rate stays: not before `now`, and never early.
-    pub(super) fn when(&self, local: LocalInstant, now: u64) -> u64 {
+    pub(crate) fn when(&self, local: LocalInstant, now: u64) -> u64 {
         let target = local.as_nanos().next_multiple_of(self.resolution);
         let ahead = target.saturating_sub(self.shown) as f64;
         let mut at = self.since + (ahead / (1.0 + self.rate_ppb * 1e-9)) as u64;
@@ -66,7 +66,7 @@ impl Local {
     }
 
     /// It stood still for `lasts`, up to true time `now`.
-    pub(super) fn stood_still(&mut self, now: u64, lasts: u64) {
+    pub(crate) fn stood_still(&mut self, now: u64, lasts: u64) {
         let shown = self.exact(now.saturating_sub(lasts).max(self.since));
         self.since = now;
         self.shown = shown;
@@ -81,7 +81,7 @@ impl Local {
 
 /// The server's clock.
 #[derive(Clone, Debug)]
-pub(super) struct Server {
+pub(crate) struct Server {
     resolution: i64,
     step: i64,
     /// Since when it is slewed, and by how much.
@@ -89,31 +89,31 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(resolution: u64) -> Self {
+    pub(crate) fn new(resolution: u64) -> Self {
         Self { resolution: resolution.max(1) as i64, step: 0, slew: None }
     }
 
     /// What it shows at true time `now`, with all its digits.
-    pub(super) fn exact(&self, now: u64) -> ServerInstant {
+    pub(crate) fn exact(&self, now: u64) -> ServerInstant {
         let slewed = self.slew.map_or(0, |(since, ppm)| (now - since) as i64 / 1_000_000 * ppm);
         ServerInstant::from_nanos(START_NANOS + now as i64 + self.step + slewed)
     }
 
     /// What it stamps.
-    pub(super) fn stamp(&self, now: u64) -> ServerInstant {
+    pub(crate) fn stamp(&self, now: u64) -> ServerInstant {
         let exact = self.exact(now).as_nanos();
         ServerInstant::from_nanos(exact - exact.rem_euclid(self.resolution))
     }
 
-    pub(super) fn resolution(&self) -> u32 {
+    pub(crate) fn resolution(&self) -> u32 {
         u32::try_from(self.resolution).unwrap_or(u32::MAX)
     }
 
-    pub(super) fn step(&mut self, by: i64) {
+    pub(crate) fn step(&mut self, by: i64) {
         self.step += by;
     }
 
-    pub(super) fn slew(&mut self, now: u64, ppm: i64) {
+    pub(crate) fn slew(&mut self, now: u64, ppm: i64) {
         self.step = self.exact(now).as_nanos() - START_NANOS - now as i64;
         self.slew = (ppm != 0).then_some((now, ppm));
     }
