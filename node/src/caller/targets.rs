@@ -41,7 +41,7 @@ impl Origin {
     }
 
     /// Host (no brackets around IPv6) and port, for a connect.
-    pub(crate) fn host_and_port(&self) -> (String, u16) {
+    pub fn host_and_port(&self) -> (String, u16) {
         let host = match self.url.host() {
             Some(Host::Domain(name)) => name.to_owned(),
             Some(Host::Ipv4(address)) => address.to_string(),

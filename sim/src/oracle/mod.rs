@@ -54,6 +54,10 @@ pub enum Invariant {
     Accounting,
     /// A node claims only what it may: within its capacity, while its target is there and it stays.
     ClaimsAllowed,
+    /// An engine that is told what the node's engine was told asks for the same.
+    Replay,
+    /// No task of a process panics.
+    NoPanic,
 }
 
 impl Invariant {
@@ -74,6 +78,8 @@ impl Invariant {
         Self::LeaseKept,
         Self::Accounting,
         Self::ClaimsAllowed,
+        Self::Replay,
+        Self::NoPanic,
     ];
 
     /// Its name.
@@ -94,6 +100,8 @@ impl Invariant {
             Self::LeaseKept => "lease_kept",
             Self::Accounting => "accounting",
             Self::ClaimsAllowed => "claims_allowed",
+            Self::Replay => "replay",
+            Self::NoPanic => "no_panic",
         }
     }
 }

@@ -1,0 +1,355 @@
+//! Decides what each fault does to the simulated machines and the network, and tells the judge.
+
+use turmoil::Sim;
+use turnwise_engine::ServerIdentity;
+use turnwise_node::store::sqlite::SqliteStore;
+
+use super::database::at_once;
+use super::farm::{Farm, World};
+use super::mail::DATABASE;
+use super::target::{MACHINES, job_of, machine};
+use super::{Cluster, What, node};
+use crate::oracle::Disturbance;
+use crate::report::Seen;
+use crate::scenario::Fault;
+
+impl Cluster<'_> {
+    pub(super) fn fault(&mut self, number: usize) {
+        let fault = self.scenario.faults[number].fault;
+        let farm = self.farm.clone();
+        let mut world = farm.look();
+        let now = world.now;
+        world.trace([10, number as u64, 0]);
+        let until = now + fault.lasts().0;
+        let alive = fault.node().is_none_or(|node| world.hosts[node as usize].life.is_some());
+        world.seen(fault.node().unwrap_or(u32::MAX), Seen::Fault(fault));
+        // What befalls the next statement disturbs when it does.
+        let later = matches!(
+            fault,
+            Fault::LoseRequest { .. }
+                | Fault::LoseAnswer { .. }
+                | Fault::LoseChange { .. }
+                | Fault::LoseWork { .. }
+                | Fault::Reset { .. }
+                | Fault::HoldChange { .. }
+                | Fault::Stall { .. }
+        );
+        if (alive || fault.lasts().0 > 0) && !later {
+            let what = match fault {
+                Fault::Kill { .. } => Disturbance::Crash,
+                other => Disturbance::Fault(other),
+            };
+            world.disturbed(until, what);
+        }
+        match fault.node() {
+            Some(node) => {
+                let excused = until + world.lease() + 2 * world.period + 2_000_000_000;
+                let host = world.host(node);
+                host.excused_until = host.excused_until.max(excused);
+                drop(world);
+                self.node_fault(node, fault, until);
+            }
+            None => {
+                drop(world);
+                self.server_fault(number, fault, until);
+            }
+        }
+    }
+
+    fn node_fault(&mut self, number: u32, fault: Fault, until: u64) {
+        let farm = self.farm.clone();
+        let mut world = farm.look();
+        let now = world.now;
+        let host = world.host(number);
+        match fault {
+            Fault::Drain { .. } => drain(&mut world, number),
+            Fault::Kill { .. } => {
+                drop(world);
+                self.kill(number);
+            }
+            Fault::Restart { .. } if host.up => {
+                drop(world);
+                self.kill(number);
+                self.plan(until, What::Start(number));
+            }
+            Fault::Pause { .. } => host.paused_until = host.paused_until.max(until),
+            Fault::Freeze { lasts, .. } if !host.is_paused(now) => {
+                // Frozen while stopped: both end together.
+                host.paused_until = until;
+                self.plan(until, What::Thaw(number, lasts.0));
+            }
+            Fault::Stall { lasts, .. } => host.stall = lasts.0,
+            Fault::HoldChange { lasts, .. } => host.hold_change = lasts.0,
+            Fault::LoseRequest { .. } => host.lose_request = true,
+            Fault::LoseAnswer { .. } => host.lose_answer = true,
+            Fault::LoseChange { .. } => host.lose_change = true,
+            Fault::LoseWork { .. } => host.lose_work = true,
+            Fault::Reset { .. } => host.reset = true,
+            Fault::Errors { .. } => host.errors_until = host.errors_until.max(until),
+            Fault::CutThere { .. } => {
+                host.turn.there.cut_until = host.turn.there.cut_until.max(until);
+                host.work.there.cut_until = host.work.there.cut_until.max(until);
+                self.sim.partition_oneway(node(number), DATABASE);
+                self.plan(until, What::Mend(number));
+            }
+            Fault::CutBack { .. } => {
+                host.turn.back.cut_until = host.turn.back.cut_until.max(until);
+                host.work.back.cut_until = host.work.back.cut_until.max(until);
+                self.sim.partition_oneway(DATABASE, node(number));
+                self.plan(until, What::Mend(number));
+            }
+            Fault::Hold { .. } => {
+                for way in host.turn.each().into_iter().chain(host.work.each()) {
+                    way.held_until = way.held_until.max(until);
+                }
+            }
+            Fault::Congestion { factor, .. } => {
+                for way in host.turn.each().into_iter().chain(host.work.each()) {
+                    way.crowd = u64::from(factor);
+                }
+                world.oracle.clock.road_changed(number);
+                self.plan(until, What::CrowdEnds(number));
+            }
+            Fault::Route { there, back, .. } => {
+                for roads in [&mut host.turn, &mut host.work] {
+                    roads.there.road.base = there;
+                    roads.back.road.base = back;
+                }
+                world.oracle.clock.road_changed(number);
+            }
+            Fault::TargetDown { .. } => {
+                host.target_down_until = host.target_down_until.max(until);
+                host.target_is_up.send_replace(false);
+                self.plan(until, What::TargetBack(number));
+            }
+            _ => {}
+        }
+    }
+
+    /// The process dies: its connections are reset, or, when its machine lost power, fall silent.
+    fn kill(&mut self, number: u32) {
+        let mut world = self.farm.look();
+        let host = world.host(number);
+        if !host.up {
+            return;
+        }
+        host.up = false;
+        host.stop = None;
+        // What was to befall its next statement dies with its connections.
+        host.lose_request = false;
+        host.lose_answer = false;
+        host.lose_change = false;
+        host.lose_work = false;
+        host.reset = false;
+        host.stall = 0;
+        host.hold_change = 0;
+        let silent = host.chance.below(2) == 0;
+        if let Some(life) = host.life {
+            world.life_over(life, Seen::Killed);
+        }
+        drop(world);
+        let name = node(number);
+        if silent {
+            for other in others() {
+                self.sim.partition(name.as_str(), other.as_str());
+            }
+        }
+        self.sim.crash(name.as_str());
+        if silent {
+            for other in others() {
+                self.sim.repair(name.as_str(), other.as_str());
+            }
+            self.mend(number);
+        }
+    }
+
+    fn server_fault(&mut self, number: usize, fault: Fault, until: u64) {
+        let farm = self.farm.clone();
+        let mut world = farm.look();
+        let now = world.now;
+        match fault {
+            Fault::ServerStep { by } => step_server(&mut world, by.0),
+            Fault::ServerSlew { ppm, .. } => {
+                world.server.look().0.slew(now, i64::from(ppm));
+                for host in 0..world.hosts.len() as u32 {
+                    world.oracle.clock.road_changed(host);
+                    let drift = world.hosts[host as usize].plan.clock.drift_ppb.abs() / 1_000;
+                    // The interval assumes that the clocks drift apart by no more than 500 ppm.
+                    if i64::from(ppm).abs() + drift > 480 {
+                        world.oracle.clock.rate_broken(now, host);
+                    }
+                }
+                world.oracle.ring.clocks_set(until);
+                self.plan(until, What::SlewEnds);
+            }
+            Fault::Outage { .. } => world.out_until = world.out_until.max(until),
+            Fault::ServerRestart { .. } => {
+                world.out_until = world.out_until.max(until);
+                world.server.look().1.started += 1;
+                world.oracle.ring.another_server();
+                drop(world);
+                self.sim.crash(DATABASE);
+                self.plan(until, What::DatabaseUp);
+            }
+            Fault::Failover { .. } => {
+                world.out_until = world.out_until.max(until);
+                drop(world);
+                self.sim.crash(DATABASE);
+                self.plan(until, What::Promote(number));
+            }
+            Fault::Slow { by, .. } => {
+                world.slow += by.0;
+                self.plan(until, What::SlowEnds(by.0));
+            }
+            _ => {}
+        }
+    }
+
+    /// What was done to a node's connection to the database is over.
+    pub(super) fn mend(&mut self, number: u32) {
+        let world = self.farm.look();
+        let (now, host) = (world.now, &world.hosts[number as usize]);
+        let name = node(number);
+        if host.turn.there.cut_until <= now {
+            self.sim.repair_oneway(name.as_str(), DATABASE);
+        } else {
+            self.sim.partition_oneway(name.as_str(), DATABASE);
+        }
+        if host.turn.back.cut_until <= now {
+            self.sim.repair_oneway(DATABASE, name.as_str());
+        } else {
+            self.sim.partition_oneway(DATABASE, name.as_str());
+        }
+    }
+
+    /// Another server takes over, with the state of a while ago and a clock of its own.
+    pub(super) fn promote(&mut self, number: usize) {
+        let Fault::Failover { clock, .. } = self.scenario.faults[number].fault else { return };
+        if let Some(older) = self.snapshots[number].take() {
+            lose_what_came_after(&self.farm, &older);
+            self.farm.look().store = Some(older);
+        }
+        let mut world = self.farm.look();
+        step_server(&mut world, clock.0);
+        {
+            let mut server = world.server.look();
+            let ServerIdentity { started, timeline } = server.1;
+            server.1 = ServerIdentity { started: started + 1, timeline: timeline + 1 };
+        }
+        world.oracle.ring.another_server();
+        let (now, lease, period) = (world.now, world.lease(), world.period);
+        for host in 0..world.hosts.len() as u32 {
+            // What the old server granted is void: what it had committed last may be forgotten.
+            let excused = now + lease + 10 * period;
+            let host = world.host(host);
+            host.excused_until = host.excused_until.max(excused);
+            if let Some(life) = host.life {
+                world.oracle.jobs.voided(life);
+            }
+        }
+        drop(world);
+        self.database_up();
+    }
+
+    /// The database's process comes up, unless something else keeps it down.
+    pub(super) fn database_up(&mut self) {
+        let world = self.farm.look();
+        if world.out_until > world.now {
+            let at = world.out_until;
+            drop(world);
+            self.plan(at, What::DatabaseUp);
+            return;
+        }
+        drop(world);
+        if !self.sim.is_host_running(DATABASE) {
+            self.sim.bounce(DATABASE);
+        }
+    }
+
+    pub(super) fn thaw(&mut self, number: u32, lasts: u64) {
+        let mut world = self.farm.look();
+        let now = world.now;
+        world.host(number).clock.stood_still(now, lasts);
+        world.oracle.clock.stepped(now, number, lasts as i64, i64::MAX);
+        world.oracle.ring.clocks_set(now);
+    }
+
+    pub(super) fn slew_ends(&mut self) {
+        let mut world = self.farm.look();
+        let now = world.now;
+        world.server.look().0.slew(now, 0);
+        for host in 0..world.hosts.len() as u32 {
+            world.oracle.clock.road_changed(host);
+        }
+    }
+
+    pub(super) fn crowd_ends(&mut self, number: u32) {
+        let mut world = self.farm.look();
+        let host = world.host(number);
+        for way in host.turn.each().into_iter().chain(host.work.each()) {
+            way.crowd = 1;
+        }
+    }
+
+    pub(super) fn target_back(&mut self, number: u32) {
+        let mut world = self.farm.look();
+        let now = world.now;
+        let host = world.host(number);
+        if host.target_down_until <= now {
+            host.target_is_up.send_replace(true);
+        }
+    }
+}
+
+/// All that a node has connections to.
+fn others() -> impl Iterator<Item = String> {
+    (0..MACHINES).map(machine).chain([DATABASE.to_owned()])
+}
+
+fn drain(world: &mut World, number: u32) {
+    let host = world.host(number);
+    if let Some(stop) = &host.stop {
+        stop.ask();
+    }
+    if let Some(life) = host.life {
+        world.life(life).staying = false;
+        world.count_living();
+    }
+}
+
+fn step_server(world: &mut World, by: i64) {
+    let now = world.now;
+    world.server.look().0.step(by);
+    world.oracle.ring.clocks_set(now);
+    for host in 0..world.hosts.len() as u32 {
+        let spread = world.spread(host);
+        world.oracle.clock.stepped(now, host, by, spread);
+    }
+}
+
+/// What the old server had committed after the state that the new one begins with.
+fn lose_what_came_after(farm: &Farm, older: &SqliteStore) {
+    let newer = farm.look().store.clone();
+    let known = newer.map(|store| super::all_jobs(&store)).unwrap_or_default();
+    let older = super::all_jobs(older);
+    let mut world = farm.look();
+    let now = world.now;
+    for job in &known {
+        if !older.iter().any(|other| other.id == job.id) {
+            world.oracle.jobs.forgotten(job_of(job.id));
+        }
+    }
+    for job in older.iter().filter(|job| job.finished_at.is_none()) {
+        world.oracle.jobs.reopened(now, job_of(job.id));
+    }
+    world.known_lost.clear();
+}
+
+/// The state that a later failover goes back to.
+pub(super) fn snapshot(farm: &Farm) -> Option<SqliteStore> {
+    let store = farm.look().store.clone()?;
+    at_once(store.copy()).ok()
+}
+
+/// The network of a run.
+pub(super) type Network<'a> = Sim<'a>;

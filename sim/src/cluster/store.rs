@@ -1,0 +1,296 @@
+//! The store leaf: the production store on another machine, over connections that can break, stall and lie dead.
+//! Decides when a connection is used again; what is asked of the store is the shell's.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Mutex;
+use turmoil::net::TcpStream;
+use turnwise_engine::{
+    Change, Claim, Fate, LocalInstant, NodeId, Period, ServerIdentity, Slot, Token, TurnKind,
+    TurnRow,
+};
+use turnwise_node::job::{AttemptView, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
+use turnwise_node::store::{
+    CheckIn, Claimed, Look, NodeReport, NodeView, Queues, Registration, Store, StoreError,
+    TurnReply, TurnRequest, Turns,
+};
+
+use super::database::{Session, at_once, broken};
+use super::mail::{DATABASE, PORT, What};
+use super::passage::Posted;
+use super::stage::Process;
+
+/// The store, as a node sees it.
+#[derive(Clone)]
+pub(super) struct RemoteStore {
+    process: Process,
+    /// The connection for all but the turn row, when it is not in use.
+    idle: Arc<Mutex<Option<Line>>>,
+}
+
+/// The connection that is kept for the turn row.
+pub(super) struct RemoteTurns {
+    line: Line,
+}
+
+/// A connection.
+struct Line {
+    process: Process,
+    stream: TcpStream,
+}
+
+impl RemoteStore {
+    pub(super) fn new(process: Process) -> Self {
+        Self { process, idle: Arc::default() }
+    }
+
+    /// Have the database do something, over the one connection for it. One that is given up in the middle is
+    /// closed.
+    async fn ask<T: Send + 'static>(
+        &self,
+        what: What,
+        work: impl FnOnce(&mut Session) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let mut place = self.idle.lock().await;
+        let mut line = match place.take() {
+            Some(line) => line,
+            None => Line::open(self.process.clone()).await?,
+        };
+        let answer = line.ask(what, work).await;
+        if !matches!(answer, Err(StoreError::Unreachable { .. })) {
+            *place = Some(line);
+        }
+        answer
+    }
+}
+
+impl Line {
+    /// Connect, and exchange a greeting.
+    async fn open(process: Process) -> Result<Self, StoreError> {
+        let stream = TcpStream::connect((DATABASE, PORT))
+            .await
+            .map_err(|error| broken(error, Fate::NotSent))?;
+        let mut line = Self { process, stream };
+        line.ask(What::Hello, |_| Ok(())).await.map_err(|error| match error {
+            StoreError::Unreachable { reason, .. } => broken(reason, Fate::NotSent),
+            other => other,
+        })?;
+        Ok(line)
+    }
+
+    async fn ask<T: Send + 'static>(
+        &mut self,
+        what: What,
+        work: impl FnOnce(&mut Session) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let work = Box::new(move |session: &mut Session| Box::new(work(session)) as _);
+        let farm = &self.process.farm;
+        let posted = farm.look().post(self.process.host, what, work);
+        let number = match posted {
+            Posted::As(number) => number,
+            Posted::Lost => std::future::pending().await,
+            Posted::Reset => return Err(broken("the connection was reset", Fate::Unknown)),
+        };
+        let lost = |error| broken(error, Fate::Unknown);
+        let mut frame = number.to_be_bytes();
+        self.stream.write_all(&frame).await.map_err(lost)?;
+        self.stream.read_exact(&mut frame).await.map_err(lost)?;
+        let parcel = farm.look().mail.take(u64::from_be_bytes(frame));
+        match parcel.map(|parcel| (parcel.refused, parcel.answer)) {
+            Some((true, _)) => Err(StoreError::Failed {
+                database: DATABASE.to_owned(),
+                reason: "it refuses everything for now".to_owned(),
+                may_pass: true,
+            }),
+            Some((false, Some(answer))) => match answer.downcast::<Result<T, StoreError>>() {
+                Ok(answer) => *answer,
+                Err(_) => Err(broken("the answer is another request's", Fate::Unknown)),
+            },
+            _ => Err(broken("the answer is empty", Fate::Unknown)),
+        }
+    }
+}
+
+impl Turns for RemoteTurns {
+    async fn execute(
+        &mut self,
+        request: &TurnRequest<'_>,
+        clock: &(dyn Fn() -> LocalInstant + Sync),
+    ) -> Result<TurnReply, StoreError> {
+        // A process may be stopped between a decision and its effect.
+        self.line.process.goes_on().await;
+        let sent = clock();
+        let (host, statement) = (self.line.process.host, request.statement.clone());
+        self.line.process.farm.look().turn_leaves(host, &statement);
+        let what = match statement.kind {
+            TurnKind::Change { .. } => What::Change,
+            TurnKind::Read | TurnKind::Beat { .. } => What::Turn,
+        };
+        let (queues, report) = (request.queues.clone(), request.report);
+        let work = move |session: &mut Session| {
+            let reply = session.turn(&statement, &queues, report)?;
+            let lost = session.lost_nodes(&statement, &reply)?;
+            session.durable = what == What::Change || !reply.jobs.is_empty();
+            session.farm.look().turn_arrived(host, &statement, &reply, &lost);
+            Ok(reply)
+        };
+        let mut reply: TurnReply = self.line.ask(what, work).await?;
+        reply.exchange.sent = sent;
+        reply.exchange.received = clock();
+        reply.exchange.resolution = self.line.process.farm.look().server.look().0.resolution();
+        Ok(reply)
+    }
+}
+
+impl Store for RemoteStore {
+    type Turns = RemoteTurns;
+
+    async fn turns(&self) -> Result<RemoteTurns, StoreError> {
+        Line::open(self.process.clone()).await.map(|line| RemoteTurns { line })
+    }
+
+    async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        self.ask(What::Life, |session| at_once(session.store.migrate())).await
+    }
+
+    async fn check_schema(&self) -> Result<(), StoreError> {
+        self.ask(What::Life, |session| at_once(session.store.check_schema())).await
+    }
+
+    async fn agree_period(&self, wanted: Option<Period>) -> Result<Period, StoreError> {
+        self.ask(What::Life, move |session| at_once(session.store.agree_period(wanted))).await
+    }
+
+    async fn register(&self, node: &Registration) -> Result<(), StoreError> {
+        let node = node.clone();
+        self.ask(What::Life, move |session| at_once(session.store.register(&node))).await
+    }
+
+    async fn deregister(&self, node: NodeId) -> Result<(), StoreError> {
+        self.ask(What::Life, move |session| at_once(session.store.deregister(node))).await
+    }
+
+    async fn renew(&self, node: NodeId, report: &NodeReport) -> Result<CheckIn, StoreError> {
+        let report = *report;
+        self.ask(What::Work, move |session| {
+            let done = at_once(session.store.renew(node, &report))?;
+            session.farm.look().renewed(node);
+            Ok(done)
+        })
+        .await
+    }
+
+    async fn claim(
+        &self,
+        node: NodeId,
+        claim: Claim,
+        queues: &Queues,
+        report: &NodeReport,
+    ) -> Result<Claimed, StoreError> {
+        let (queues, report) = (queues.clone(), *report);
+        self.ask(What::Work, move |session| {
+            let done = at_once(session.store.claim(node, claim, &queues, &report))?;
+            session.farm.look().claimed_outside(node, &done);
+            Ok(done)
+        })
+        .await
+    }
+
+    async fn recover(
+        &self,
+        node: NodeId,
+        token: Token,
+        report: &NodeReport,
+    ) -> Result<Claimed, StoreError> {
+        let report = *report;
+        self.ask(What::Work, move |session| {
+            let done = at_once(session.store.recover(node, token, &report))?;
+            session.farm.look().recovered(node, &done);
+            Ok(done)
+        })
+        .await
+    }
+
+    async fn release(
+        &self,
+        node: NodeId,
+        token: Token,
+        report: &NodeReport,
+    ) -> Result<CheckIn, StoreError> {
+        let report = *report;
+        self.ask(What::Work, move |session| {
+            let done = at_once(session.store.release(node, token, &report))?;
+            session.farm.look().released();
+            Ok(done)
+        })
+        .await
+    }
+
+    async fn reconcile(
+        &self,
+        node: NodeId,
+        holds: &[(JobId, Token)],
+        last: Token,
+        report: &NodeReport,
+    ) -> Result<Claimed, StoreError> {
+        let (holds, report) = (holds.to_vec(), *report);
+        self.ask(What::Work, move |session| {
+            at_once(session.store.reconcile(node, &holds, last, &report))
+        })
+        .await
+    }
+
+    async fn end(
+        &self,
+        node: NodeId,
+        ends: &[End],
+    ) -> Result<(Vec<EndOutcome>, CheckIn), StoreError> {
+        let ends = ends.to_vec();
+        self.ask(What::Work, move |session| {
+            let done = at_once(session.store.end(node, &ends))?;
+            session.farm.look().ended(node, &ends, &done.0);
+            Ok(done)
+        })
+        .await
+    }
+
+    async fn enqueue(&self, jobs: &[NewJob]) -> Result<(), StoreError> {
+        let jobs = jobs.to_vec();
+        self.ask(What::Work, move |session| at_once(session.store.enqueue(&jobs))).await
+    }
+
+    async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobView>, StoreError> {
+        let filter = filter.clone();
+        self.ask(What::Work, move |session| at_once(session.store.jobs(&filter))).await
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError> {
+        self.ask(What::Work, move |session| at_once(session.store.job(id))).await
+    }
+
+    async fn retry(&self, id: JobId) -> Result<Option<bool>, StoreError> {
+        self.ask(What::Work, move |session| at_once(session.store.retry(id))).await
+    }
+
+    async fn cancel(&self, id: JobId) -> Result<Option<bool>, StoreError> {
+        self.ask(What::Work, move |session| at_once(session.store.cancel(id))).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {
+        self.ask(What::Work, |session| at_once(session.store.nodes())).await
+    }
+
+    async fn look(&self) -> Result<Look, StoreError> {
+        self.ask(What::Work, |session| at_once(session.store.look())).await
+    }
+
+    async fn stamp(&self) -> Result<(Slot, TurnRow, ServerIdentity), StoreError> {
+        self.ask(What::Work, |session| at_once(session.store.stamp())).await
+    }
+
+    async fn change(&self, change: &Change, identity: ServerIdentity) -> Result<bool, StoreError> {
+        let change = change.clone();
+        self.ask(What::Work, move |session| at_once(session.store.change(&change, identity))).await
+    }
+}
