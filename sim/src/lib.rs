@@ -2,6 +2,8 @@
 //!
 //! - [`lab`]: engines alone, driven by a discrete-event queue at nanosecond resolution, against the
 //!   engine's own reference of the turn row. It knows the truth, so it can judge;
+//! - [`cluster`]: the shell that runs in production, on simulated machines and a simulated network; [`tier`]: the
+//!   choice between the two;
 //! - [`scenario`]: what is simulated, as one value;
 //! - [`oracle`]: the invariants, held against what truly happened; [`report`]: what a run amounts to;
 //! - [`sabotage`]: bugs that are planted to see whether they are found; [`shrink`]: what of a failing scenario is
@@ -21,4 +23,5 @@ pub mod report;
 pub mod sabotage;
 pub mod scenario;
 pub mod shrink;
+pub mod tier;
 mod world;

@@ -3,6 +3,7 @@
 
 use crate::oracle::Invariant;
 use crate::scenario::{LocalClock, Scenario, Span};
+use crate::tier::Tier;
 
 /// Make a scenario smaller while `fails` says that it fails in the same way. Returns the smallest found, and
 /// how many runs it took.
@@ -24,9 +25,12 @@ pub fn shrink(scenario: &Scenario, fails: &dyn Fn(&Scenario) -> bool) -> (Scenar
     }
 }
 
-/// The invariants that a run of the product's engine violates.
-pub fn violated(scenario: &Scenario) -> Vec<Invariant> {
-    let report = crate::lab::run(scenario);
+/// The invariants that a run of the product violates in a tier. A scenario that does not fit violates nothing.
+pub fn violated(tier: Tier, scenario: &Scenario) -> Vec<Invariant> {
+    if tier.misfit(scenario).is_some() {
+        return Vec::new();
+    }
+    let report = tier.run(scenario, false);
     let mut found: Vec<_> = report.violations.iter().map(|found| found.invariant).collect();
     found.sort_unstable();
     found.dedup();

@@ -1,6 +1,7 @@
 //! Decides what the commands of `turnwise-sim` do with their arguments, and how they say what went wrong.
 
 mod clock;
+mod cluster;
 mod lab;
 mod meta;
 mod options;
@@ -30,6 +31,8 @@ struct Arguments {
 enum Command {
     /// One farm of engines with the skew, latency and faults of your choice
     Lab(lab::Arguments),
+    /// One farm of whole nodes on a simulated network
+    Cluster(cluster::Arguments),
     /// Many seeds on all cores
     Sweep(sweep::Arguments),
     /// Run a scenario file again
@@ -53,6 +56,7 @@ type Outcome = Result<Option<String>, String>;
 pub fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Lab(arguments) => lab::run(&arguments),
+        Command::Cluster(arguments) => cluster::run(&arguments),
         Command::Sweep(arguments) => sweep::run_command(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Shrink(arguments) => shrink::run(&arguments),

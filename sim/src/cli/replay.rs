@@ -1,14 +1,15 @@
 //! `turnwise-sim replay`: a scenario file, run again; or a node's journal, told to a new engine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use turnwise_engine::journal::{self, Entry, Header, Summary};
 
 use super::lab::{print, simulate};
 use super::options::Design;
-use super::{Outcome, read_file, write_file};
+use super::{Outcome, keep, read_file, show, write_file};
 use crate::scenario::Scenario;
+use crate::tier::Tier;
 
 /// Run a scenario file again: the same events, the same hash. Or tell a new engine what the journal of a node
 /// (`turnwise run --journal FILE`) was told, and compare what it asks for, entry by entry.
@@ -17,7 +18,11 @@ pub(super) struct Arguments {
     /// The scenario, as `sweep`, `shrink` and `lab --write` leave it; or a journal
     file: PathBuf,
 
-    /// Which design takes turns
+    /// What runs the scenario
+    #[arg(long, value_enum, default_value_t)]
+    tier: Tier,
+
+    /// Which design takes turns, in the lab
     #[arg(long, value_enum, default_value_t)]
     clock: Design,
 
@@ -36,6 +41,10 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
         return replay_journal(arguments, &header, &text);
     }
     let scenario = load(&arguments.file)?;
+    if arguments.tier == Tier::Cluster {
+        let (plot, json) = (arguments.plot.as_deref(), arguments.json);
+        return report_on(&scenario, Tier::Cluster, plot, json);
+    }
     let report = simulate(&scenario, arguments.clock, arguments.plot.is_some());
     if let (Some(path), Some(picture)) = (&arguments.plot, &report.picture) {
         write_file(path, &crate::plot::timeline(picture))?;
@@ -44,6 +53,33 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     if report.violated > 0 {
         let file = arguments.file.display();
         return Ok(Some(format!("make it smaller with: turnwise-sim shrink {file}")));
+    }
+    Ok(None)
+}
+
+/// Run a scenario in a tier, and say how it went.
+pub(super) fn report_on(
+    scenario: &Scenario,
+    tier: Tier,
+    plot: Option<&Path>,
+    json: bool,
+) -> Outcome {
+    if let Some(misfit) = tier.misfit(scenario) {
+        return Err(format!("the {tier} cannot run this: {misfit}"));
+    }
+    let report = tier.run(scenario, plot.is_some());
+    if let (Some(path), Some(picture)) = (plot, &report.picture) {
+        write_file(path, &crate::plot::timeline(picture))?;
+    }
+    if json {
+        println!("{}", report.to_json(tier.as_str()));
+    } else {
+        print!("{}", show::report(&report, "the production shell"));
+    }
+    if report.violated > 0 {
+        let path = keep(scenario, tier.as_str())?;
+        let path = path.display();
+        return Ok(Some(format!("replay it with: turnwise-sim replay --tier {tier} {path}")));
     }
     Ok(None)
 }
@@ -85,7 +121,7 @@ fn replay_journal(arguments: &Arguments, header: &Header, text: &str) -> Outcome
     }
 }
 
-pub(super) fn load(path: &std::path::Path) -> Result<Scenario, String> {
+pub(super) fn load(path: &Path) -> Result<Scenario, String> {
     let text = read_file(path)?;
     Scenario::from_json(&text).map_err(|error| format!("{}: {error}", path.display()))
 }

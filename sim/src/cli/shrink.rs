@@ -7,12 +7,17 @@ use clap::Args;
 use super::replay::load;
 use super::{Outcome, write_file};
 use crate::shrink::{shrink, violated};
+use crate::tier::Tier;
 
 /// Make a failing scenario smaller: leave out faults, nodes, load and time as long as the same invariant fails.
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
     /// The scenario
     file: PathBuf,
+
+    /// What runs the scenario
+    #[arg(long, value_enum, default_value_t)]
+    tier: Tier,
 
     /// Where to write the smaller one; beside the first unless given
     #[arg(long, value_name = "FILE")]
@@ -21,12 +26,17 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     let scenario = load(&arguments.file)?;
-    let wanted = violated(&scenario);
+    let tier = arguments.tier;
+    if let Some(misfit) = tier.misfit(&scenario) {
+        return Err(format!("the {tier} cannot run this: {misfit}"));
+    }
+    let wanted = violated(tier, &scenario);
     let Some(first) = wanted.first().copied() else {
         let file = arguments.file.display();
         return Err(format!("{file} violates nothing: there is nothing to make smaller"));
     };
-    let (smaller, runs) = shrink(&scenario, &|candidate| violated(candidate).contains(&first));
+    let (smaller, runs) =
+        shrink(&scenario, &|candidate| violated(tier, candidate).contains(&first));
     let path =
         arguments.write.clone().unwrap_or_else(|| arguments.file.with_extension("small.json"));
     write_file(&path, &smaller.to_json())?;
@@ -43,6 +53,6 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     for planned in &smaller.faults {
         println!("    at {}: {:?}", planned.at, planned.fault);
     }
-    println!("  turnwise-sim replay {}", path.display());
+    println!("  turnwise-sim replay --tier {tier} {}", path.display());
     Ok(None)
 }

@@ -10,15 +10,17 @@ use serde_json::json;
 
 use super::options::Farm;
 use super::{Outcome, keep, show};
-use crate::lab::run;
+use crate::cluster::fit;
 use crate::oracle::Marks;
 use crate::report::Report;
-use crate::scenario::{Scenario, swarm};
+use crate::scenario::Scenario;
+use crate::tier::Tier;
 
 /// Run many seeds, on all cores, and stop at the first few violations.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   turnwise-sim sweep --seeds 0..100000 --swarm
+  turnwise-sim sweep --tier cluster --seeds 0..300 --swarm
   turnwise-sim sweep --seeds 0..200 --nodes 3 --crash-rate 1/60s --jobs-rate 5/s")]
 pub(super) struct Arguments {
     /// The seeds, from the first up to but not including the last
@@ -28,6 +30,10 @@ pub(super) struct Arguments {
     /// Draw the farm, its roads and a random choice of the kinds of faults from each seed
     #[arg(long)]
     swarm: bool,
+
+    /// What runs the scenarios
+    #[arg(long, value_enum, default_value_t)]
+    tier: Tier,
 
     #[command(flatten)]
     farm: Farm,
@@ -67,10 +73,14 @@ struct Sum {
 
 pub(super) fn run_command(arguments: &Arguments) -> Outcome {
     let base = arguments.farm.scenario()?;
+    let base = if arguments.tier == Tier::Cluster { fit(base) } else { base };
     let scenario_of = |seed: u64| match arguments.swarm {
-        true => swarm(seed),
+        true => arguments.tier.swarm(seed),
         false => Scenario { seed, ..base.clone() },
     };
+    if let (false, Some(misfit)) = (arguments.swarm, arguments.tier.misfit(&base)) {
+        return Err(format!("the {} cannot run this: {misfit}", arguments.tier));
+    }
     let started = std::time::Instant::now();
     let sum = sweep(arguments, &scenario_of);
     let wall = started.elapsed().as_secs_f64();
@@ -81,10 +91,13 @@ pub(super) fn run_command(arguments: &Arguments) -> Outcome {
             .iter()
             .map(|mark| (mark.as_str().to_owned(), json!(sum.marks.count(*mark))))
             .collect();
-        let failed: Vec<_> =
-            sum.failed.iter().map(|(_, _, report)| report.to_json("lab")).collect();
+        let failed: Vec<_> = sum
+            .failed
+            .iter()
+            .map(|(_, _, report)| report.to_json(arguments.tier.as_str()))
+            .collect();
         let value = json!({
-            "tier": "lab", "seeds": runs, "failures": sum.failures, "failed": failed,
+            "tier": arguments.tier, "seeds": runs, "failures": sum.failures, "failed": failed,
             "sim_seconds": sum.sim_seconds, "wall_seconds": wall, "beats": sum.beats,
             "missed": sum.missed, "doubled": sum.doubled, "interval_checks": sum.checks,
             "jobs": sum.jobs, "marks": marks, "trace_hash": format!("{:016x}", sum.hash),
@@ -106,11 +119,16 @@ pub(super) fn run_command(arguments: &Arguments) -> Outcome {
     }
     let mut words = Vec::new();
     for (seed, scenario, report) in &sum.failed {
-        let path = keep(scenario, &format!("seed-{seed}"))?;
+        let path = keep(scenario, &format!("{}-seed-{seed}", arguments.tier))?;
         if let (Some(violation), false) = (report.violations.first(), arguments.json) {
             println!("  seed {seed}: {}: {}", violation.invariant.as_str(), violation.detail);
         }
-        words.push(format!("replay it with: turnwise-sim replay {}", path.display()));
+        words.push(match arguments.tier {
+            Tier::Lab => format!("replay it with: turnwise-sim replay {}", path.display()),
+            tier => {
+                format!("replay it with: turnwise-sim replay --tier {tier} {}", path.display())
+            }
+        });
     }
     if !words.is_empty() {
         return Ok(Some(words.join("\n")));
@@ -143,7 +161,7 @@ fn sweep(arguments: &Arguments, scenario_of: &(dyn Fn(u64) -> Scenario + Sync)) 
                         break;
                     }
                     let scenario = scenario_of(seed);
-                    mine.take(seed, scenario);
+                    mine.take(arguments.tier, seed, scenario);
                     bar.inc(1);
                     if mine.failed.len() >= ENOUGH {
                         stop.store(true, Ordering::Relaxed);
@@ -163,8 +181,8 @@ fn sweep(arguments: &Arguments, scenario_of: &(dyn Fn(u64) -> Scenario + Sync)) 
 }
 
 impl Sum {
-    fn take(&mut self, seed: u64, scenario: Scenario) {
-        let report = run(&scenario);
+    fn take(&mut self, tier: Tier, seed: u64, scenario: Scenario) {
+        let report = tier.run(&scenario, false);
         self.marks.add(&report.marks);
         self.sim_seconds += report.sim_seconds;
         self.beats += report.beats;

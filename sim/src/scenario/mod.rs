@@ -19,7 +19,7 @@ use turnwise_engine::Period;
 pub use file::ScenarioError;
 pub use options::{Every, Options, Range};
 pub use span::{Shift, Span, SpanError};
-pub use swarm::swarm;
+pub use swarm::{swarm, swarm_of_processes};
 
 /// The version of the format, and of what a scenario means.
 pub const VERSION: u32 = 1;

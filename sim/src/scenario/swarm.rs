@@ -10,10 +10,13 @@ use crate::random::Stream;
 
 /// How many kinds of faults there are.
 const KINDS: u64 = 25;
-/// Faults begin after so many periods ...
-const CALM_START: u64 = 40;
-/// ... and happen within so many.
-const FAULTY: u64 = 60;
+
+/// How long a run is, in periods: faults begin after `calm`, and happen within `faulty`.
+#[derive(Clone, Copy)]
+struct Course {
+    calm: u64,
+    faulty: u64,
+}
 
 /// The scenario of a seed.
 pub fn swarm(seed: u64) -> Scenario {
@@ -27,8 +30,26 @@ pub fn swarm(seed: u64) -> Scenario {
         5..=9 => 3 + random.below(5),
         _ => 8 + random.below(12),
     } as u32;
+    drawn(seed, random, period, count, Course { calm: 40, faulty: 60 })
+}
+
+/// The scenario of a seed for whole processes, which take longer to simulate than engines: fewer of them, for
+/// about a minute.
+pub fn swarm_of_processes(seed: u64) -> Scenario {
+    let mut random = Stream::new(seed, "swarm of processes");
+    let period = [1_000, 1_000, 500, 200][random.below(4) as usize];
+    let count = match random.below(8) {
+        0 => 1,
+        1 => 2,
+        2..=4 => 3,
+        _ => 4 + random.below(3),
+    } as u32;
+    drawn(seed, random, period, count, Course { calm: 20, faulty: 20 })
+}
+
+fn drawn(seed: u64, random: Stream, period: u32, count: u32, course: Course) -> Scenario {
     let unit = u64::from(period) * 1_000_000;
-    let mut swarm = Swarm { random, unit, count };
+    let mut swarm = Swarm { random, unit, count, course };
     let database = swarm.database();
     let roads = swarm.random.below(4);
     let clocks = swarm.random.below(4);
@@ -36,7 +57,7 @@ pub fn swarm(seed: u64) -> Scenario {
     for node in nodes.iter_mut().skip(1) {
         // Some come while the others work.
         if swarm.random.below(10) == 0 {
-            node.start = Span((CALM_START + swarm.random.below(FAULTY)) * unit);
+            node.start = Span((course.calm + swarm.random.below(course.faulty)) * unit);
         }
     }
     let load = swarm.load();
@@ -47,7 +68,7 @@ pub fn swarm(seed: u64) -> Scenario {
         .chain(nodes.iter().map(|node| node.start.0))
         .max()
         .unwrap_or(0)
-        .max((CALM_START + FAULTY) * unit);
+        .max((course.calm + course.faulty) * unit);
     // By then the ring has settled, and what was enqueued can have ended.
     let settled = (4 * u64::from(count) + 20) * unit;
     let jobs_end = if load.every == Span::ZERO { 0 } else { 20_000_000_000 };
@@ -68,6 +89,7 @@ struct Swarm {
     /// A period in nanoseconds.
     unit: u64,
     count: u32,
+    course: Course,
 }
 
 impl Swarm {
@@ -131,7 +153,7 @@ impl Swarm {
             (runs / u64::from(self.count)).max(self.unit / 10) + self.random.below(self.unit);
         Load {
             every: Span(every),
-            until: Span((CALM_START + FAULTY + 10) * self.unit),
+            until: Span((self.course.calm + self.course.faulty + 10) * self.unit),
             runs: Span(runs),
             fails_ppm: self.random.below(200_000) as u32,
             max_attempts: 3 + self.random.below(20) as u32,
@@ -148,7 +170,8 @@ impl Swarm {
             if kinds & (1 << kind) == 0 {
                 continue;
             }
-            let at = Span(CALM_START * self.unit + self.random.below(FAULTY * self.unit));
+            let Course { calm, faulty } = self.course;
+            let at = Span(calm * self.unit + self.random.below(faulty * self.unit));
             let fault = self.fault(kind);
             faults.push(Planned { at, fault });
             self.more_of_it(at, fault, &mut faults);

@@ -1,0 +1,44 @@
+//! `turnwise-sim cluster`: one farm of whole nodes, one report.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::options::Farm;
+use super::replay::report_on;
+use super::{Outcome, write_file};
+use crate::cluster::fit;
+use crate::tier::Tier;
+
+/// The shell that runs in production, on simulated machines with skewed clocks, over a simulated network, against
+/// the production SQLite store and web apps that fail: with the faults of your choice, judged by every invariant.
+/// The network moves in steps of 1 ms, so that ways are rounded up to whole milliseconds.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  turnwise-sim cluster --nodes 5 --skew 900ms --latency 1ms..80ms --crash-rate 1/60s \\
+      --db-fault-rate 1/120s --jobs-rate 20/s --duration 10m --seed 7
+  turnwise-sim cluster --nodes 3 --partition-rate 1/30s --jobs-rate 5/s --plot run.svg")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    farm: Farm,
+
+    /// Write the scenario, to be replayed
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
+
+    /// Draw beats, gaps and faults as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+
+    /// Answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Outcome {
+    let scenario = fit(arguments.farm.scenario()?);
+    if let Some(path) = &arguments.write {
+        write_file(path, &scenario.to_json())?;
+    }
+    report_on(&scenario, Tier::Cluster, arguments.plot.as_deref(), arguments.json)
+}
