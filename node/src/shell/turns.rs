@@ -18,8 +18,12 @@ use crate::clock::Clock;
 use crate::job::ClaimedJob;
 use crate::store::{NodeReport, Queues, Store, StoreError, TurnReply, TurnRequest, Turns};
 
-/// How long making the beat's connection ready may take: connecting, logging in, preparing.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long making the beat's connection ready may take at first: connecting, logging in, preparing. What is lost
+/// on the way there may be lost for good, and each slot that is waited through is missed: so a try is soon given
+/// up, and the next may take twice as long, up to [`CONNECT_TIMEOUT_MAX`].
+const CONNECT_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+/// The longest that it may take.
+const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 
 /// What the engine's task tells the task that does the work.
 #[derive(Debug)]
@@ -94,7 +98,14 @@ pub(crate) struct Channels {
 }
 
 type InFlight<T> = Pin<Box<dyn Future<Output = (T, Result<TurnReply, StoreError>)> + Send>>;
-type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
+type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, Unconnected>> + Send>>;
+
+/// Why there is no connection.
+struct Unconnected {
+    error: StoreError,
+    /// It took too long.
+    timed_out: bool,
+}
 
 /// The beat's connection.
 enum Line<T> {
@@ -125,6 +136,8 @@ pub(crate) struct TurnsTask<C: Clock, S: Store> {
     line: Line<S::Turns>,
     /// The statement on the jobs that the engine waits for.
     asked: Option<RequestId>,
+    /// How long the next try to connect may take.
+    patience: Duration,
     trouble: Option<String>,
     log: NoteLog,
 }
@@ -132,7 +145,7 @@ pub(crate) struct TurnsTask<C: Clock, S: Store> {
 /// What the task woke up for.
 enum Event<T> {
     Told(Option<Told>),
-    Connected(Result<T, StoreError>),
+    Connected(Result<T, Unconnected>),
     Answered(RequestId, T, Box<Result<TurnReply, StoreError>>),
 }
 
@@ -155,6 +168,7 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
             channels,
             line: Line::Down,
             asked: None,
+            patience: CONNECT_TIMEOUT_MIN,
             trouble: None,
             log,
         }
@@ -317,7 +331,7 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
         }
     }
 
-    fn connected(&mut self, connection: Result<S::Turns, StoreError>) {
+    fn connected(&mut self, connection: Result<S::Turns, Unconnected>) {
         let waiting = match std::mem::replace(&mut self.line, Line::Down) {
             Line::Connecting(_, waiting) => waiting,
             _ => None,
@@ -325,7 +339,10 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
         match (connection, waiting) {
             (Ok(turns), Some(waiting)) => self.put_on_line(turns, waiting),
             (Ok(turns), None) => self.line = Line::Ready(turns),
-            (Err(error), waiting) => {
+            (Err(Unconnected { error, timed_out }), waiting) => {
+                if timed_out {
+                    self.patience = (self.patience * 2).min(CONNECT_TIMEOUT_MAX);
+                }
                 self.log.unreachable(&error);
                 self.trouble = Some(error.to_string());
                 if let Some(waiting) = waiting {
@@ -382,16 +399,21 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
     }
 
     fn connect(&self) -> Connecting<S::Turns> {
-        let store = self.store.clone();
+        let (store, patience) = (self.store.clone(), self.patience);
         Box::pin(async move {
-            let connecting = tokio::time::timeout(CONNECT_TIMEOUT, store.turns());
-            connecting.await.unwrap_or_else(|_| {
-                Err(StoreError::Unreachable {
-                    database: "its URL".to_owned(),
-                    reason: format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()),
-                    fate: Fate::NotSent,
-                })
-            })
+            let connecting = tokio::time::timeout(patience, store.turns());
+            match connecting.await {
+                Ok(Ok(turns)) => Ok(turns),
+                Ok(Err(error)) => Err(Unconnected { error, timed_out: false }),
+                Err(_) => {
+                    let error = StoreError::Unreachable {
+                        database: "its URL".to_owned(),
+                        reason: format!("no connection within {} s", patience.as_secs()),
+                        fate: Fate::NotSent,
+                    };
+                    Err(Unconnected { error, timed_out: true })
+                }
+            }
         })
     }
 

@@ -123,6 +123,8 @@ pub(super) struct Host {
     /// Of the machine: what its processes' chance begins with, how late it wakes.
     pub(super) chance: Stream,
     pub(super) stop: Option<StopHandle>,
+    /// How often its process was asked to stop.
+    pub(super) stops_asked: u32,
     pub(super) target_is_up: watch::Sender<bool>,
 }
 
@@ -209,6 +211,7 @@ impl World {
             turn_begun: 0,
             chance: Stream::new(seed, &format!("node {number} chance")),
             stop: None,
+            stops_asked: 0,
             target_is_up: watch::channel(true).0,
         });
         let period = scenario.period.as_nanos() as u64;

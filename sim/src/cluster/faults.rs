@@ -89,13 +89,15 @@ impl Cluster<'_> {
             Fault::CutThere { .. } => {
                 host.turn.there.cut_until = host.turn.there.cut_until.max(until);
                 host.work.there.cut_until = host.work.there.cut_until.max(until);
-                self.sim.partition_oneway(node(number), DATABASE);
+                drop(world);
+                self.mend(number);
                 self.plan(until, What::Mend(number));
             }
             Fault::CutBack { .. } => {
                 host.turn.back.cut_until = host.turn.back.cut_until.max(until);
                 host.work.back.cut_until = host.work.back.cut_until.max(until);
-                self.sim.partition_oneway(DATABASE, node(number));
+                drop(world);
+                self.mend(number);
                 self.plan(until, What::Mend(number));
             }
             Fault::Hold { .. } => {
@@ -135,6 +137,7 @@ impl Cluster<'_> {
         }
         host.up = false;
         host.stop = None;
+        host.stops_asked = 0;
         // What was to befall its next statement dies with its connections.
         host.lose_request = false;
         host.lose_answer = false;
@@ -205,10 +208,13 @@ impl Cluster<'_> {
         }
     }
 
-    /// What was done to a node's connection to the database is over.
+    /// A node's connection to the database is cut, or is whole again, each way by itself.
     pub(super) fn mend(&mut self, number: u32) {
         let world = self.farm.look();
         let (now, host) = (world.now, &world.hosts[number as usize]);
+        if !host.known {
+            return;
+        }
         let name = node(number);
         if host.turn.there.cut_until <= now {
             self.sim.repair_oneway(name.as_str(), DATABASE);
@@ -309,7 +315,9 @@ fn others() -> impl Iterator<Item = String> {
 fn drain(world: &mut World, number: u32) {
     let host = world.host(number);
     if let Some(stop) = &host.stop {
+        // A second time means: at once.
         stop.ask();
+        host.stops_asked += 1;
     }
     if let Some(life) = host.life {
         world.life(life).staying = false;

@@ -158,6 +158,8 @@ impl World {
             Output::Retire(_) => {
                 self.oracle.marks.reach(Mark::CameBackLost);
                 self.disturbed(self.now, Disturbance::Reborn);
+                // What it was told last means nothing to it any more.
+                self.life(number).answer = None;
                 self.life_over(number, Seen::Lost);
             }
             Output::Note(note) => self.noted(number, note),
@@ -319,11 +321,14 @@ impl World {
     pub(super) fn process_ended(&mut self, host: u32, end: &Result<LifeEnd, StoreError>) {
         self.host(host).up = false;
         self.host(host).stop = None;
+        let asked = std::mem::take(&mut self.host(host).stops_asked);
+        let aborted = matches!(end, Ok(LifeEnd::Aborted));
         if let Some(number) = self.hosts[host as usize].life {
-            self.life_over(number, Seen::Left);
+            self.life_over(number, if aborted { Seen::Killed } else { Seen::Left });
         }
         match end {
-            Ok(LifeEnd::Stopped | LifeEnd::TimedOut) => {}
+            Ok(LifeEnd::Stopped | LifeEnd::TimedOut) if asked > 0 => {}
+            Ok(LifeEnd::Aborted) if asked > 1 => {}
             other => self.violated(Invariant::Accounting, || {
                 format!("the process of node {host} ended by itself: {other:?}")
             }),

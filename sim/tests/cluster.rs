@@ -1,0 +1,112 @@
+//! The cluster: what it found once it finds no more, it comes to the same twice, and it refuses what it cannot
+//! express.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use turnwise_sim::cluster::{fit, misfit, run_with_beats};
+use turnwise_sim::lab;
+use turnwise_sim::oracle::Mark;
+use turnwise_sim::scenario::{LocalClock, Scenario, Span};
+use turnwise_sim::tier::Tier;
+
+/// What the tier found in the shell, each a scenario that failed before the shell was mended.
+#[test]
+fn what_was_found_once_is_found_no_more() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/cluster");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let scenario = Scenario::from_json(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let report = Tier::Cluster.run(&scenario, false);
+        assert!(report.violations.is_empty(), "{}: {:?}", path.display(), report.violations);
+        count += 1;
+    }
+    assert!(count > 0, "there are no scenarios");
+}
+
+/// Fixed ways of whole milliseconds, clocks that show whole milliseconds more than true time, statements that take
+/// no time: then both tiers see the same turns. (A shell is up some round trips after its process, here within the
+/// slot.)
+#[test]
+fn both_tiers_take_the_same_turns() {
+    let mut scenario = Scenario::calm(5, 4, Span::from_secs(90));
+    scenario.database.service = Span::ZERO;
+    scenario.database.commit = Span::ZERO;
+    for (number, node) in scenario.nodes.iter_mut().enumerate() {
+        let number = number as u64;
+        node.start = Span::from_millis(20 + 9_000 * number);
+        node.clock = LocalClock { shows: Span::from_secs(100 * number), ..LocalClock::default() };
+        node.there.base = Span::from_millis(2 + 11 * number);
+        node.back.base = Span::from_millis(31 - 7 * number);
+        node.there.spread = Span::ZERO;
+        node.back.spread = Span::ZERO;
+    }
+    assert_eq!(misfit(&scenario), None);
+    let (report, beats) = run_with_beats(&scenario, false);
+    assert!(report.violations.is_empty(), "{:?}", report.violations);
+    let lab = lab::run_with::<lab::Product>(&scenario, true);
+    assert!(lab.violations.is_empty(), "{:?}", lab.violations);
+    let lab: Vec<_> = lab
+        .picture
+        .unwrap()
+        .seen
+        .into_iter()
+        .filter_map(|(_, host, seen)| match seen {
+            turnwise_sim::report::Seen::Beat { slot, accepted: true, .. } => Some((slot, host)),
+            _ => None,
+        })
+        .collect();
+    let beats: Vec<_> = beats.into_iter().map(|(slot, host)| (slot.0, host)).collect();
+    assert_eq!(beats, lab);
+    assert!(beats.len() > 80);
+}
+
+#[test]
+fn a_run_is_decided_by_its_scenario() {
+    for seed in [3, 8] {
+        let scenario = Tier::Cluster.swarm(seed);
+        let first = Tier::Cluster.run(&scenario, false);
+        // Another run in between: nothing of it is left behind.
+        Tier::Cluster.run(&Tier::Cluster.swarm(seed + 1), false);
+        let second = Tier::Cluster.run(&scenario, false);
+        assert_eq!(first.trace_hash, second.trace_hash, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_farm_with_load_is_served_in_turns() {
+    let mut scenario = Scenario::calm(1, 5, Span::from_secs(60));
+    scenario.load.every = Span::from_millis(100);
+    scenario.load.until = Span::from_secs(40);
+    let report = Tier::Cluster.run(&fit(scenario), false);
+    assert!(report.violations.is_empty(), "{:?}", report.violations);
+    assert!(report.jobs.enqueued > 300, "{:?}", report.jobs);
+    assert_eq!(report.jobs.succeeded, report.jobs.enqueued);
+    assert_eq!((report.missed, report.doubled), (0, 0));
+    assert!(report.marks.count(Mark::ClaimedWithBeat) > 0);
+}
+
+#[test]
+fn what_it_cannot_express_is_refused_by_name() {
+    let calm = || fit(Scenario::calm(1, 2, Span::from_secs(30)));
+    let mut twice = calm();
+    twice.nodes[1].back.duplicate_ppm = 5;
+    let mut short = calm();
+    short.nodes[0].there.base = Span::from_micros(300);
+    let mut quick = calm();
+    quick.period = turnwise_engine::Period::from_millis(50).unwrap();
+    let mut many = calm();
+    many.nodes = vec![many.nodes[0]; 500];
+    for (scenario, words) in [
+        (twice, ["nodes[1].back", "duplicate_ppm"]),
+        (short, ["nodes[0].there", "1 ms"]),
+        (quick, ["period", "200 ms"]),
+        (many, ["500 nodes", "lab"]),
+    ] {
+        let said = misfit(&scenario).unwrap();
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    }
+    assert_eq!(misfit(&calm()), None);
+}
