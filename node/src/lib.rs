@@ -9,5 +9,6 @@ pub mod exit;
 pub mod job;
 pub mod rfc3339;
 pub mod run;
+pub mod sabotage;
 pub mod shell;
 pub mod store;

@@ -1,16 +1,19 @@
 //! Decides when the ends of attempts are written: together as they come, again until the database has
 //! answered. What an end says is decided elsewhere.
 
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use turnwise_engine::{Input, LocalInstant, NodeId};
 
 use super::holds::Holds;
+use super::life::Stage;
 use super::notes::LastingLog;
 use super::turns::Told;
 use crate::clock::Clock;
 use crate::job::{End, EndOutcome};
+use crate::sabotage::{Bug, Sabotage};
 use crate::store::{CheckIn, Store, StoreError};
 
 /// The most ends in one statement.
@@ -28,16 +31,17 @@ const WAIT_MIN: Duration = Duration::from_millis(50);
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The task that records ends.
-pub(crate) struct EndsTask<C: Clock, S: Store> {
+pub(crate) struct EndsTask<C: Clock, S: Store, T: Stage> {
     pub(crate) clock: C,
     pub(crate) store: S,
+    pub(crate) stage: PhantomData<T>,
     pub(crate) node: NodeId,
     pub(crate) holds: Holds,
     pub(crate) ends: mpsc::UnboundedReceiver<End>,
     pub(crate) inputs: mpsc::UnboundedSender<Told>,
 }
 
-impl<C: Clock, S: Store> EndsTask<C, S> {
+impl<C: Clock, S: Store, T: Stage> EndsTask<C, S, T> {
     pub(crate) async fn run(mut self) {
         let mut batch = Vec::new();
         let mut log = LastingLog::default();
@@ -46,7 +50,14 @@ impl<C: Clock, S: Store> EndsTask<C, S> {
                 // PostgreSQL takes no NUL in a text.
                 *error = error.replace('\0', "\u{fffd}");
             }
-            let sent = self.record(&batch, &mut log).await;
+            if T::Bugs::plants(Bug::ListLosesEnds) {
+                self.holds.ended(&batch);
+            }
+            let recorded = match T::Bugs::plants(Bug::OnlyFirstEndIsRecorded) {
+                true => &batch[..1],
+                false => &batch[..],
+            };
+            let sent = self.record(recorded, &mut log).await;
             self.holds.ended(&batch);
             let jobs = u32::try_from(batch.len()).unwrap_or(u32::MAX);
             // The places are free only now: what a node holds in memory is bounded by its capacity,
@@ -97,6 +108,9 @@ impl<C: Clock, S: Store> EndsTask<C, S> {
                     }
                 }
                 Err(_) => tracing::debug!("recording the ends of jobs timed out"),
+            }
+            if T::Bugs::plants(Bug::EndIsTriedOnce) {
+                return sent;
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(WAIT_MAX);

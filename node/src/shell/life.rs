@@ -2,6 +2,7 @@
 //! consists of, and the order in which it stops.
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use super::turns::{Channels, Pulse, Told, TurnsEnd, TurnsTask};
 use super::work::WorkTask;
 use crate::caller::Caller;
 use crate::clock::Clock;
+use crate::sabotage::{Bug, Sabotage};
 use crate::store::Store;
 
 /// The engine's task has nothing left to do when its inputs are gone.
@@ -45,6 +47,9 @@ pub struct Leaves<C, S, K> {
 
 /// Where the tasks of a node run.
 pub trait Stage: Clone + Send + Sync + 'static {
+    /// The bugs that are planted in what runs there: none in the product.
+    type Bugs: Sabotage;
+
     /// Run the engine's task. The receiver gets its result; when it is cut short, nothing.
     fn perform<F>(&self, engine: F) -> oneshot::Receiver<F::Output>
     where
@@ -86,9 +91,9 @@ pub enum LifeEnd {
 }
 
 /// Live one life. `pulse` is kept up to date for whoever watches.
-pub(crate) async fn live<C: Clock, S: Store, K: Caller>(
+pub(crate) async fn live<C: Clock, S: Store, K: Caller, T: Stage>(
     leaves: &Leaves<C, S, K>,
-    stage: &impl Stage,
+    stage: &T,
     node: NodeId,
     way: &Way,
     pulse: &watch::Sender<Pulse>,
@@ -116,7 +121,7 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller>(
     let holds = Holds::default();
     let (claimable, queues) =
         watch::channel(target::claimable(&way.destinations.targets, way.queues.as_ref(), &[]));
-    let turns = TurnsTask::new(
+    let turns = TurnsTask::<_, _, T>::new(
         clock.clone(),
         store.clone(),
         engine,
@@ -155,6 +160,7 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller>(
     let ends = EndsTask {
         clock: clock.clone(),
         store: store.clone(),
+        stage: PhantomData::<T>,
         node,
         holds,
         ends: ends_out,
@@ -163,6 +169,7 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller>(
     tasks.spawn(stage.play(ends.run()));
     let target = TargetTask {
         caller,
+        stage: PhantomData::<T>,
         destinations: Arc::clone(&way.destinations),
         queues: way.queues.clone(),
         refused: refused_out,
@@ -171,7 +178,7 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller>(
     };
     tasks.spawn(stage.play(target.run()));
 
-    let end = course(&inputs, &mut turns, &mut tasks, &hand_back, way, pulse, stop).await;
+    let end = course::<T>(&inputs, &mut turns, &mut tasks, &hand_back, way, pulse, stop).await;
     if matches!(end, LifeEnd::Stopped | LifeEnd::TimedOut) {
         let goodbye = tokio::time::timeout(GOODBYE_TIMEOUT, store.deregister(node)).await;
         if let Ok(Err(error)) = goodbye {
@@ -188,7 +195,7 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller>(
 }
 
 /// From here on to the end of the life, and how it ends.
-async fn course(
+async fn course<T: Stage>(
     inputs: &mpsc::UnboundedSender<Told>,
     turns: &mut Fuse<oneshot::Receiver<TurnsEnd>>,
     tasks: &mut JoinSet<()>,
@@ -208,10 +215,15 @@ async fn course(
         () = stop.requested() => {}
     }
     tracing::info!("stopping: leaving the ring, claiming nothing more");
-    let _ = inputs.send(Input::Leave.into());
+    if !T::Bugs::plants(Bug::LeaveIsNotSaid) {
+        let _ = inputs.send(Input::Leave.into());
+    }
 
     let mut end = LifeEnd::Stopped;
-    let done = |pulse: &Pulse| pulse.left && pulse.settled && pulse.held == 0;
+    let done = |pulse: &Pulse| {
+        let idle = pulse.settled && pulse.held == 0;
+        pulse.left && (idle || T::Bugs::plants(Bug::DrainDoesNotWait))
+    };
     let drained = tokio::select! {
         biased;
         () = stop.insisted() => return LifeEnd::Aborted,

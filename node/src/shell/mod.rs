@@ -42,13 +42,14 @@ pub use turns::Pulse;
 use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::config::RunConfig;
+use crate::sabotage::{Bug, Sabotage};
 use crate::store::{Store, StoreError};
 
 /// The shell over any leaves: life after life, until it is told to stop. What its engines are told and ask for
 /// is written to `journal`.
-pub async fn run<C: Clock, S: Store, K: Caller>(
+pub async fn run<C: Clock, S: Store, K: Caller, T: Stage>(
     leaves: &Leaves<C, S, K>,
-    stage: &impl Stage,
+    stage: &T,
     config: &RunConfig,
     pulse: &watch::Sender<Pulse>,
     journal: Option<&Journal>,
@@ -63,6 +64,9 @@ pub async fn run<C: Clock, S: Store, K: Caller>(
     };
     let mut random = Pcg64Mcg::from_seed(leaves.chance);
     loop {
+        if T::Bugs::plants(Bug::IdIsKept) {
+            random = Pcg64Mcg::from_seed(leaves.chance);
+        }
         let node = match start.start(&leaves.store, &mut random, &mut stop).await? {
             Started::As(node) => node,
             Started::Stopped => return Ok(LifeEnd::Stopped),

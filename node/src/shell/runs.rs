@@ -16,7 +16,8 @@ use crate::caller::{
     AllowedOrigins, CallOutcome, Caller, Targets, Verdict, give_back, judge, prepare,
 };
 use crate::clock::Clock;
-use crate::job::{ClaimedJob, End};
+use crate::job::{ClaimedJob, End, JobFate};
+use crate::sabotage::{Bug, Sabotage};
 
 /// Why a call that was cut short is given back.
 const STOPPED: &str = "the node stopped";
@@ -78,6 +79,9 @@ impl<C: Clock, K: Caller, T: Stage> RunsTask<C, K, T> {
                     if changed.is_ok() && *self.hand_back.borrow() {
                         for run in std::mem::take(&mut running).into_values() {
                             run.handle.abort();
+                            if T::Bugs::plants(Bug::DrainDropsJobs) {
+                                continue;
+                            }
                             self.give_back(&run.job, STOPPED, random.next_u64());
                         }
                     }
@@ -90,7 +94,11 @@ impl<C: Clock, K: Caller, T: Stage> RunsTask<C, K, T> {
                             continue;
                         }
                         let job = Arc::new(job);
-                        let handle = calls.spawn(self.stage.play(self.call(Arc::clone(&job), random.next_u64())));
+                        let call = self.stage.play(self.call(Arc::clone(&job), random.next_u64()));
+                        let handle = match T::Bugs::plants(Bug::CallsOutliveTheLife) {
+                            true => calls.spawn(detached(call)),
+                            false => calls.spawn(call),
+                        };
                         running.insert(handle.id(), Running { job, handle });
                     }
                 }
@@ -121,10 +129,15 @@ impl<C: Clock, K: Caller, T: Stage> RunsTask<C, K, T> {
             };
             tracing::debug!(job = %job.id, attempt = job.attempt, url = %call.url, "calling");
             let outcome = caller.call(&call).await;
-            if matches!(outcome, CallOutcome::RefusedByOwnTarget { .. }) {
+            if matches!(outcome, CallOutcome::RefusedByOwnTarget { .. })
+                && !T::Bugs::plants(Bug::RefusalIsNotTold)
+            {
                 let _ = refused.send(job.queue.clone());
             }
-            let end = judge(&job, outcome, random).into_end(&job);
+            let mut end = judge(&job, outcome, random).into_end(&job);
+            if T::Bugs::plants(Bug::FailureIsSuccess) && end.status.is_none() {
+                end.fate = JobFate::Succeeded;
+            }
             tracing::debug!(job = %job.id, status = end.status, fate = ?end.fate, "answered");
             end
         }
@@ -133,5 +146,13 @@ impl<C: Clock, K: Caller, T: Stage> RunsTask<C, K, T> {
     fn server_time(&self) -> ServerInstant {
         let offset = self.pulse.borrow().offset.unwrap_or(0);
         ServerInstant::from_nanos((self.clock.now().as_nanos() as i64).saturating_add(offset))
+    }
+}
+
+/// A call that nobody can cut short: what is planted as a bug.
+async fn detached(call: impl Future<Output = End> + Send + 'static) -> End {
+    match tokio::spawn(call).await {
+        Ok(end) => end,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

@@ -10,12 +10,15 @@ use thread_priority::{
 use tokio::sync::oneshot;
 
 use super::life::Stage;
+use crate::sabotage::Sound;
 
 /// A thread for the engine, at real-time priority where the system permits it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PreciseThread;
 
 impl Stage for PreciseThread {
+    type Bugs = Sound;
+
     fn perform<F>(&self, engine: F) -> oneshot::Receiver<F::Output>
     where
         F: Future + Send + 'static,

@@ -2,6 +2,7 @@
 //! and, once one refused, every second until it answers. The queues of the others go on.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,17 +11,20 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use turnwise_engine::Input;
 
+use super::life::Stage;
 use super::runs::Destinations;
 use super::turns::Told;
 use crate::caller::{Caller, Origin, Targets};
+use crate::sabotage::{Bug, Sabotage};
 use crate::store::Queues;
 
 /// How often a target that is away is tried.
 const TRY_EVERY: Duration = Duration::from_secs(1);
 
 /// The task that watches the targets.
-pub(crate) struct TargetTask<K: Caller> {
+pub(crate) struct TargetTask<K: Caller, T: Stage> {
     pub(crate) caller: K,
+    pub(crate) stage: PhantomData<T>,
     pub(crate) destinations: Arc<Destinations>,
     /// The queues of this node; none: all.
     pub(crate) queues: Option<Arc<[String]>>,
@@ -31,7 +35,7 @@ pub(crate) struct TargetTask<K: Caller> {
     pub(crate) claimable: watch::Sender<Queues>,
 }
 
-impl<K: Caller> TargetTask<K> {
+impl<K: Caller, T: Stage> TargetTask<K, T> {
     pub(crate) async fn run(mut self) {
         let all: Vec<Origin> = self.destinations.targets.origins().into_iter().cloned().collect();
         let mut away = self.unreachable(all).await;
@@ -53,7 +57,9 @@ impl<K: Caller> TargetTask<K> {
                         _ => {}
                     }
                 }
-                () = tokio::time::sleep_until(next_try), if !away.is_empty() => {
+                () = tokio::time::sleep_until(next_try),
+                    if !away.is_empty() && !T::Bugs::plants(Bug::TargetStaysAway) =>
+                {
                     away = self.unreachable(away).await;
                     next_try = Instant::now() + TRY_EVERY;
                 }

@@ -2,6 +2,7 @@
 //! database and what happens to the engine. Decides nothing that the engine could decide.
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -13,9 +14,11 @@ use turnwise_engine::{
 
 use super::holds::{Held, Holds};
 use super::journal::Recorded;
+use super::life::Stage;
 use super::notes::NoteLog;
 use crate::clock::Clock;
 use crate::job::ClaimedJob;
+use crate::sabotage::{Bug, Sabotage};
 use crate::store::{NodeReport, Queues, Store, StoreError, TurnReply, TurnRequest, Turns};
 
 /// How long making the beat's connection ready may take at first: connecting, logging in, preparing. What is lost
@@ -126,9 +129,10 @@ struct Waiting {
 }
 
 /// The engine's task.
-pub(crate) struct TurnsTask<C: Clock, S: Store> {
+pub(crate) struct TurnsTask<C: Clock, S: Store, T: Stage> {
     clock: C,
     store: S,
+    stage: PhantomData<T>,
     engine: Recorded,
     queues: watch::Receiver<Queues>,
     holds: Holds,
@@ -149,7 +153,7 @@ enum Event<T> {
     Answered(RequestId, T, Box<Result<TurnReply, StoreError>>),
 }
 
-impl<C: Clock, S: Store> TurnsTask<C, S> {
+impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
     pub(crate) fn new(
         clock: C,
         store: S,
@@ -162,6 +166,7 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
         Self {
             clock,
             store,
+            stage: PhantomData,
             engine,
             queues,
             holds,
@@ -230,7 +235,12 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
     /// Tell the engine. Jobs are run only if it still waits for their statement: one that it has given up,
     /// just as the answer came, is recovered or released, and its jobs must not run here meanwhile.
     fn told(&mut self, told: Told) {
-        let Told { input, jobs } = told;
+        let Told { mut input, jobs } = told;
+        if T::Bugs::plants(Bug::AnswerIsMismatched)
+            && let (Input::WorkAnswer(answer), Some(asked)) = (&mut input, self.asked)
+        {
+            answer.request = asked;
+        }
         let answered = match &input {
             Input::WorkAnswer(answer) => Some(answer.request),
             Input::Failed { request, .. } => Some(*request),
@@ -294,7 +304,7 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
 
     fn put_on_line(&mut self, mut turns: S::Turns, waiting: Waiting) {
         let Waiting { request, statement, not_after } = waiting;
-        if self.clock.now() > not_after {
+        if self.clock.now() > not_after && !T::Bugs::plants(Bug::EffectIsSentLate) {
             self.line = Line::Ready(turns);
             self.not_sent(request);
             return;
@@ -340,7 +350,7 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
             (Ok(turns), Some(waiting)) => self.put_on_line(turns, waiting),
             (Ok(turns), None) => self.line = Line::Ready(turns),
             (Err(Unconnected { error, timed_out }), waiting) => {
-                if timed_out {
+                if timed_out && !T::Bugs::plants(Bug::DeadConnectionIsAwaited) {
                     self.patience = (self.patience * 2).min(CONNECT_TIMEOUT_MAX);
                 }
                 self.log.unreachable(&error);
@@ -360,7 +370,7 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
     ) {
         let now = self.clock.now();
         match reply {
-            Ok(reply) => {
+            Ok(mut reply) => {
                 self.line = Line::Ready(turns);
                 self.trouble = None;
                 self.log.reachable();
@@ -373,9 +383,14 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
                     done: reply.done,
                     row: reply.row,
                     claimed,
-                    lost: reply.lost,
+                    lost: reply.lost && !T::Bugs::plants(Bug::LossIsNotTold),
                 };
-                self.holds.took(&reply.jobs);
+                if T::Bugs::plants(Bug::OnlyFirstJobRuns) {
+                    reply.jobs.truncate(1);
+                }
+                if !T::Bugs::plants(Bug::ListLacksClaims) {
+                    self.holds.took(&reply.jobs);
+                }
                 // The engine counts the jobs before the first of them can end.
                 self.engine.handle_input(now, Input::TurnAnswer(Box::new(answer)));
                 if !reply.jobs.is_empty() {
@@ -399,7 +414,11 @@ impl<C: Clock, S: Store> TurnsTask<C, S> {
     }
 
     fn connect(&self) -> Connecting<S::Turns> {
-        let (store, patience) = (self.store.clone(), self.patience);
+        let store = self.store.clone();
+        let patience = match T::Bugs::plants(Bug::DeadConnectionIsAwaited) {
+            true => CONNECT_TIMEOUT_MAX,
+            false => self.patience,
+        };
         Box::pin(async move {
             let connecting = tokio::time::timeout(patience, store.turns());
             match connecting.await {
@@ -458,6 +477,7 @@ mod tests {
     use super::*;
     use crate::clock::BootClock;
     use crate::job::JobId;
+    use crate::shell::PreciseThread;
     use crate::store::sqlite::SqliteStore;
 
     fn job() -> ClaimedJob {
@@ -503,7 +523,14 @@ mod tests {
         let store = SqliteStore::open("sqlite::memory:").unwrap();
         let engine = Recorded::new(header(), None);
         let (queues, holds) = (watch::channel(Queues::All).1, Holds::default());
-        let mut task = TurnsTask::new(BootClock, store, engine, queues, holds.clone(), channels);
+        let mut task = TurnsTask::<_, _, PreciseThread>::new(
+            BootClock,
+            store,
+            engine,
+            queues,
+            holds.clone(),
+            channels,
+        );
         let mut runs = || {
             let orders = std::iter::from_fn(|| orders_out.try_recv().ok());
             orders.filter(|order| matches!(order, Order::Run(_))).count()
@@ -534,7 +561,14 @@ mod tests {
         let store = SqliteStore::open("sqlite::memory:").unwrap();
         let (queues, holds) = (watch::channel(Queues::All).1, Holds::default());
         let engine = Recorded::new(header(), None);
-        let mut task = TurnsTask::new(BootClock, store, engine, queues, holds.clone(), channels);
+        let mut task = TurnsTask::<_, _, PreciseThread>::new(
+            BootClock,
+            store,
+            engine,
+            queues,
+            holds.clone(),
+            channels,
+        );
         let not_after = LocalInstant::from_nanos(u64::MAX);
         let mut ask = |request, statement| {
             let request = RequestId(request);

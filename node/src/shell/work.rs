@@ -14,6 +14,7 @@ use super::notes::LastingLog;
 use super::turns::{Asked, Order, Told};
 use crate::clock::Clock;
 use crate::job::ClaimedJob;
+use crate::sabotage::{Bug, Sabotage};
 use crate::store::{CheckIn, Claimed, NodeReport, Queues, Store, StoreError};
 
 /// A statement that its database never answers is dropped after so long, whatever the engine thinks.
@@ -47,6 +48,9 @@ impl<C: Clock, S: Store, T: Stage> WorkTask<C, S, T> {
                         let _ = self.jobs.send(jobs);
                     }
                     Some(Order::Abandon(request)) => {
+                        if T::Bugs::plants(Bug::AnswerIsMismatched) {
+                            continue;
+                        }
                         if let Some((_, handle)) = latest.take_if(|(known, _)| *known == request) {
                             handle.abort();
                         }
@@ -77,8 +81,20 @@ impl<C: Clock, S: Store, T: Stage> WorkTask<C, S, T> {
                 let _ = inputs.send(Input::Failed { request, fate: Fate::NotSent }.into());
                 return;
             }
+            let unsent = T::Bugs::plants(Bug::FailedClaimIsUnsent);
+            let fate_of = |fate| if unsent { Fate::NotSent } else { fate };
             let ask = async {
                 match statement {
+                    WorkStatement::Renew if T::Bugs::plants(Bug::RenewalIsForgotten) => {
+                        Ok(Claimed { jobs: Vec::new(), check_in: CheckIn::Alive })
+                    }
+                    WorkStatement::Release(_) if T::Bugs::plants(Bug::ReleaseIsForgotten) => {
+                        Ok(Claimed { jobs: Vec::new(), check_in: CheckIn::Alive })
+                    }
+                    WorkStatement::Reconcile if T::Bugs::plants(Bug::ReconcileIsARenewal) => store
+                        .renew(node, &report)
+                        .await
+                        .map(|check_in| Claimed { jobs: Vec::new(), check_in }),
                     WorkStatement::Renew => store
                         .renew(node, &report)
                         .await
@@ -95,14 +111,19 @@ impl<C: Clock, S: Store, T: Stage> WorkTask<C, S, T> {
                 }
             };
             match tokio::time::timeout(STATEMENT_TIMEOUT, ask).await {
-                Ok(Ok(claimed)) => {
+                Ok(Ok(mut claimed)) => {
                     log.lock().unwrap_or_else(PoisonError::into_inner).succeeded();
                     let answer = WorkAnswer {
                         request,
                         sent,
                         claimed: u32::try_from(claimed.jobs.len()).unwrap_or(u32::MAX),
-                        lost: claimed.check_in == CheckIn::Lost,
+                        lost: claimed.check_in == CheckIn::Lost
+                            && !T::Bugs::plants(Bug::LossIsNotTold),
                     };
+                    let recovered = matches!(statement, WorkStatement::Recover(_));
+                    if recovered && T::Bugs::plants(Bug::RecoveredJobsAreDropped) {
+                        claimed.jobs.clear();
+                    }
                     let _ =
                         inputs.send(Told { input: Input::WorkAnswer(answer), jobs: claimed.jobs });
                 }
@@ -111,10 +132,12 @@ impl<C: Clock, S: Store, T: Stage> WorkTask<C, S, T> {
                     if !log.failed("a statement on the jobs cannot be carried out", &error) {
                         tracing::debug!(?statement, "{error}");
                     }
-                    let _ = inputs.send(Input::Failed { request, fate: error.fate() }.into());
+                    let _ =
+                        inputs.send(Input::Failed { request, fate: fate_of(error.fate()) }.into());
                 }
                 Err(_) => {
-                    let _ = inputs.send(Input::Failed { request, fate: Fate::Unknown }.into());
+                    let _ =
+                        inputs.send(Input::Failed { request, fate: fate_of(Fate::Unknown) }.into());
                 }
             }
         }

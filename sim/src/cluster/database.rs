@@ -16,14 +16,18 @@ use turnwise_node::store::{NodeReport, Queues, Store, StoreError, TurnReply, Tur
 use super::farm::{Farm, until};
 use super::mail::PORT;
 use super::passage::Arrived;
+use crate::sabotage::PlantedInShell;
+
+/// The production store.
+pub(super) type Database = SqliteStore<PlantedInShell>;
 
 /// What the process of the database works with.
 pub(super) struct Session {
     pub(super) farm: Farm,
-    pub(super) store: SqliteStore,
+    pub(super) store: Database,
     /// What was done last must be on the disk before it is answered.
     pub(super) durable: bool,
-    turns: Option<SqliteTurns>,
+    turns: Option<SqliteTurns<PlantedInShell>>,
 }
 
 /// Wait for the store while the simulated world stands still.

@@ -6,10 +6,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
-use turnwise_engine::{Engine, LocalInstant, NodeId, Output, ServerIdentity, ServerInstant, Slot};
+use turnwise_engine::{
+    Engine, LocalInstant, NodeId, Output, ServerIdentity, ServerInstant, Slot, Token,
+};
 use turnwise_node::shell::StopHandle;
-use turnwise_node::store::sqlite::{ServerClock, SqliteStore};
+use turnwise_node::store::sqlite::ServerClock;
 
+use super::database::Database;
 use super::mail::Mail;
 use super::watch::Answered;
 use crate::oracle::{Disturbance, Invariant, Oracle};
@@ -69,7 +72,7 @@ pub(super) struct World {
     pub(super) by_id: BTreeMap<NodeId, u32>,
     pub(super) server: ServerState,
     /// What the database holds: it outlives its process.
-    pub(super) store: Option<SqliteStore>,
+    pub(super) store: Option<Database>,
     /// Nobody answers before this.
     pub(super) out_until: u64,
     pub(super) slow: u64,
@@ -80,6 +83,12 @@ pub(super) struct World {
     pub(super) idle_since: u64,
     /// Jobs that a target serves, and for whom.
     pub(super) served: BTreeMap<(u64, u32), u32>,
+    /// The claim that a job was given out under last.
+    pub(super) claims: BTreeMap<u64, (u32, Token)>,
+    /// When a job was claimed or served last.
+    pub(super) touched: BTreeMap<u64, u64>,
+    /// Jobs that a server which took over knew to run, and for whom.
+    pub(super) kept: BTreeMap<u64, u32>,
     /// How often a job was done at a target, with its answer sent.
     pub(super) done: BTreeMap<u64, u32>,
     /// The nodes of which it is known that the database has declared them lost.
@@ -111,6 +120,10 @@ pub(super) struct Host {
     pub(super) excused_until: u64,
     pub(super) errors_until: u64,
     pub(super) target_down_until: u64,
+    /// When its target refused the first call of those that it still refuses.
+    pub(super) refused_since: Option<u64>,
+    /// Something is done to it, or to its roads, up to here.
+    pub(super) storm_until: u64,
     pub(super) lose_request: bool,
     pub(super) lose_answer: bool,
     pub(super) lose_change: bool,
@@ -144,11 +157,15 @@ pub(super) struct Life {
     /// When it was over, with its process alive.
     pub(super) over: Option<u64>,
     pub(super) killed: bool,
+    /// When the database declared it lost.
+    pub(super) lost_at: Option<u64>,
     pub(super) removed: bool,
     pub(super) turn_is_read: bool,
     pub(super) last_beat: Slot,
     pub(super) skipped: Slot,
     pub(super) beat_error: i64,
+    /// The end of the statement on the turn row that it asked for last.
+    pub(super) not_after: LocalInstant,
     /// Statements on the turn row since the start of this window.
     pub(super) window: (u64, u32),
     /// When it last held as much as it can.
@@ -201,6 +218,8 @@ impl World {
             excused_until: 0,
             errors_until: 0,
             target_down_until: 0,
+            refused_since: None,
+            storm_until: 0,
             lose_request: false,
             lose_answer: false,
             lose_change: false,
@@ -232,6 +251,9 @@ impl World {
             jobs: 0,
             idle_since: 0,
             served: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            touched: BTreeMap::new(),
+            kept: BTreeMap::new(),
             done: BTreeMap::new(),
             known_lost: BTreeSet::new(),
             bias: 0,

@@ -2,9 +2,9 @@
 
 use turmoil::Sim;
 use turnwise_engine::ServerIdentity;
-use turnwise_node::store::sqlite::SqliteStore;
+use turnwise_node::job::JobState;
 
-use super::database::at_once;
+use super::database::{Database, at_once};
 use super::farm::{Farm, World};
 use super::mail::DATABASE;
 use super::target::{MACHINES, job_of, machine};
@@ -46,6 +46,10 @@ impl Cluster<'_> {
                 let excused = until + world.lease() + 2 * world.period + 2_000_000_000;
                 let host = world.host(node);
                 host.excused_until = host.excused_until.max(excused);
+                // Its own end and its target's are no storm on its roads.
+                if !matches!(fault, Fault::Drain { .. } | Fault::TargetDown { .. }) {
+                    host.storm_until = host.storm_until.max(until);
+                }
                 drop(world);
                 self.node_fault(node, fault, until);
             }
@@ -120,6 +124,9 @@ impl Cluster<'_> {
                 world.oracle.clock.road_changed(number);
             }
             Fault::TargetDown { .. } => {
+                if host.target_down_until <= now {
+                    host.refused_since = None;
+                }
                 host.target_down_until = host.target_down_until.max(until);
                 host.target_is_up.send_replace(false);
                 self.plan(until, What::TargetBack(number));
@@ -336,7 +343,7 @@ fn step_server(world: &mut World, by: i64) {
 }
 
 /// What the old server had committed after the state that the new one begins with.
-fn lose_what_came_after(farm: &Farm, older: &SqliteStore) {
+fn lose_what_came_after(farm: &Farm, older: &Database) {
     let newer = farm.look().store.clone();
     let known = newer.map(|store| super::all_jobs(&store)).unwrap_or_default();
     let older = super::all_jobs(older);
@@ -351,10 +358,18 @@ fn lose_what_came_after(farm: &Farm, older: &SqliteStore) {
         world.oracle.jobs.reopened(now, job_of(job.id));
     }
     world.known_lost.clear();
+    world.kept.clear();
+    world.claims.clear();
+    for job in older.iter().filter(|job| job.state == JobState::Running) {
+        let life = job.node.and_then(|node| world.by_id.get(&node).copied());
+        if let Some(life) = life.filter(|life| world.lives[*life as usize].lost_at.is_none()) {
+            world.kept.insert(job_of(job.id), life);
+        }
+    }
 }
 
 /// The state that a later failover goes back to.
-pub(super) fn snapshot(farm: &Farm) -> Option<SqliteStore> {
+pub(super) fn snapshot(farm: &Farm) -> Option<Database> {
     let store = farm.look().store.clone()?;
     at_once(store.copy()).ok()
 }

@@ -35,13 +35,12 @@ use turnwise_node::config::{LogFormat, RunConfig};
 use turnwise_node::job::{JobFilter, JobView, NewJob};
 use turnwise_node::shell::{self, Journal, Leaves, Pulse, stop};
 use turnwise_node::store::Store;
-use turnwise_node::store::sqlite::SqliteStore;
 
 pub use fit::{fit, misfit};
 
 use self::caller::{CALL_DEADLINE, SimCaller};
 use self::clock::NodeClock;
-use self::database::at_once;
+use self::database::{Database, at_once};
 use self::farm::{Farm, set_true_now};
 use self::faults::{Network, snapshot};
 use self::mail::DATABASE;
@@ -55,7 +54,7 @@ use crate::scenario::{Fault, Scenario, Span};
 /// The network's step, and the simulation's.
 const TICK: u64 = 1_000_000;
 /// How long a draining node waits for its jobs.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 /// What is looked for only now and then is looked for this often.
 const LOOK_EVERY: u64 = 500_000_000;
 
@@ -82,7 +81,7 @@ struct Cluster<'a> {
     sim: Network<'a>,
     plans: BinaryHeap<Plan>,
     planned: u64,
-    snapshots: Vec<Option<SqliteStore>>,
+    snapshots: Vec<Option<Database>>,
 }
 
 /// What is to happen, and when.
@@ -119,7 +118,7 @@ impl<'a> Cluster<'a> {
         set_true_now(0);
         let farm = Farm::new(scenario, picture);
         let server = farm.look().server.clone();
-        farm.look().store = SqliteStore::open_with_clock("sqlite::memory:", Arc::new(server)).ok();
+        farm.look().store = Database::sabotaged("sqlite::memory:", Arc::new(server)).ok();
         let mut sim = turmoil::Builder::new()
             .tick_duration(Duration::from_nanos(TICK))
             .min_message_latency(Duration::from_nanos(TICK))
@@ -209,6 +208,7 @@ impl<'a> Cluster<'a> {
             What::Look => {
                 let mut world = self.farm.look();
                 world.check_last_words();
+                world.check_lost();
                 let next = world.now + LOOK_EVERY;
                 drop(world);
                 self.plan(next, What::Look);
@@ -346,7 +346,7 @@ fn config(
 }
 
 /// All jobs that a database holds.
-fn all_jobs(store: &SqliteStore) -> Vec<JobView> {
+fn all_jobs(store: &Database) -> Vec<JobView> {
     let all = JobFilter { limit: u32::MAX, ..JobFilter::default() };
     at_once(store.jobs(&all)).unwrap_or_default()
 }

@@ -10,6 +10,7 @@ use tokio::time::Sleep;
 use turnwise_node::shell::Stage;
 
 use super::farm::Farm;
+use crate::sabotage::PlantedInShell;
 
 /// The process of a simulated machine.
 #[derive(Clone)]
@@ -40,6 +41,8 @@ impl Process {
 }
 
 impl Stage for Process {
+    type Bugs = PlantedInShell;
+
     fn perform<F>(&self, engine: F) -> oneshot::Receiver<F::Output>
     where
         F: Future + Send + 'static,

@@ -118,6 +118,7 @@ impl Turns for RemoteTurns {
         request: &TurnRequest<'_>,
         clock: &(dyn Fn() -> LocalInstant + Sync),
     ) -> Result<TurnReply, StoreError> {
+        self.line.process.farm.look().turn_handed_over(self.line.process.host);
         // A process may be stopped between a decision and its effect.
         self.line.process.goes_on().await;
         let sent = clock();

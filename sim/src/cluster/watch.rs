@@ -3,12 +3,14 @@
 
 use turnwise_engine::journal::{Entry, Header};
 use turnwise_engine::{
-    Input, LocalInstant, NodeId, Note, Output, Slot, TurnKind, TurnStatement, WorkStatement, lease,
+    Fate, Input, LocalInstant, NodeId, Note, Output, Slot, TurnKind, TurnStatement, WorkStatement,
+    lease,
 };
-use turnwise_node::job::{End, EndOutcome, JobFate, JobState, JobView};
+use turnwise_node::job::{ClaimedJob, End, EndOutcome, JobFate, JobFilter, JobState, JobView};
 use turnwise_node::shell::LifeEnd;
 use turnwise_node::store::{Claimed, Store, StoreError, TurnReply};
 
+use super::caller::CALL_DEADLINE;
 use super::database::{Session, at_once};
 use super::farm::{Life, World};
 use super::target::job_of;
@@ -26,6 +28,8 @@ const LAST_WORDS: u64 = 1_000_000_000;
 /// A job that was due for so many periods, and so long, while a node had a free place is lost.
 const OVERDUE_PERIODS: u64 = 8;
 const OVERDUE: u64 = 12_000_000_000;
+/// So long after the first call that was refused, a node may still give jobs back for that.
+const REFUSED_FOR: u64 = 4_000_000_000;
 /// The network moves in steps: a beat may be so much off for that alone.
 const STEP: u64 = 3_000_000;
 
@@ -67,6 +71,11 @@ impl World {
 
     fn born(&mut self, host: u32, header: &Header) {
         let number = self.lives.len() as u32;
+        if let Some(other) = self.by_id.get(&header.id).copied() {
+            self.violated(Invariant::Accounting, || {
+                format!("life {number} has the id of life {other}")
+            });
+        }
         self.lives.push(Life {
             number,
             host,
@@ -83,9 +92,11 @@ impl World {
             last_beat: Slot(i64::MIN),
             skipped: Slot(i64::MIN),
             beat_error: 0,
+            not_after: header.now,
             window: (self.now, 0),
             full_at: self.now,
             idle_work: 0,
+            lost_at: None,
             answer: None,
             clock_learned: false,
         });
@@ -125,6 +136,9 @@ impl World {
             }
             _ => None,
         };
+        if matches!(input, Input::Failed { fate: Fate::NotSent, .. }) {
+            self.oracle.marks.reach(Mark::DroppedEffect);
+        }
         let life = self.life(number);
         life.answer = answer;
         if matches!(input, Input::Leave) {
@@ -153,7 +167,10 @@ impl World {
             self.differs(number, "asked for another thing than its journal's engine");
         }
         match output {
-            Output::Turn { statement, .. } => self.turn_asked(number, statement),
+            Output::Turn { statement, not_after, .. } => {
+                self.life(number).not_after = *not_after;
+                self.turn_asked(number, statement);
+            }
             Output::Work { statement, .. } => self.work_asked(number, statement),
             Output::Retire(_) => {
                 self.oracle.marks.reach(Mark::CameBackLost);
@@ -324,6 +341,9 @@ impl World {
         let asked = std::mem::take(&mut self.host(host).stops_asked);
         let aborted = matches!(end, Ok(LifeEnd::Aborted));
         if let Some(number) = self.hosts[host as usize].life {
+            if !aborted {
+                self.check_left_behind(number);
+            }
             self.life_over(number, if aborted { Seen::Killed } else { Seen::Left });
         }
         match end {
@@ -332,6 +352,18 @@ impl World {
             other => self.violated(Invariant::Accounting, || {
                 format!("the process of node {host} ended by itself: {other:?}")
             }),
+        }
+    }
+
+    /// The shell hands a statement on the turn row to its connection.
+    pub(super) fn turn_handed_over(&mut self, host: u32) {
+        let local = self.local(host);
+        let Some(number) = self.hosts[host as usize].life else { return };
+        let not_after = self.lives[number as usize].not_after;
+        if local > not_after {
+            self.violated(Invariant::Bounded, || {
+                format!("life {number} sends an effect {:?} after its end", local.since(not_after))
+            });
         }
     }
 
@@ -344,6 +376,29 @@ impl World {
             ring.fires(now, slot, number, violations);
         }
         self.hosts[host as usize].turn_begun = now;
+    }
+
+    /// A node that stops in good order leaves no job behind that is its own, if its database hears it.
+    fn check_left_behind(&mut self, number: u32) {
+        let (now, life) = (self.now, &self.lives[number as usize]);
+        let host = &self.hosts[life.host as usize];
+        let Some(id) = self.by_id.iter().find(|(_, life)| **life == number).map(|(id, _)| *id)
+        else {
+            return;
+        };
+        if host.storm_until + 8_000_000_000 > now || self.out_until + 8_000_000_000 > now {
+            return;
+        }
+        let Some(store) = self.store.clone() else { return };
+        let running =
+            JobFilter { state: Some(JobState::Running), limit: 1_000, ..Default::default() };
+        let running = at_once(store.jobs(&running)).unwrap_or_default();
+        let left = running.iter().filter(|job| job.node == Some(id)).count();
+        if left > 0 {
+            self.violated(Invariant::NoJobLost, || {
+                format!("life {number} stopped in good order and left {left} jobs running")
+            });
+        }
     }
 
     /// A statement on the turn row was done by the database.
@@ -413,6 +468,7 @@ impl World {
             ring,
             whole: whole && last.len() == living,
         };
+        self.handed_out(number, &reply.jobs);
         let calm = self.oracle.ring.is_calm(self.now);
         let lives = self.lives.len();
         let Oracle { ring: judge, marks, violations, .. } = &mut self.oracle;
@@ -456,6 +512,7 @@ impl World {
             let excused = !alive || host.excused_until > now;
             let Oracle { jobs, marks, violations, .. } = &mut self.oracle;
             jobs.lapsed(now, number, excused, marks, violations);
+            self.life(number).lost_at = Some(now);
             self.disturbed(now, Disturbance::Reborn);
         }
     }
@@ -524,7 +581,16 @@ impl World {
     pub(super) fn claimed_outside(&mut self, node: NodeId, done: &Claimed) {
         sometimes!(self.oracle.marks, Mark::ClaimedOutside, !done.jobs.is_empty());
         let life = self.by_id.get(&node).copied().unwrap_or(u32::MAX);
+        self.handed_out(life, &done.jobs);
         self.trace([4, u64::from(life), done.jobs.len() as u64]);
+    }
+
+    /// The database gave these jobs to a life.
+    fn handed_out(&mut self, life: u32, jobs: &[ClaimedJob]) {
+        for job in jobs {
+            self.touched.insert(job_of(job.id), self.now);
+            self.claims.insert(job_of(job.id), (life, job.token));
+        }
     }
 
     pub(super) fn recovered(&mut self, node: NodeId, done: &Claimed) {
@@ -548,6 +614,15 @@ impl World {
             if *outcome != EndOutcome::Ended {
                 continue;
             }
+            if end.fate == JobFate::HandBack {
+                self.handed_back(life);
+            }
+            let claim = self.claims.get(&job).copied();
+            if claim.is_some_and(|claim| claim != (life, end.token)) {
+                self.violated(Invariant::NoOverlap, || {
+                    format!("an end by life {life} of job {job} is accepted, which {claim:?} holds")
+                });
+            }
             let succeeded = end.fate == JobFate::Succeeded;
             let retried = matches!(end.fate, JobFate::Retry(_));
             sometimes!(self.oracle.marks, Mark::RetriedJob, retried);
@@ -564,11 +639,39 @@ impl World {
         }
     }
 
+    /// A node that knows its web app to be away claims nothing for it.
+    fn handed_back(&mut self, life: u32) {
+        let now = self.now;
+        let Some(life) = self.lives.get(life as usize) else { return };
+        let (number, number_of_host, draining) = (life.number, life.host, life.draining);
+        let host = self.host(number_of_host);
+        if host.target_down_until <= now || draining {
+            return;
+        }
+        let since = *host.refused_since.get_or_insert(now);
+        // Until it knows; and what was claimed before may come back late.
+        if since + REFUSED_FOR < now && host.storm_until + REFUSED_FOR < now {
+            host.refused_since = Some(now);
+            self.violated(Invariant::ClaimsAllowed, || {
+                format!("life {number} goes on claiming jobs though its target refuses them")
+            });
+        }
+    }
+
     /// A web app begins to serve a call.
     pub(super) fn run_begins(&mut self, host: u32, job: u64, life: u32) {
         let now = self.now;
         self.trace([8, job, u64::from(life)]);
         *self.served.entry((job, life)).or_insert(0) += 1;
+        if let Some(other) = self.kept.get(&job).copied()
+            && other != life
+            && self.served.contains_key(&(job, other))
+            && self.lives[other as usize].lost_at.is_none()
+        {
+            self.violated(Invariant::NoOverlap, || {
+                format!("job {job} runs as life {life}, and as life {other}, whose claim the server that took over knew")
+            });
+        }
         let Oracle { jobs, violations, .. } = &mut self.oracle;
         jobs.runs(now, job, life, violations);
         let (busy, capacity) = (
@@ -586,6 +689,7 @@ impl World {
     /// It serves it no more.
     pub(super) fn run_over(&mut self, job: u64, life: u32) {
         self.trace([9, job, u64::from(life)]);
+        self.touched.insert(job, self.now);
         if let Some(count) = self.served.get_mut(&(job, life)) {
             *count -= 1;
             if *count == 0 {
@@ -606,6 +710,23 @@ impl World {
             self.lives[life as usize].over = Some(u64::MAX / 2);
             self.violated(Invariant::NoOverlap, || {
                 format!("life {life} is over, and its call of job {job} goes on")
+            });
+        }
+    }
+
+    /// Nodes that were declared lost and are heard, and go on all the same.
+    pub(super) fn check_lost(&mut self) {
+        let (now, grace) = (self.now, 4_000_000_000 + 6 * self.period);
+        let deaf = |life: &&Life| {
+            let host = &self.hosts[life.host as usize];
+            let heard = host.storm_until + grace < now && self.out_until + grace < now;
+            let alive = host.up && host.life == Some(life.number) && !host.is_paused(now);
+            alive && heard && !life.draining && life.lost_at.is_some_and(|at| at + grace < now)
+        };
+        if let Some(life) = self.lives.iter().find(deaf).map(|life| life.number) {
+            self.life(life).lost_at = Some(u64::MAX / 2);
+            self.violated(Invariant::Accounting, || {
+                format!("life {life} was declared lost, and goes on")
             });
         }
     }
@@ -634,22 +755,27 @@ impl World {
                 && life.full_at + grace / 2 < now
         };
         let free = self.lives.iter().any(able);
-        if !free || self.out_until + grace >= now || !self.oracle.ring.is_calm(now) {
+        if self.out_until + grace >= now || !self.oracle.ring.is_calm(now) {
             return;
         }
         let shown = self.server.look().0.exact(now.saturating_sub(grace));
-        let holds = |node: &NodeId| {
-            self.by_id.get(node).is_some_and(|number| {
-                let life = &self.lives[*number as usize];
-                self.hosts[life.host as usize].life == Some(*number)
-                    && life.shadow.held().is_none_or(|held| held > 0)
-            })
+        let stormy = self.hosts.iter().any(|host| host.storm_until + grace >= now);
+        // Running, it says; but no web app has served it for longer than any call takes.
+        let is_stuck = |job: u64| {
+            let served = self.served.keys().any(|(other, _)| *other == job);
+            let touched = self.touched.get(&job).copied().unwrap_or(0);
+            !served && !stormy && touched + CALL_DEADLINE.as_nanos() as u64 + grace < now
         };
         let lost: Vec<u64> = jobs
             .iter()
             .filter(|job| match job.state {
-                JobState::Ready => job.scheduled_at < shown,
-                JobState::Running => !job.node.as_ref().is_some_and(holds),
+                JobState::Ready => free && job.scheduled_at < shown,
+                // None of them is for later; but clocks are set.
+                JobState::Scheduled if free => {
+                    let enqueued = self.oracle.jobs.enqueued_at(job_of(job.id));
+                    enqueued.is_some_and(|enqueued| enqueued + grace < now)
+                }
+                JobState::Running => is_stuck(job_of(job.id)),
                 _ => false,
             })
             .map(|job| job_of(job.id))

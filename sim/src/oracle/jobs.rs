@@ -55,6 +55,11 @@ impl JobsJudge {
         self.open.len()
     }
 
+    /// When a job that has not ended was enqueued.
+    pub fn enqueued_at(&self, job: u64) -> Option<u64> {
+        self.open.get(&job).map(|open| open.enqueued)
+    }
+
     /// A job of which the database knows nothing any more: its insert was lost with a failover.
     pub fn forgotten(&mut self, job: u64) {
         if self.open.remove(&job).is_some() {

@@ -44,7 +44,19 @@ pub fn swarm_of_processes(seed: u64) -> Scenario {
         2..=4 => 3,
         _ => 4 + random.below(3),
     } as u32;
-    drawn(seed, random, period, count, Course { calm: 20, faulty: 20 })
+    let mut scenario = drawn(seed, random, period, count, Course { calm: 20, faulty: 20 });
+    let mut random = Stream::new(seed, "load of processes");
+    if scenario.load.every == Span::ZERO && random.below(3) > 0 {
+        scenario.load.every = Span::from_millis(100 + random.below(900));
+        scenario.load.until = Span(50 * u64::from(period) * 1_000_000);
+        scenario.duration.0 += 20_000_000_000;
+    }
+    // What is running when a node dies, drains or is declared lost is what there is to lose.
+    if random.below(2) == 0 {
+        scenario.load.runs = Span::from_millis(1_000 + random.below(3_000));
+        scenario.load.every = scenario.load.every.max(Span::from_millis(700));
+    }
+    scenario
 }
 
 fn drawn(seed: u64, random: Stream, period: u32, count: u32, course: Course) -> Scenario {

@@ -1,6 +1,7 @@
 //! Decides what an error of SQLite means, by its result code (sqlite.org/rescode.html).
 
 use super::SqliteStore;
+use crate::sabotage::Sabotage;
 use crate::store::StoreError;
 use crate::store::errors::Trouble;
 
@@ -18,7 +19,7 @@ pub(super) fn is_busy(trouble: &Trouble) -> bool {
     matches!(trouble, Trouble::Sql(error) if matches!(code(error), Some(BUSY | LOCKED)))
 }
 
-impl SqliteStore {
+impl<B: Sabotage> SqliteStore<B> {
     pub(super) fn trouble(&self, trouble: Trouble) -> StoreError {
         let database = self.database().to_owned();
         let error = match trouble {

@@ -10,6 +10,7 @@ use crate::job::{
     AttemptView, BODY_BYTES_MAX, ClaimedJob, End, EndOutcome, HAND_BACKS_MAX, JobFate, JobFilter,
     JobId, JobState, JobView, NewJob, When,
 };
+use crate::sabotage::{Bug, Sabotage};
 use crate::store::errors::Trouble;
 use crate::store::rows::{
     self, AttemptColumns, END_UNKNOWN, NOT_RECEIVED, Unreadable, fate_word, headers_json, json,
@@ -34,7 +35,7 @@ pub(super) async fn renew(
     check_in(connection, node, at, period, Some(report)).await
 }
 
-pub(super) async fn claim(
+pub(super) async fn claim<B: Sabotage>(
     connection: &mut SqliteConnection,
     at: ServerInstant,
     node: NodeId,
@@ -44,7 +45,7 @@ pub(super) async fn claim(
 ) -> Result<Claimed, Trouble> {
     let lowest = renew(connection, at, node, report).await?;
     let jobs = match lowest {
-        Some(lowest) if claim.token.0 >= lowest => {
+        Some(lowest) if claim.token.0 >= lowest || B::plants(Bug::BarredTokenClaims) => {
             take(connection, node, claim, queues, at, at).await?
         }
         _ => Vec::new(),
@@ -210,17 +211,21 @@ fn text(row: &SqliteRow, at: usize) -> Result<Option<String>, Trouble> {
 
 /// Declare lost the nodes that hold jobs and whose lease has run out, and free up to a thousand jobs of
 /// lost and unknown nodes.
-pub(super) async fn rescue(
+pub(super) async fn rescue<B: Sabotage>(
     connection: &mut SqliteConnection,
     at: ServerInstant,
 ) -> Result<(), Trouble> {
     let now = at.as_micros();
+    if B::plants(Bug::NobodyIsRescued) {
+        return Ok(());
+    }
+    let early = if B::plants(Bug::LeaseRunsOutEarly) { 1_000_000 } else { 0 };
     sqlx::query(
         "UPDATE turnwise_nodes SET state = 'lost'
          WHERE state <> 'lost' AND lease_until < ? AND EXISTS (
             SELECT 1 FROM turnwise_jobs j WHERE j.state = 'running' AND j.node = turnwise_nodes.id)",
     )
-    .bind(now)
+    .bind(now + early)
     .execute(&mut *connection)
     .await?;
     let orphans: Vec<i64> = sqlx::query_scalar(
@@ -265,7 +270,7 @@ pub(super) async fn rescue(
     Ok(())
 }
 
-pub(super) async fn recover(
+pub(super) async fn recover<B: Sabotage>(
     connection: &mut SqliteConnection,
     at: ServerInstant,
     node: NodeId,
@@ -275,7 +280,9 @@ pub(super) async fn recover(
     if renew(connection, at, node, report).await?.is_none() {
         return Ok(Claimed { jobs: Vec::new(), check_in: CheckIn::Lost });
     }
-    bar(connection, node, token).await?;
+    if !B::plants(Bug::RecoveryBarsNothing) {
+        bar(connection, node, token).await?;
+    }
     let running = sqlx::query(
         "SELECT id, token, queue, method, url, headers,
             CASE WHEN length(CAST(body AS BLOB)) <= ?1 THEN CAST(body AS BLOB) END,
@@ -388,7 +395,7 @@ async fn put_back(
     Ok(())
 }
 
-pub(super) async fn end(
+pub(super) async fn end<B: Sabotage>(
     connection: &mut SqliteConnection,
     at: ServerInstant,
     node: NodeId,
@@ -399,7 +406,10 @@ pub(super) async fn end(
     let mut outcomes = Vec::with_capacity(ends.len());
     for end in ends {
         outcomes.push(match alive {
-            true => end_one(connection, at, node, end).await?,
+            true => end_one::<B>(connection, at, node, end).await?,
+            false if B::plants(Bug::EndIgnoresClaim) => {
+                end_one::<B>(connection, at, node, end).await?
+            }
             false => EndOutcome::Stale,
         });
     }
@@ -427,13 +437,18 @@ async fn hand_back(connection: &mut SqliteConnection, job: &str) -> Result<&'sta
     })
 }
 
-async fn end_one(
+async fn end_one<B: Sabotage>(
     connection: &mut SqliteConnection,
     at: ServerInstant,
     node: NodeId,
     end: &End,
 ) -> Result<EndOutcome, Trouble> {
-    let (job, node) = (end.job.to_string(), node.to_string());
+    let (job, mut node, mut token) = (end.job.to_string(), node.to_string(), end.token.0);
+    if B::plants(Bug::EndIgnoresClaim) {
+        let claim = "SELECT coalesce(node, ''), coalesce(token, 0) FROM turnwise_jobs WHERE id = ?";
+        let claim = sqlx::query_as(claim).bind(&job).fetch_optional(&mut *connection).await?;
+        (node, token) = claim.unwrap_or((node, token));
+    }
     let (fate, wait) = match end.fate {
         JobFate::HandBack => (hand_back(connection, &job).await?, 0),
         fate => fate_word(fate),
@@ -448,7 +463,7 @@ async fn end_one(
     )
     .bind(&job)
     .bind(&node)
-    .bind(end.token.0)
+    .bind(token)
     .bind(at.as_micros())
     .bind(status)
     .bind(&error)
@@ -472,7 +487,7 @@ async fn end_one(
     )
     .bind(&job)
     .bind(&node)
-    .bind(end.token.0)
+    .bind(token)
     .bind(fate)
     .bind(at.as_micros())
     .bind(wait)

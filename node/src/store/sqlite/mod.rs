@@ -7,6 +7,7 @@ mod errors;
 mod jobs;
 mod turns;
 
+use std::marker::PhantomData;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,14 +30,16 @@ use super::{
 };
 use super::{migrate, rows};
 use crate::job::{AttemptView, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
+use crate::sabotage::{Sabotage, Sound};
 
 /// How long a statement waits for another connection's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A SQLite database that nodes of one machine share.
+/// A SQLite database that nodes of one machine share. `B`: the bugs that are planted in what it does.
 #[derive(Clone)]
-pub struct SqliteStore {
+pub struct SqliteStore<B = Sound> {
     inner: Arc<Inner>,
+    bugs: PhantomData<B>,
 }
 
 struct Inner {
@@ -50,7 +53,7 @@ struct Inner {
     in_memory: Option<String>,
 }
 
-impl std::fmt::Debug for SqliteStore {
+impl<B> std::fmt::Debug for SqliteStore<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SqliteStore")
             .field("database", &self.inner.database)
@@ -67,6 +70,13 @@ impl SqliteStore {
 
     /// The same, on a clock of the caller's.
     pub fn open_with_clock(url: &str, clock: Arc<dyn ServerClock>) -> Result<Self, StoreError> {
+        Self::sabotaged(url, clock)
+    }
+}
+
+impl<B: Sabotage> SqliteStore<B> {
+    /// The same, with bugs planted.
+    pub fn sabotaged(url: &str, clock: Arc<dyn ServerClock>) -> Result<Self, StoreError> {
         let bad = |reason: String| StoreError::BadUrl { url: without_password(url), reason };
         let path = url
             .strip_prefix("sqlite:")
@@ -110,7 +120,7 @@ impl SqliteStore {
             .disable_statement_logging();
         let (connections, keeper) = (Connections::new(1), Mutex::default());
         let inner = Inner { options, database, clock, connections, keeper, in_memory };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), bugs: PhantomData }
     }
 
     /// A second database in memory that holds what this one, which must be in memory too, holds now. It has
@@ -292,10 +302,10 @@ async fn period(connection: &mut SqliteConnection) -> Result<Period, Trouble> {
     millis.map_or(Ok(Period::DEFAULT), rows::period)
 }
 
-impl Store for SqliteStore {
-    type Turns = SqliteTurns;
+impl<B: Sabotage> Store for SqliteStore<B> {
+    type Turns = SqliteTurns<B>;
 
-    async fn turns(&self) -> Result<SqliteTurns, StoreError> {
+    async fn turns(&self) -> Result<SqliteTurns<B>, StoreError> {
         let connection = self.connect().await?;
         SqliteTurns::ready(self.clone(), connection).await
     }
@@ -377,7 +387,7 @@ impl Store for SqliteStore {
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
         let mut connection = self.begin().await?;
-        let done = jobs::claim(&mut connection, self.now(), node, claim, queues, report).await;
+        let done = jobs::claim::<B>(&mut connection, self.now(), node, claim, queues, report).await;
         self.settle(connection, done).await
     }
 
@@ -388,7 +398,7 @@ impl Store for SqliteStore {
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
         let mut connection = self.begin().await?;
-        let done = jobs::recover(&mut connection, self.now(), node, token, report).await;
+        let done = jobs::recover::<B>(&mut connection, self.now(), node, token, report).await;
         self.settle(connection, done).await
     }
 
@@ -421,7 +431,7 @@ impl Store for SqliteStore {
         ends: &[End],
     ) -> Result<(Vec<EndOutcome>, CheckIn), StoreError> {
         let mut connection = self.begin().await?;
-        let done = jobs::end(&mut connection, self.now(), node, ends).await;
+        let done = jobs::end::<B>(&mut connection, self.now(), node, ends).await;
         self.settle(connection, done).await
     }
 

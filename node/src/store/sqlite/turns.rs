@@ -9,6 +9,7 @@ use turnwise_engine::{
 
 use super::{SqliteStore, begin, check_in, jobs, lease_end, settle};
 use crate::job::ClaimedJob;
+use crate::sabotage::{Bug, Sabotage, Sound};
 use crate::store::errors::Trouble;
 use crate::store::rows::TurnColumns;
 use crate::store::{Look, StoreError, TurnReply, TurnRequest, Turns};
@@ -22,14 +23,14 @@ const MISSED_SLOTS: i64 = 2;
 
 /// The connection that is kept for the turn row.
 #[derive(Debug)]
-pub struct SqliteTurns {
-    store: SqliteStore,
+pub struct SqliteTurns<B = Sound> {
+    store: SqliteStore<B>,
     connection: SqliteConnection,
 }
 
-impl SqliteTurns {
+impl<B: Sabotage> SqliteTurns<B> {
     pub(super) async fn ready(
-        store: SqliteStore,
+        store: SqliteStore<B>,
         mut connection: SqliteConnection,
     ) -> Result<Self, StoreError> {
         // Reading the row brings the schema into the connection, and finds out if there is none.
@@ -38,7 +39,7 @@ impl SqliteTurns {
     }
 }
 
-impl Turns for SqliteTurns {
+impl<B: Sabotage> Turns for SqliteTurns<B> {
     async fn execute(
         &mut self,
         request: &TurnRequest<'_>,
@@ -72,7 +73,7 @@ struct Done {
     lost: bool,
 }
 
-impl SqliteTurns {
+impl<B: Sabotage> SqliteTurns<B> {
     async fn transaction(&mut self, request: &TurnRequest<'_>) -> Result<Done, Trouble> {
         let arrived = self.store.inner.clock.now();
         begin(&mut self.connection).await?;
@@ -100,9 +101,9 @@ impl SqliteTurns {
                 let before = stored.row.slot;
                 let accepted = stored.row.beat(now);
                 if accepted {
-                    look_after(connection, &stored, at, now - before).await?;
+                    look_after::<B>(connection, &stored, at, now - before).await?;
                     if let (Some(claim), Some(lowest)) = (claim, lowest)
-                        && claim.token.0 >= lowest
+                        && (claim.token.0 >= lowest || B::plants(Bug::BarredTokenClaims))
                     {
                         // A beat that came a little before its boundary claims what is due on it.
                         let boundary = stored.row.cadence.boundary(now);
@@ -204,7 +205,7 @@ async fn save(connection: &mut SqliteConnection, stored: &Stored) -> Result<(), 
 
 /// What an accepted beat does before it claims, for steps of the clock, outages and lost nodes.
 /// `silence` is how many slots lie between the last accepted beat and this one.
-async fn look_after(
+async fn look_after<B: Sabotage>(
     connection: &mut SqliteConnection,
     stored: &Stored,
     at: ServerInstant,
@@ -212,7 +213,9 @@ async fn look_after(
 ) -> Result<(), Trouble> {
     let lease_end = lease_end(at, stored.row.cadence.period);
     let at_us = at.as_micros();
-    if stored.beaten_at.is_some_and(|beaten_at| at < beaten_at) {
+    if stored.beaten_at.is_some_and(|beaten_at| at < beaten_at)
+        && !B::plants(Bug::StepBackDelaysJobs)
+    {
         // The clock was set back: what was due stays due, and no lease outlasts its length.
         sqlx::query("UPDATE turnwise_nodes SET lease_until = ?1 WHERE lease_until > ?1")
             .bind(lease_end)
@@ -247,6 +250,7 @@ async fn look_after(
     }
     if let Some(beaten_at) = stored.beaten_at
         && silence > MISSED_SLOTS
+        && !B::plants(Bug::OutageCountsForLeases)
     {
         // Nobody beat for a while: the database was away, not the nodes.
         sqlx::query("UPDATE turnwise_nodes SET lease_until = ?1 WHERE lease_until >= ?2")
@@ -255,7 +259,7 @@ async fn look_after(
             .execute(&mut *connection)
             .await?;
     }
-    jobs::rescue(connection, at).await
+    jobs::rescue::<B>(connection, at).await
 }
 
 async fn record(

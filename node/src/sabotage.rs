@@ -1,0 +1,115 @@
+//! Decides nothing: the places where a simulation may plant a bug in the shell or in the store, to see whether its
+//! invariants find it. Made as the engine's are (`turnwise_engine::Sabotage`): by a type parameter of no size, which
+//! for the product is [`Sound`], so that the compiler removes every one of these places.
+
+use std::fmt::Debug;
+
+/// Whether a bug is planted.
+pub trait Sabotage: Copy + Debug + Send + Sync + 'static {
+    /// Whether `bug` is planted.
+    fn plants(bug: Bug) -> bool;
+}
+
+/// No bug is planted: the node of the product.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sound;
+
+impl Sabotage for Sound {
+    #[inline(always)]
+    fn plants(_: Bug) -> bool {
+        false
+    }
+}
+
+macro_rules! bugs {
+    ($($(#[doc = $doc:literal])+ $name:ident = $word:literal,)+) => {
+        /// A bug that can be planted: one rule of the shell or of the store, broken.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Bug {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Bug {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// Its name.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $word,)+ }
+            }
+
+            /// What is broken, in words.
+            pub const fn describe(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+).trim_ascii(),)+ }
+            }
+        }
+    };
+}
+
+bugs! {
+    // Statements.
+    /// A statement is sent after its time, when its connection took too long.
+    EffectIsSentLate = "effect-is-sent-late",
+    /// A connection that lies dead is waited for.
+    DeadConnectionIsAwaited = "dead-connection-is-awaited",
+    /// The answer to a statement that was given up is taken for the answer to the next.
+    AnswerIsMismatched = "answer-is-mismatched",
+    /// A renewal of the lease is answered without asking the database.
+    RenewalIsForgotten = "renewal-is-forgotten",
+    /// The engine is not told that its node was declared lost.
+    LossIsNotTold = "loss-is-not-told",
+    /// A claim that failed is taken for one that was never sent.
+    FailedClaimIsUnsent = "failed-claim-is-unsent",
+    /// Jobs of a lost claim are recovered and then not run.
+    RecoveredJobsAreDropped = "recovered-jobs-are-dropped",
+    /// A claim that cannot be recovered is not given up.
+    ReleaseIsForgotten = "release-is-forgotten",
+    /// After a failover only the lease is renewed.
+    ReconcileIsARenewal = "reconcile-is-a-renewal",
+    /// What a beat claimed is not on the list of what the node holds.
+    ListLacksClaims = "list-lacks-claims",
+    /// What has ended leaves that list before its end is recorded.
+    ListLosesEnds = "list-loses-ends",
+
+    // Runs and ends.
+    /// Of the jobs that a beat claimed only the first is run.
+    OnlyFirstJobRuns = "only-first-job-runs",
+    /// A failed call is recorded as a success.
+    FailureIsSuccess = "failure-is-success",
+    /// An end that could not be recorded is forgotten.
+    EndIsTriedOnce = "end-is-tried-once",
+    /// Of several ends only the first is recorded.
+    OnlyFirstEndIsRecorded = "only-first-end-is-recorded",
+    /// Calls go on when the node was declared lost.
+    CallsOutliveTheLife = "calls-outlive-the-life",
+    /// Nobody is told that the target refused a call.
+    RefusalIsNotTold = "refusal-is-not-told",
+    /// A target that was away is never tried again.
+    TargetStaysAway = "target-stays-away",
+
+    // The course of a life.
+    /// A node that is told to stop does not leave the ring.
+    LeaveIsNotSaid = "leave-is-not-said",
+    /// A node that is told to stop does not wait for its jobs.
+    DrainDoesNotWait = "drain-does-not-wait",
+    /// Calls that are cut short at the end of a drain are not given back.
+    DrainDropsJobs = "drain-drops-jobs",
+    /// A node that was declared lost comes back under its old id.
+    IdIsKept = "id-is-kept",
+
+    // What the store does.
+    /// Whoever says that a job ended is believed.
+    EndIgnoresClaim = "end-ignores-claim",
+    /// A token that was barred still claims.
+    BarredTokenClaims = "barred-token-claims",
+    /// Recovering a claim does not bar its token.
+    RecoveryBarsNothing = "recovery-bars-nothing",
+    /// An outage counts against the leases of those who live.
+    OutageCountsForLeases = "outage-counts-for-leases",
+    /// Leases run out a second early.
+    LeaseRunsOutEarly = "lease-runs-out-early",
+    /// Jobs of dead nodes are left where they are.
+    NobodyIsRescued = "nobody-is-rescued",
+    /// When the server's clock is set back, jobs wait until it has caught up.
+    StepBackDelaysJobs = "step-back-delays-jobs",
+}

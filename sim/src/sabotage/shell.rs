@@ -1,0 +1,46 @@
+//! Decides nothing: bugs in the shell and the store. The cluster always runs them with these rules; as long as
+//! nothing is planted, they are the product's.
+
+use std::cell::Cell;
+
+use turnwise_node::sabotage::{Bug, Sabotage};
+
+use super::Plantable;
+use crate::report::Report;
+use crate::scenario::Scenario;
+use crate::tier::Tier;
+
+thread_local! {
+    static BUG: Cell<Option<Bug>> = const { Cell::new(None) };
+}
+
+/// The rules with the bug that this thread has planted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PlantedInShell;
+
+impl Sabotage for PlantedInShell {
+    fn plants(bug: Bug) -> bool {
+        BUG.get() == Some(bug)
+    }
+}
+
+impl Plantable for Bug {
+    const ALL: &'static [Self] = Bug::ALL;
+    const TIER: Tier = Tier::Cluster;
+
+    fn name(self) -> &'static str {
+        self.as_str()
+    }
+
+    fn rule(self) -> &'static str {
+        self.describe()
+    }
+
+    fn plant(bug: Option<Self>) {
+        BUG.set(bug);
+    }
+
+    fn run(scenario: &Scenario) -> Report {
+        Tier::Cluster.run(scenario, false)
+    }
+}
