@@ -42,6 +42,7 @@ fn to_its_end<F: Future>(runtime: Runtime, future: F) -> F::Output {
     output
 }
 
+#[expect(clippy::disallowed_methods, reason = "all chance of the process begins here")]
 async fn run_on(config: RunConfig) -> ExitCode {
     let store = match AnyStore::connect(&config.database_url, OTHER_CONNECTIONS) {
         Ok(store) => store,
@@ -120,6 +121,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::disallowed_methods, reason = "a real thread is what is tested")]
     #[test]
     fn a_look_up_that_does_not_come_back_holds_up_no_exit() {
         let (come_back, looked_up) = mpsc::channel::<()>();

@@ -1,6 +1,7 @@
 //! What the HTTP caller promises, over real sockets on loopback: each row of the answer table, and the
 //! bounds on time and size.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+#![allow(clippy::disallowed_methods, reason = "real processes take real time")]
 
 #[path = "support/target.rs"]
 mod target;

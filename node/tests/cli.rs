@@ -1,5 +1,6 @@
 //! What the program `turnwise` prints and with which code it ends, on a SQLite file.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+#![allow(clippy::disallowed_methods, reason = "real processes take real time")]
 
 use std::io::Write;
 use std::net::TcpListener;

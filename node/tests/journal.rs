@@ -1,6 +1,7 @@
 //! The journal of a real node: what its engine was told and asked for in production is what another engine
 //! asks for at a desk.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+#![allow(clippy::disallowed_methods, reason = "real processes take real time")]
 
 #[path = "support/target.rs"]
 mod target;

@@ -3,6 +3,7 @@
 //!
 //! `PROMISE=words cargo test -p turnwise-node --test store_contract` runs those with `words` in their name.
 #![allow(clippy::unwrap_used, reason = "a promise that cannot be tried is broken")]
+#![allow(clippy::disallowed_methods, reason = "real processes take real time")]
 
 #[path = "store_contract/member.rs"]
 mod member;

@@ -1,5 +1,6 @@
 //! A real node with several targets, one of which is away: its queues wait, the others go on.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+#![allow(clippy::disallowed_methods, reason = "real processes take real time")]
 
 #[path = "support/target.rs"]
 mod target;

@@ -48,6 +48,7 @@ impl HttpCaller {
         Ok(Self { client })
     }
 
+    #[expect(clippy::disallowed_methods, reason = "this is the caller that a simulator replaces")]
     async fn send(&self, call: &Call) -> Result<CallOutcome, reqwest::Error> {
         let mut request = self
             .client

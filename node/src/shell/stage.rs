@@ -19,6 +19,7 @@ pub struct PreciseThread;
 impl Stage for PreciseThread {
     type Bugs = Sound;
 
+    #[expect(clippy::disallowed_methods, reason = "this is the stage that a simulator replaces")]
     fn perform<F>(&self, engine: F) -> oneshot::Receiver<F::Output>
     where
         F: Future + Send + 'static,

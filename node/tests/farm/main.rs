@@ -4,6 +4,7 @@
 //! The machine may be slow and shared: nothing here measures speed. What is counted are slots, calls and
 //! attempts.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+#![allow(clippy::disallowed_methods, reason = "real processes take real time")]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -71,6 +71,10 @@ struct Sum {
     failures: u64,
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a run takes is told beside it, and decides nothing"
+)]
 pub(super) fn run_command(arguments: &Arguments) -> Outcome {
     let base = arguments.farm.scenario()?;
     let base = if arguments.tier == Tier::Cluster { fit(base) } else { base };

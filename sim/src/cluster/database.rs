@@ -99,7 +99,7 @@ async fn serve(farm: Farm, session: Rc<RefCell<Session>>, mut stream: TcpStream)
 }
 
 /// What a node sees of a connection that is no more.
-pub(super) fn broken(reason: impl ToString, fate: Fate) -> StoreError {
+pub(super) fn broken(reason: &impl ToString, fate: Fate) -> StoreError {
     StoreError::Unreachable {
         database: "the simulated database".to_owned(),
         reason: reason.to_string(),

@@ -64,6 +64,10 @@ pub fn run(scenario: &Scenario, picture: bool) -> Report {
 }
 
 /// The same, and the accepted beats: which slot, by which node of the scenario.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a run takes is told beside it, and decides nothing"
+)]
 pub fn run_with_beats(scenario: &Scenario, picture: bool) -> (Report, Vec<(Slot, u32)>) {
     let started = std::time::Instant::now();
     watch_for_panics();
@@ -91,6 +95,7 @@ struct Plan {
     what: What,
 }
 
+#[derive(Clone, Copy)]
 enum What {
     Start(u32),
     Fault(usize),

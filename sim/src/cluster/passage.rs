@@ -115,7 +115,7 @@ impl World {
         let now = self.now;
         let commit = if durable { self.scenario.database.commit.0 } else { 0 };
         let served = now + self.scenario.database.service.0 + commit + self.slow;
-        let Some(parcel) = self.mail.parcel(number) else { return None };
+        let parcel = self.mail.parcel(number)?;
         let (number, what) = (parcel.host, parcel.what);
         let host = self.host(number);
         let roads = host.roads(what);

@@ -70,10 +70,10 @@ impl Line {
     async fn open(process: Process) -> Result<Self, StoreError> {
         let stream = TcpStream::connect((DATABASE, PORT))
             .await
-            .map_err(|error| broken(error, Fate::NotSent))?;
+            .map_err(|error| broken(&error, Fate::NotSent))?;
         let mut line = Self { process, stream };
         line.ask(What::Hello, |_| Ok(())).await.map_err(|error| match error {
-            StoreError::Unreachable { reason, .. } => broken(reason, Fate::NotSent),
+            StoreError::Unreachable { reason, .. } => broken(&reason, Fate::NotSent),
             other => other,
         })?;
         Ok(line)
@@ -90,9 +90,9 @@ impl Line {
         let number = match posted {
             Posted::As(number) => number,
             Posted::Lost => std::future::pending().await,
-            Posted::Reset => return Err(broken("the connection was reset", Fate::Unknown)),
+            Posted::Reset => return Err(broken(&"the connection was reset", Fate::Unknown)),
         };
-        let lost = |error| broken(error, Fate::Unknown);
+        let lost = |error| broken(&error, Fate::Unknown);
         let mut frame = number.to_be_bytes();
         self.stream.write_all(&frame).await.map_err(lost)?;
         self.stream.read_exact(&mut frame).await.map_err(lost)?;
@@ -105,9 +105,9 @@ impl Line {
             }),
             Some((false, Some(answer))) => match answer.downcast::<Result<T, StoreError>>() {
                 Ok(answer) => *answer,
-                Err(_) => Err(broken("the answer is another request's", Fate::Unknown)),
+                Err(_) => Err(broken(&"the answer is another request's", Fate::Unknown)),
             },
-            _ => Err(broken("the answer is empty", Fate::Unknown)),
+            _ => Err(broken(&"the answer is empty", Fate::Unknown)),
         }
     }
 }

@@ -48,6 +48,10 @@ pub fn run(scenario: &Scenario) -> Report {
 }
 
 /// Run a scenario with any machine; with a picture of what happened, if wanted.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a run takes is told beside it, and decides nothing"
+)]
 pub fn run_with<D: Driver>(scenario: &Scenario, picture: bool) -> Report {
     let started = std::time::Instant::now();
     let mut lab = Lab::<D>::new(scenario, picture);

@@ -136,6 +136,10 @@ impl Farm {
     }
 
     /// [`Farm::search`] with the bugs that `S` plants in the engine.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how long a search takes is told beside it, and decides nothing"
+    )]
     pub fn search_with<S: Sabotage + Send + Sync>(self, threads: usize) -> Found {
         let began = Instant::now();
         let checker = Search::<S>::new(self)

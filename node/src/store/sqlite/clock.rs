@@ -20,6 +20,7 @@ pub trait ServerClock: Send + Sync {
 pub struct SystemServerClock;
 
 impl ServerClock for SystemServerClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that a simulator replaces")]
     fn now(&self) -> ServerInstant {
         let nanos = match SystemTime::now().duration_since(UNIX_EPOCH) {
             Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
