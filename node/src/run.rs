@@ -105,6 +105,7 @@ fn listen_to_signals(handle: StopHandle) -> std::io::Result<()> {
     tokio::spawn(async move {
         loop {
             tokio::select! {
+                biased;
                 received = terminate.recv() => if received.is_none() { return },
                 received = interrupt.recv() => if received.is_none() { return },
             }

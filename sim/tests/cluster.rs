@@ -5,7 +5,8 @@
 
 use std::path::Path;
 
-use turnwise_sim::cluster::{fit, misfit, run_with_beats};
+use turnwise_engine::journal::{Entry, replay};
+use turnwise_sim::cluster::{fit, misfit, run_with_beats, run_with_journals};
 use turnwise_sim::lab;
 use turnwise_sim::oracle::Mark;
 use turnwise_sim::scenario::{LocalClock, Scenario, Span};
@@ -73,6 +74,23 @@ fn a_run_is_decided_by_its_scenario() {
         let second = Tier::Cluster.run(&scenario, false);
         assert_eq!(first.trace_hash, second.trace_hash, "seed {seed}");
     }
+}
+
+/// What the shell recorded in a storm is what a fresh engine asks for, byte for byte.
+#[test]
+fn journals_of_simulated_nodes_are_replayed_without_a_difference() {
+    let mut lives = 0;
+    for seed in 0..6 {
+        let scenario = Tier::Cluster.swarm(seed);
+        for entries in run_with_journals(&scenario, false).1 {
+            let text: Vec<_> =
+                entries.iter().map(|entry| serde_json::to_string(entry).unwrap()).collect();
+            let mut read = text.iter().map(|line| serde_json::from_str(line).unwrap());
+            let Some(Entry::Life(header)) = read.next() else { continue };
+            lives += replay(&header, read).unwrap().lives;
+        }
+    }
+    assert!(lives > 10, "{lives}");
 }
 
 #[test]

@@ -1,13 +1,15 @@
 //! `turnwise-sim cluster`: one farm of whole nodes, one report.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use turnwise_engine::journal::Entry;
 
 use super::options::Farm;
 use super::replay::report_on;
 use super::{Outcome, write_file};
-use crate::cluster::fit;
+use crate::cluster::{fit, run_with_journals};
+use crate::scenario::Scenario;
 use crate::tier::Tier;
 
 /// The shell that runs in production, on simulated machines with skewed clocks, over a simulated network, against
@@ -26,6 +28,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
 
+    /// Write the journal of each node into this folder, to be replayed
+    #[arg(long, value_name = "FOLDER")]
+    journals: Option<PathBuf>,
+
     /// Draw beats, gaps and faults as SVG
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
@@ -40,5 +46,26 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     if let Some(path) = &arguments.write {
         write_file(path, &scenario.to_json())?;
     }
+    if let Some(folder) = &arguments.journals {
+        write_journals(&scenario, folder)?;
+    }
     report_on(&scenario, Tier::Cluster, arguments.plot.as_deref(), arguments.json)
+}
+
+/// Run the scenario for its journals alone: it runs again for its report, to the same end.
+fn write_journals(scenario: &Scenario, folder: &Path) -> Result<(), String> {
+    std::fs::create_dir_all(folder)
+        .map_err(|error| format!("{} cannot be made: {error}", folder.display()))?;
+    let (_, journals) = run_with_journals(scenario, false);
+    for (node, entries) in journals.iter().enumerate() {
+        let line = |(number, entry): (usize, &Entry)| match entry {
+            Entry::Life(header) if number == 0 => serde_json::to_string(header),
+            entry => serde_json::to_string(entry),
+        };
+        let lines: Result<Vec<_>, _> = entries.iter().enumerate().map(line).collect();
+        let mut text = lines.map_err(|error| error.to_string())?.join("\n");
+        text.push('\n');
+        write_file(&folder.join(format!("node-{node}.journal")), &text)?;
+    }
+    Ok(())
 }

@@ -17,15 +17,7 @@ pub(super) fn report(report: &Report, design: &str) -> String {
     };
     line("design", design.to_owned());
     line("nodes, seed", format!("{}, {}", report.nodes, report.seed));
-    line(
-        "simulated",
-        format!(
-            "{:.1} h in {:.2} s ({:.0} h a second)",
-            report.sim_seconds / 3_600.0,
-            report.wall_seconds,
-            report.sim_seconds / 3_600.0 / report.wall_seconds.max(1e-9)
-        ),
-    );
+    line("simulated", simulated(report.sim_seconds, report.wall_seconds));
     line("slots", report.slots.to_string());
     line(
         "beats",
@@ -75,6 +67,15 @@ pub(super) fn report(report: &Report, design: &str) -> String {
             writeln!(text, "    {} at {at}: {}", violation.invariant.as_str(), violation.detail);
     }
     text
+}
+
+/// How long a run was, there and here.
+fn simulated(there: f64, here: f64) -> String {
+    let rate = there / here.max(1e-9);
+    if rate < 3_600.0 {
+        return format!("{there:.0} s in {here:.2} s ({rate:.0} s a second)");
+    }
+    format!("{:.1} h in {here:.2} s ({:.0} h a second)", there / 3_600.0, rate / 3_600.0)
 }
 
 /// The arrival errors, one bar for each doubling.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
+use turnwise_engine::journal::Entry;
 use turnwise_engine::{
     Engine, LocalInstant, NodeId, Output, ServerIdentity, ServerInstant, Slot, Token,
 };
@@ -97,6 +98,8 @@ pub(super) struct World {
     pub(super) bias: i64,
     /// The accepted beats: slot and machine.
     pub(super) beats: Vec<(Slot, u32)>,
+    /// The journals of all nodes, if they are wanted.
+    pub(super) journals: Option<Vec<Vec<Entry>>>,
     pub(super) statements: u64,
     pub(super) hash: u64,
     pub(super) oracle: Oracle,
@@ -258,6 +261,7 @@ impl World {
             known_lost: BTreeSet::new(),
             bias: 0,
             beats: Vec::new(),
+            journals: None,
             statements: 0,
             hash: 0xcbf2_9ce4_8422_2325,
             oracle: Oracle::new(period),

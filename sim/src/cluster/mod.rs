@@ -29,6 +29,7 @@ use std::sync::{Arc, Once};
 use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::sync::watch::channel;
+use turnwise_engine::journal::Entry;
 use turnwise_engine::{Slot, TurnRow};
 use turnwise_node::caller::{AllowedOrigins, Targets};
 use turnwise_node::config::{LogFormat, RunConfig};
@@ -63,16 +64,29 @@ pub fn run(scenario: &Scenario, picture: bool) -> Report {
     run_with_beats(scenario, picture).0
 }
 
+/// The same, and the journals of all nodes, as `turnwise run --journal` writes them: a node without any never came up.
+pub fn run_with_journals(scenario: &Scenario, picture: bool) -> (Report, Vec<Vec<Entry>>) {
+    let farm = Farm::new(scenario, picture);
+    farm.look().journals = Some(vec![Vec::new(); scenario.nodes.len()]);
+    let (report, _) = run_on(scenario, &farm);
+    let journals = farm.look().journals.take().unwrap_or_default();
+    (report, journals)
+}
+
 /// The same, and the accepted beats: which slot, by which node of the scenario.
+pub fn run_with_beats(scenario: &Scenario, picture: bool) -> (Report, Vec<(Slot, u32)>) {
+    run_on(scenario, &Farm::new(scenario, picture))
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "how long a run takes is told beside it, and decides nothing"
 )]
-pub fn run_with_beats(scenario: &Scenario, picture: bool) -> (Report, Vec<(Slot, u32)>) {
+fn run_on(scenario: &Scenario, farm: &Farm) -> (Report, Vec<(Slot, u32)>) {
     let started = std::time::Instant::now();
     watch_for_panics();
     PANICKED.set(false);
-    let mut cluster = Cluster::new(scenario, picture);
+    let mut cluster = Cluster::new(scenario, farm.clone());
     cluster.run();
     let (mut report, beats) = cluster.into_report();
     report.wall_seconds = started.elapsed().as_secs_f64();
@@ -119,9 +133,8 @@ fn node(number: u32) -> String {
 }
 
 impl<'a> Cluster<'a> {
-    fn new(scenario: &'a Scenario, picture: bool) -> Self {
+    fn new(scenario: &'a Scenario, farm: Farm) -> Self {
         set_true_now(0);
-        let farm = Farm::new(scenario, picture);
         let server = farm.look().server.clone();
         farm.look().store = Database::sabotaged("sqlite::memory:", Arc::new(server)).ok();
         let mut sim = turmoil::Builder::new()

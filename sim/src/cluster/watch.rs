@@ -61,6 +61,9 @@ impl Session {
 impl World {
     /// What a node's engine was told or asked for.
     pub(super) fn journal(&mut self, host: u32, entry: &Entry) {
+        if let Some(journals) = &mut self.journals {
+            journals[host as usize].push(entry.clone());
+        }
         match entry {
             Entry::Life(header) => self.born(host, header),
             Entry::Input { at, input } => self.told(host, *at, input),
