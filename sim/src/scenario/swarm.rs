@@ -56,7 +56,41 @@ pub fn swarm_of_processes(seed: u64) -> Scenario {
         scenario.load.runs = Span::from_millis(1_000 + random.below(3_000));
         scenario.load.every = scenario.load.every.max(Span::from_millis(700));
     }
+    // A third of the runs keep the few faults that were drawn, which may be judged alone.
+    if random.below(3) > 0 {
+        let unit = u64::from(period) * 1_000_000;
+        scenario.faults.extend(hard_on_jobs(seed, unit, count));
+        scenario.faults.sort_by_key(|planned| planned.at);
+    }
     scenario
+}
+
+/// What is hard on whoever holds jobs: lost answers, nodes that leave, stand still for longer than their lease, or
+/// die, a server that takes over with an older state.
+fn hard_on_jobs(seed: u64, unit: u64, count: u32) -> Vec<Planned> {
+    let mut random = Stream::new(seed, "hard on jobs");
+    let mut faults = Vec::new();
+    for kind in [0, 1, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8] {
+        let (wanted, node) = (random.below(3) == 0, random.below(u64::from(count)) as u32);
+        let at = Span((20 + random.below(20)) * unit + random.below(unit));
+        let long = Span(3_000_000_000 + random.below(5_000_000_000));
+        let short = Span(random.below(2_000_000_000));
+        let fault = match kind {
+            0 => Fault::Drain { node },
+            1 => Fault::LoseWork { node },
+            2 => Fault::LoseAnswer { node },
+            3 => Fault::Pause { node, lasts: long },
+            4 => Fault::Restart { node, after: long },
+            5 => Fault::TargetDown { node, lasts: long },
+            6 => Fault::CutBack { node, lasts: long },
+            7 => Fault::Outage { lasts: short },
+            _ => Fault::Failover { lasts: short, loses: Span(short.0 / 2), clock: Shift(0) },
+        };
+        if wanted {
+            faults.push(Planned { at, fault });
+        }
+    }
+    faults
 }
 
 fn drawn(seed: u64, random: Stream, period: u32, count: u32, course: Course) -> Scenario {
