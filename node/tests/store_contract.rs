@@ -5,18 +5,26 @@
 #![allow(clippy::unwrap_used, reason = "a promise that cannot be tried is broken")]
 #![allow(clippy::disallowed_methods, reason = "real processes take real time")]
 
+#[path = "store_contract/claims.rs"]
+mod claims;
+#[path = "store_contract/ends.rs"]
+mod ends;
+#[path = "store_contract/hand_backs.rs"]
+mod hand_backs;
+#[path = "store_contract/leases.rs"]
+mod leases;
 #[path = "store_contract/member.rs"]
 mod member;
 #[path = "store_contract/only.rs"]
 mod only;
+#[path = "store_contract/rows.rs"]
+mod rows;
 #[path = "support/mod.rs"]
 mod support;
 #[path = "store_contract/turns.rs"]
 mod turns;
 #[path = "store_contract/views.rs"]
 mod views;
-#[path = "store_contract/work.rs"]
-mod work;
 #[path = "store_contract/world.rs"]
 mod world;
 
@@ -94,34 +102,34 @@ async fn contract<W: World>(score: &mut Score) {
         turns::stamps_of_an_exchange_lie_within_it,
         turns::a_day_of_beats_is_kept,
         turns::a_statement_of_a_node_is_a_check_in,
-        work::claims_take_what_is_due_in_order,
-        work::claims_agree_with_a_plain_sort,
-        work::queues_that_are_left_out_wait,
-        work::no_job_is_claimed_twice,
-        work::a_beat_claims_what_is_due_on_its_boundary,
-        work::a_barred_claim_never_commits,
-        work::a_claim_that_cannot_be_received_is_released,
-        work::what_a_lost_history_left_behind_runs_again,
-        work::a_lost_history_is_free_ten_times_and_no_more,
-        work::a_row_that_cannot_be_read_ends_dead_and_fails_nobody,
-        work::an_attempt_ends_once,
-        work::each_fate_is_recorded,
-        work::a_job_goes_back_ten_times_and_no_more,
-        work::ends_of_a_batch_are_each_their_own,
-        work::a_dead_nodes_jobs_run_again,
-        work::a_job_of_an_unknown_node_is_rescued,
-        work::a_node_that_renews_keeps_its_jobs,
-        work::an_outage_kills_nobody,
-        work::a_missed_slot_kills_nobody,
-        work::a_dead_nodes_jobs_run_again_in_time_whichever_slot_is_missed,
-        work::a_clock_set_forward_kills_nobody,
-        work::a_clock_set_back_makes_nothing_wait,
-        work::enqueueing_again_changes_nothing,
-        work::all_jobs_of_an_enqueue_or_none,
-        work::a_plain_insert_is_enough,
-        work::a_poisoned_row_fails_nobody,
-        work::columns_have_limits,
-        work::gone_nodes_are_forgotten,
+        claims::claims_take_what_is_due_in_order,
+        claims::claims_agree_with_a_plain_sort,
+        claims::queues_that_are_left_out_wait,
+        claims::no_job_is_claimed_twice,
+        claims::a_beat_claims_what_is_due_on_its_boundary,
+        claims::a_barred_claim_never_commits,
+        hand_backs::a_claim_that_cannot_be_received_is_released,
+        hand_backs::what_a_lost_history_left_behind_runs_again,
+        hand_backs::a_lost_history_is_free_ten_times_and_no_more,
+        claims::a_row_that_cannot_be_read_ends_dead_and_fails_nobody,
+        ends::an_attempt_ends_once,
+        ends::each_fate_is_recorded,
+        hand_backs::a_job_goes_back_ten_times_and_no_more,
+        ends::ends_of_a_batch_are_each_their_own,
+        leases::a_dead_nodes_jobs_run_again,
+        leases::a_job_of_an_unknown_node_is_rescued,
+        leases::a_node_that_renews_keeps_its_jobs,
+        leases::an_outage_kills_nobody,
+        leases::a_missed_slot_kills_nobody,
+        leases::a_dead_nodes_jobs_run_again_in_time_whichever_slot_is_missed,
+        leases::a_clock_set_forward_kills_nobody,
+        leases::a_clock_set_back_makes_nothing_wait,
+        rows::enqueueing_again_changes_nothing,
+        rows::all_jobs_of_an_enqueue_or_none,
+        rows::a_plain_insert_is_enough,
+        rows::a_poisoned_row_fails_nobody,
+        rows::columns_have_limits,
+        leases::gone_nodes_are_forgotten,
         views::jobs_are_listed_by_state_queue_and_page,
         views::a_running_attempt_is_the_last,
         views::retry_makes_it_run_now,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use turnwise_engine::{
     Change, Claim, LocalInstant, NodeId, ServerIdentity, Slot, Token, TurnKind, TurnStatement,
 };
-use turnwise_node::job::{ClaimedJob, End, EndOutcome, JobFate, JobId, NewJob, When};
+use turnwise_node::job::{ClaimedJob, End, EndOutcome, JobFate, JobId, JobState, NewJob, When};
 use turnwise_node::store::{
     CheckIn, NodeReport, Queues, Registration, Store, StoreError, TurnReply, TurnRequest, Turns,
 };
@@ -155,6 +155,10 @@ pub(crate) async fn enqueue<S: Store>(store: &S, job: NewJob) -> JobId {
     let id = job.id;
     store.enqueue(&[job]).await.unwrap();
     id
+}
+
+pub(crate) async fn state<S: Store>(store: &S, id: JobId) -> JobState {
+    store.job(id).await.unwrap().unwrap().0.state
 }
 
 pub(crate) fn only(queues: &[&str]) -> Queues {
