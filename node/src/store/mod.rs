@@ -4,7 +4,7 @@
 //! - `sqlite`: one transaction a beat; the steps of the turn row are the engine's own.
 //!
 //! What a store promises is stated as tests, in `node/tests/store_contract.rs`, which run against every
-//! implementation.
+//! implementation, the simulated one among them.
 
 mod any;
 mod connections;

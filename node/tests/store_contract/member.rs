@@ -1,8 +1,9 @@
 //! A node as the promises see it: an id, a store and a connection for the turn row. Decides nothing.
 
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use turnwise_engine::{
     Change, Claim, LocalInstant, NodeId, ServerIdentity, Slot, Token, TurnKind, TurnStatement,
 };
@@ -62,6 +63,7 @@ impl<S: Store> Member<S> {
     }
 
     /// A beat that may fail.
+    #[allow(dead_code, reason = "not every test crate breaks one")]
     pub(crate) async fn try_beat(&mut self) -> Result<TurnReply, StoreError> {
         let kind = TurnKind::Beat { claim: None };
         let statement = TurnStatement { node: self.id, believed: None, kind };
@@ -169,6 +171,7 @@ pub(crate) fn ids(jobs: &[ClaimedJob]) -> Vec<JobId> {
     jobs.iter().map(|job| job.id).collect()
 }
 
+/// The clock of the machine that asks, which under a simulation is the simulated one.
 pub(crate) fn local_clock() -> LocalInstant {
     static BEGUN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     let since: Duration = BEGUN.get_or_init(Instant::now).elapsed();

@@ -12,7 +12,9 @@ use turnwise_node::store::sqlite::SqliteStore;
 use turnwise_node::store::{AnyStore, CheckIn, Store, StoreError};
 
 use crate::member::{Member, end_of, enqueue, ids, job, job_at};
-use crate::world::{NOON, Postgres, SECOND, Sqlite, World, cluster};
+use crate::postgres::{Postgres, cluster};
+use crate::sqlite::Sqlite;
+use crate::world::{NOON, SECOND, World};
 
 pub(crate) async fn an_idle_beat_is_one_statement(w: Postgres) {
     w.run("CREATE EXTENSION pg_stat_statements").await;

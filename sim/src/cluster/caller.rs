@@ -19,7 +19,7 @@ use super::target::LIFE_HEADER;
 
 /// Calls over the simulated network.
 #[derive(Clone)]
-pub(super) struct SimCaller {
+pub struct SimCaller {
     pub(super) process: Process,
 }
 

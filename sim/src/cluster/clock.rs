@@ -9,7 +9,7 @@ use super::farm::Farm;
 
 /// The clock of a simulated machine.
 #[derive(Clone)]
-pub(super) struct NodeClock {
+pub struct NodeClock {
     pub(super) farm: Farm,
     pub(super) host: u32,
 }

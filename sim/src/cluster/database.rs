@@ -63,6 +63,7 @@ pub(super) async fn process(farm: Farm) -> turmoil::Result {
     let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
     loop {
         let (stream, _) = listener.accept().await?;
+        farm.look().connections += 1;
         tokio::task::spawn_local(serve(farm.clone(), Rc::clone(&session), stream));
     }
 }

@@ -101,6 +101,8 @@ pub(super) struct World {
     /// The journals of all nodes, if they are wanted.
     pub(super) journals: Option<Vec<Vec<Entry>>>,
     pub(super) statements: u64,
+    /// Connections that the database has accepted.
+    pub(super) connections: u64,
     pub(super) hash: u64,
     pub(super) oracle: Oracle,
     pub(super) picture: Option<Picture>,
@@ -263,6 +265,7 @@ impl World {
             beats: Vec::new(),
             journals: None,
             statements: 0,
+            connections: 0,
             hash: 0xcbf2_9ce4_8422_2325,
             oracle: Oracle::new(period),
             picture: picture.then(|| Picture::new(scenario)),

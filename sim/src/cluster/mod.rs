@@ -5,13 +5,15 @@
 //! - `farm`: all of it as it truly is; `mail`, `passage`: how a request gets to the database and its answer back;
 //! - `clock`, `store`, `caller`, `stage`: what the shell stands on;
 //! - `database`, `target`: the other machines;
-//! - `faults`: what goes wrong; `watch`: what the judge is told.
+//! - `faults`: what goes wrong; `watch`: what the judge is told;
+//! - [`contract`]: the leaves by themselves, for the suites of promises.
 //!
 //! This module decides in which order things happen: time goes in milliseconds; in each, what the scenario has
 //! planned happens first, then every machine has its turn, always in the same order.
 
 mod caller;
 mod clock;
+pub mod contract;
 mod database;
 mod farm;
 mod faults;
@@ -127,6 +129,19 @@ enum What {
     Look,
 }
 
+/// A network without machines: a frame takes one step of it.
+fn network<'a>(seed: u64) -> Network<'a> {
+    turmoil::Builder::new()
+        .tick_duration(Duration::from_nanos(TICK))
+        .min_message_latency(Duration::from_nanos(TICK))
+        .max_message_latency(Duration::from_nanos(TICK))
+        .simulation_duration(Duration::from_secs(u64::MAX / 4))
+        .rng_seed(seed)
+        .epoch(UNIX_EPOCH)
+        .tcp_capacity(1_024)
+        .build()
+}
+
 /// The name of a node's machine.
 fn node(number: u32) -> String {
     format!("node-{number}")
@@ -137,15 +152,7 @@ impl<'a> Cluster<'a> {
         set_true_now(0);
         let server = farm.look().server.clone();
         farm.look().store = Database::sabotaged("sqlite::memory:", Arc::new(server)).ok();
-        let mut sim = turmoil::Builder::new()
-            .tick_duration(Duration::from_nanos(TICK))
-            .min_message_latency(Duration::from_nanos(TICK))
-            .max_message_latency(Duration::from_nanos(TICK))
-            .simulation_duration(Duration::from_secs(u64::MAX / 4))
-            .rng_seed(scenario.seed)
-            .epoch(UNIX_EPOCH)
-            .tcp_capacity(1_024)
-            .build();
+        let mut sim = network(scenario.seed);
         let there = farm.clone();
         sim.host(DATABASE, move || database::process(there.clone()));
         for number in 0..MACHINES {

@@ -23,14 +23,14 @@ use super::stage::Process;
 
 /// The store, as a node sees it.
 #[derive(Clone)]
-pub(super) struct RemoteStore {
+pub struct RemoteStore {
     process: Process,
     /// The connection for all but the turn row, when it is not in use.
     idle: Arc<Mutex<Option<Line>>>,
 }
 
 /// The connection that is kept for the turn row.
-pub(super) struct RemoteTurns {
+pub struct RemoteTurns {
     line: Line,
 }
 
@@ -236,6 +236,8 @@ impl Store for RemoteStore {
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
         let (holds, report) = (holds.to_vec(), *report);
+        // Whoever is at the other end of an old connection need not be the server that answers now.
+        drop(self.idle.lock().await.take());
         self.ask(What::Work, move |session| {
             at_once(session.store.reconcile(node, &holds, last, &report))
         })

@@ -1,0 +1,128 @@
+//! The promises that every store keeps, in one list, and the score of a database that is held to them. Decides
+//! what is tried and in which order; how, the worlds decide.
+
+use std::future::Future;
+use std::time::Instant;
+
+use crate::world::{State, Tried, World};
+use crate::{claims, ends, hand_backs, leases, rows, turns, views};
+
+/// Keeps the score of the promises.
+pub(crate) struct Score {
+    database: &'static str,
+    only: String,
+    /// What cannot be tried on this database, and why.
+    skipped: &'static [(&'static str, &'static str)],
+    /// How many of those were met.
+    met: usize,
+    broken: Vec<&'static str>,
+}
+
+impl Score {
+    pub(crate) fn new(
+        database: &'static str,
+        skipped: &'static [(&'static str, &'static str)],
+    ) -> Self {
+        let only = std::env::var("PROMISE").unwrap_or_default();
+        Self { database, only, skipped, met: 0, broken: Vec::new() }
+    }
+
+    /// Try one promise on a database of its own.
+    pub(crate) async fn on<W, P, F>(&mut self, name: &'static str, state: State, promise: P)
+    where
+        W: World,
+        P: FnOnce(W) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        if !name.contains(&self.only) {
+            return;
+        }
+        let words = name.replace('_', " ");
+        if let Some((_, why)) = self.skipped.iter().find(|(skipped, _)| *skipped == name) {
+            self.met += 1;
+            println!("{:<9} {words:<63} skipped: {why}", self.database);
+            return;
+        }
+        let begun = Instant::now();
+        let kept = match W::attempt(state, promise).await {
+            Tried::Kept => "ok",
+            Tried::Broken => "BROKEN",
+            Tried::Hangs => "HANGS",
+        };
+        if kept != "ok" {
+            self.broken.push(name);
+        }
+        println!("{:<9} {words:<63} {kept} ({} ms)", self.database, begun.elapsed().as_millis());
+    }
+
+    pub(crate) fn judge(self) {
+        assert!(self.broken.is_empty(), "{} breaks: {:?}", self.database, self.broken);
+        let all_met = !self.only.is_empty() || self.met == self.skipped.len();
+        assert!(all_met, "what is skipped is no promise (any more): {:?}", self.skipped);
+    }
+}
+
+/// Try each of these promises.
+macro_rules! promises {
+    ($score:expr, $world:ty, $state:ident; $($module:ident :: $promise:ident),* $(,)?) => {
+        $($score.on::<$world, _, _>(
+            stringify!($promise),
+            crate::world::State::$state,
+            $module::$promise,
+        ).await;)*
+    };
+}
+pub(crate) use promises;
+
+/// The promises that every store keeps.
+pub(crate) async fn contract<W: World>(score: &mut Score) {
+    promises! { score, W, Empty;
+        views::ten_migrate_at_once,
+        views::ten_agree_on_one_period,
+    }
+    promises! { score, W, Fresh;
+        views::a_schema_for_newer_binaries_is_left_alone,
+        turns::one_beat_a_slot,
+        turns::beats_at_once_never_share_a_slot,
+        turns::stamps_and_changes_are_the_engines,
+        turns::a_change_commits_on_what_it_was_computed_from,
+        turns::a_change_of_the_period_takes_effect_at_its_slot,
+        turns::a_clock_set_back_never_repeats_a_slot,
+        turns::stamps_of_an_exchange_lie_within_it,
+        turns::a_day_of_beats_is_kept,
+        turns::a_statement_of_a_node_is_a_check_in,
+        claims::claims_take_what_is_due_in_order,
+        claims::claims_agree_with_a_plain_sort,
+        claims::queues_that_are_left_out_wait,
+        claims::no_job_is_claimed_twice,
+        claims::a_beat_claims_what_is_due_on_its_boundary,
+        claims::a_barred_claim_never_commits,
+        hand_backs::a_claim_that_cannot_be_received_is_released,
+        hand_backs::what_a_lost_history_left_behind_runs_again,
+        hand_backs::a_lost_history_is_free_ten_times_and_no_more,
+        claims::a_row_that_cannot_be_read_ends_dead_and_fails_nobody,
+        ends::an_attempt_ends_once,
+        ends::each_fate_is_recorded,
+        hand_backs::a_job_goes_back_ten_times_and_no_more,
+        ends::ends_of_a_batch_are_each_their_own,
+        leases::a_dead_nodes_jobs_run_again,
+        leases::a_job_of_an_unknown_node_is_rescued,
+        leases::a_node_that_renews_keeps_its_jobs,
+        leases::an_outage_kills_nobody,
+        leases::a_missed_slot_kills_nobody,
+        leases::a_dead_nodes_jobs_run_again_in_time_whichever_slot_is_missed,
+        leases::a_clock_set_forward_kills_nobody,
+        leases::a_clock_set_back_makes_nothing_wait,
+        rows::enqueueing_again_changes_nothing,
+        rows::all_jobs_of_an_enqueue_or_none,
+        rows::a_plain_insert_is_enough,
+        rows::a_poisoned_row_fails_nobody,
+        rows::columns_have_limits,
+        leases::gone_nodes_are_forgotten,
+        views::jobs_are_listed_by_state_queue_and_page,
+        views::a_running_attempt_is_the_last,
+        views::retry_makes_it_run_now,
+        views::cancel_stops_what_has_not_ended,
+        views::nodes_are_shown_in_turn_order,
+    }
+}
