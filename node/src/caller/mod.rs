@@ -29,7 +29,8 @@ use crate::job::ANSWER_BYTES_KEPT_MAX;
 /// How long a connect may take, in a call and in [`Caller::reach`].
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Whatever carries calls: HTTP in production, a simulated network under the simulator.
+/// Whatever carries calls: HTTP in production, a simulated network under the simulator. What the shell relies on is
+/// stated as tests, in `node/tests/caller_contract/promises.rs`, which run against both.
 pub trait Caller: Clone + Send + Sync + 'static {
     /// Make one HTTP call, within `call.deadline` from the connect to the end of the answer. It is made
     /// once: no retry, no redirect. Dropping the future gives the call up and closes its connection.

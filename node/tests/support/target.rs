@@ -1,4 +1,5 @@
-//! A web app for tests, on loopback, whose paths say how it behaves. Records every call that reaches it.
+//! A web app for tests whose paths say how it behaves, on loopback or wherever it is given a listener. Records
+//! every call that reaches it.
 //!
 //! | path | answer |
 //! |---|---|
@@ -10,16 +11,19 @@
 //! | `/redirect` | 302 to `/ok` |
 //! | `/huge` | 200 and a body that never ends, as fast as it goes |
 //! | `/short` | 200 and half of the body that it announces |
+//! | `/stalls/N` | 200 and N bytes of a body that goes no further |
 //! | `/no-retry` | 500 with `Turnwise-No-Retry: true` |
 //! | `/retry-after/S` | 503 with `Retry-After: S` |
 //! | `/flaky/K` | 500 on the first K calls of each job, then 200 |
 //! | `/echo` | 200 and the request's body |
+//! | `/digest` | 200 and what [`digest`] makes of the request's body |
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -30,7 +34,8 @@ use axum::http::{HeaderMap, Method, Request, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use futures_util::stream;
+use axum::serve::{Listener, ListenerExt};
+use futures_util::{StreamExt, stream};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -51,6 +56,8 @@ pub(crate) struct Seen {
     pub(crate) at: Instant,
     /// When its answer was ready; none while it is worked on, and for ever when the caller went away.
     pub(crate) answered: Option<Instant>,
+    /// The caller went away before its answer was ready.
+    pub(crate) cut_short: bool,
     /// Who called.
     pub(crate) peer: SocketAddr,
 }
@@ -67,6 +74,8 @@ pub(crate) struct Target {
 struct Shared {
     seen: Mutex<Vec<Seen>>,
     failures: Mutex<BTreeMap<String, u32>>,
+    /// Bodies without end that were dropped.
+    bodies_cut_short: AtomicU32,
 }
 
 impl Target {
@@ -77,10 +86,16 @@ impl Target {
 
     /// Start on an address of loopback, for a target that comes back.
     pub(crate) async fn start_on(address: SocketAddr) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
+        Self::serve(TcpListener::bind(address).await.unwrap())
+    }
+
+    /// Start where `listener` listens.
+    pub(crate) fn serve<L: Listener<Addr = SocketAddr>>(listener: L) -> Self {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let app = routes(Arc::clone(&shared)).into_make_service_with_connect_info::<SocketAddr>();
+        // Whatever it is tapped for: so it tells any kind of listener's callers apart.
+        let listener = listener.tap_io(|_| {});
         let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         Self { address, shared, server }
     }
@@ -93,6 +108,16 @@ impl Target {
     /// Its address.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// How many bodies without end were broken off by their readers.
+    pub(crate) fn bodies_cut_short(&self) -> u32 {
+        self.shared.bodies_cut_short.load(Ordering::Relaxed)
     }
 
     /// Every call so far, in the order of arrival.
@@ -135,14 +160,16 @@ fn routes(shared: Arc<Shared>) -> Router {
         .route("/status/{status}", any(status))
         .route("/slow/{millis}", any(slow))
         .route("/hang", any(async || std::future::pending::<()>().await))
-        .route("/trickle", any(async || endless(1, Duration::from_millis(20))))
-        .route("/huge", any(async || endless(16 * 1024, Duration::ZERO)))
+        .route("/trickle", any(trickle))
+        .route("/huge", any(huge))
+        .route("/stalls/{bytes}", any(stalls))
         .route("/short", any(short))
         .route("/redirect", any(async || (StatusCode::FOUND, [("location", "/ok")])))
         .route("/no-retry", any(no_retry))
         .route("/retry-after/{seconds}", any(retry_after))
         .route("/flaky/{failures}", any(flaky))
         .route("/echo", any(async |body: Bytes| body))
+        .route("/digest", any(async |body: Bytes| digest(&body)))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), record))
         .with_state(shared)
 }
@@ -163,6 +190,7 @@ async fn record(
         headers: headers.clone(),
         at: Instant::now(),
         answered: None,
+        cut_short: false,
         peer,
     };
     let index = {
@@ -170,9 +198,24 @@ async fn record(
         all.push(seen);
         all.len() - 1
     };
+    let waits = Waits { shared: &shared, index };
     let response = next.run(request).await;
     lock(&shared.seen)[index].answered = Some(Instant::now());
+    drop(waits);
     response
+}
+
+/// Somebody waits for an answer. When this is dropped before there is one, the caller has gone away.
+struct Waits<'a> {
+    shared: &'a Shared,
+    index: usize,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        let call = &mut lock(&self.shared.seen)[self.index];
+        call.cut_short = call.answered.is_none();
+    }
 }
 
 async fn status(Path(status): Path<u16>) -> StatusCode {
@@ -184,12 +227,41 @@ async fn slow(Path(millis): Path<u64>) -> &'static str {
     "at last"
 }
 
-fn endless(bytes: usize, pause: Duration) -> Body {
+async fn trickle(State(shared): State<Arc<Shared>>) -> Body {
+    endless(shared, 1, Duration::from_millis(20))
+}
+
+async fn huge(State(shared): State<Arc<Shared>>) -> Body {
+    endless(shared, 16 * 1024, Duration::ZERO)
+}
+
+fn endless(shared: Arc<Shared>, bytes: usize, pause: Duration) -> Body {
     let chunk = Bytes::from(vec![b'x'; bytes]);
-    Body::from_stream(stream::unfold(chunk, move |chunk| async move {
+    let read = Read(shared);
+    Body::from_stream(stream::unfold((chunk, read), move |(chunk, read)| async move {
         tokio::time::sleep(pause).await;
-        Some((Ok::<_, Infallible>(chunk.clone()), chunk))
+        Some((Ok::<_, Infallible>(chunk.clone()), (chunk, read)))
     }))
+}
+
+/// A body without end is read. When this is dropped, it is no more.
+struct Read(Arc<Shared>);
+
+impl Drop for Read {
+    fn drop(&mut self) {
+        self.0.bodies_cut_short.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+async fn stalls(Path(bytes): Path<usize>) -> Body {
+    let chunk = Ok::<_, Infallible>(Bytes::from(vec![b'x'; bytes]));
+    Body::from_stream(stream::iter([chunk]).chain(stream::pending()))
+}
+
+/// The length and a checksum (FNV-1a) of a body.
+pub(crate) fn digest(body: &[u8]) -> String {
+    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    format!("{} bytes, {:016x}", body.len(), body.iter().fold(0xcbf2_9ce4_8422_2325, fold))
 }
 
 async fn short() -> Response {

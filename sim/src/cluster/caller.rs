@@ -68,8 +68,8 @@ impl SimCaller {
             .uri(path)
             .body(Full::new(call.body.clone()))?;
         *request.headers_mut() = call.headers.clone();
-        let host = call.url.host_str().unwrap_or_default();
-        request.headers_mut().insert(header::HOST, HeaderValue::from_str(host)?);
+        let host = HeaderValue::from_str(call.url.authority())?;
+        request.headers_mut().entry(header::HOST).or_insert(host);
         // Only the simulator's targets want to know.
         let life = self.process.farm.look().hosts[self.process.host as usize].life;
         if let Some(life) = life {
