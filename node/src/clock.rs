@@ -15,7 +15,8 @@ const FINE_MARGIN: Duration = Duration::from_micros(150);
 /// The longest single wait on the runtime's timer, which stands still while the machine is suspended.
 const COARSE_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// A node's own monotonic clock, which runs on while the machine is suspended.
+/// A node's own monotonic clock, which runs on while the machine is suspended. What the shell relies on is stated as
+/// tests, in `node/tests/clock_contract/promises.rs`, which run against every kind of it.
 pub trait Clock: Clone + Send + Sync + 'static {
     /// Now.
     fn now(&self) -> LocalInstant;
