@@ -8,10 +8,10 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use turnwise_node::store::sqlite::SqliteStore;
 
 pub use super::caller::SimCaller;
 pub use super::clock::NodeClock;
+use super::database::Database;
 use super::farm::{Farm, set_true_now, true_now};
 use super::mail::DATABASE;
 use super::stage::Process;
@@ -82,7 +82,7 @@ pub fn elapsed() -> Duration {
 pub fn on_a_machine<P, F>(
     seed: u64,
     clock: LocalClock,
-    database: Option<SqliteStore>,
+    database: Option<Database>,
     patience: Duration,
     work: P,
 ) -> Result<(), String>
