@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use tempfile::TempDir;
 use turnwise_engine::ServerInstant;
 use turnwise_node::job::JobId;
+use turnwise_node::sabotage::Sabotage;
 use turnwise_node::store::Store;
 use turnwise_node::store::sqlite::{ServerClock, SqliteStore};
 
@@ -64,6 +65,11 @@ impl Sqlite {
     pub(crate) fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }
+
+    /// The store, with whatever is planted in it.
+    pub(crate) fn opened<B: Sabotage>(&self) -> SqliteStore<B> {
+        SqliteStore::sabotaged(&self.url(), Arc::clone(&self.clock) as _).unwrap()
+    }
 }
 
 impl World for Sqlite {
@@ -78,7 +84,7 @@ impl World for Sqlite {
     }
 
     fn store(&self) -> SqliteStore {
-        SqliteStore::open_with_clock(&self.url(), Arc::clone(&self.clock) as _).unwrap()
+        self.opened()
     }
 
     async fn set_clock(&self, micros: i64) {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures_executor::block_on;
 use turnwise_node::job::JobId;
 use turnwise_node::store::Store;
-use turnwise_node::store::sqlite::SqliteStore;
 use turnwise_sim::cluster::contract::{Machine, RemoteStore, elapsed, on_a_machine};
+use turnwise_sim::sabotage::PlantedInShell;
 use turnwise_sim::scenario::LocalClock;
 
 use crate::member::{Member, enqueue, id, job};
@@ -37,7 +37,7 @@ impl World for Simulated {
     {
         let attempt = move || {
             let database = block_on(Sqlite::create(state, host_nanos));
-            let store: SqliteStore = database.store();
+            let store = database.opened::<PlantedInShell>();
             let work = move |machine| promise(Self { database, machine });
             on_a_machine(1, LocalClock::default(), Some(store), PATIENCE, work)
         };
