@@ -9,8 +9,11 @@ use super::filter::{Belief, Leg};
 use super::guess::Guess;
 use super::late::Late;
 use super::law::least_scale;
+use super::missed::Missed;
 use super::spread::Spread;
-use super::start::{RATE_FROM, START, WAITS_FOUR, bent_scale, first_rate, median_of};
+use super::start::{
+    RATE_FROM, START, WAITS_FOUR, bent_scale, first_rate, is_undecided, median_of, other_road,
+};
 use crate::units::LocalInstant;
 
 /// A guess at the road that is this far behind the other, in logarithms of its likelihood, falls no further: the
@@ -22,7 +25,8 @@ const STRIKES_MOST: u8 = 8;
 /// What the exchanges so far say.
 #[derive(Clone, Debug)]
 pub(super) struct Bank {
-    first: [Sample; START],
+    /// The last ones; until the filters begin, from the front.
+    recent: [Sample; START],
     seen: usize,
     /// What the beliefs' numbers are counted from.
     base: i64,
@@ -31,6 +35,7 @@ pub(super) struct Bank {
     /// The guess that is believed most.
     lead: usize,
     late: [Late; 2],
+    missed: Missed,
     /// Steps that were found lately: many mean that nothing fits any more.
     strikes: u8,
     /// A step is proven, of which nothing is seen yet.
@@ -51,13 +56,14 @@ struct Line {
 impl Default for Bank {
     fn default() -> Self {
         Self {
-            first: [Sample::NONE; START],
+            recent: [Sample::NONE; START],
             seen: 0,
             base: 0,
             last: LocalInstant::from_nanos(0),
             guesses: [Guess::NONE; 2],
             lead: 0,
             late: [Late::NONE; 2],
+            missed: Missed::NONE,
             strikes: 0,
             stepped: false,
             line: Line { at: LocalInstant::from_nanos(0), offset: 0, transit: 0, rate: 0 },
@@ -77,18 +83,35 @@ impl Bank {
 
     /// Learn from an exchange.
     pub(super) fn push(&mut self, sample: Sample) {
-        if self.seen >= START {
-            self.observe(&sample);
-            if self.strikes < STRIKES_MOST {
-                self.foretell();
-                return;
-            }
-            // Nothing fits any more: begin again, with nothing but the rate.
-            let rate = self.line.rate;
-            *self = Self::default();
-            self.line.rate = rate;
+        if self.seen < START {
+            self.begin(sample);
+            return;
         }
-        self.begin(sample);
+        let missed = sample.transit.saturating_sub(self.transit(sample.sent).unwrap_or(0));
+        self.missed.add(missed);
+        self.recent.rotate_left(1);
+        self.recent[START - 1] = sample;
+        self.observe(&sample);
+        if self.strikes >= STRIKES_MOST {
+            // Nothing fits any more.
+            self.begin_again(&[sample]);
+        } else if self.missed.is_no_chance(sample.resolution) {
+            // They agree with each other, and not with what is believed.
+            let recent = self.recent;
+            self.begin_again(&recent);
+        } else {
+            self.foretell();
+        }
+    }
+
+    /// Forget all but the rate, and begin with these.
+    fn begin_again(&mut self, samples: &[Sample]) {
+        let rate = self.line.rate;
+        *self = Self::default();
+        self.line.rate = rate;
+        for sample in samples {
+            self.begin(*sample);
+        }
     }
 
     pub(super) fn offset(&self, now: LocalInstant) -> Option<i64> {
@@ -100,14 +123,18 @@ impl Bank {
     }
 
     /// One of the first exchanges: the offset is the middle of the one with the shortest round trip (RFC 5905,
-    /// section 10), the transit is their median. With the last of them the filters begin.
+    /// section 10), the transit is their median. With the last of them the filters begin; those of another road are
+    /// left out.
     fn begin(&mut self, sample: Sample) {
-        if self.seen > 0 && self.first[self.seen - 1].is_apart_from(&sample) {
+        if self.seen > 0 && self.recent[self.seen - 1].is_apart_from(&sample) {
             self.seen = 0;
         }
-        self.first[self.seen] = sample;
+        self.recent[self.seen] = sample;
         self.seen += 1;
-        let seen = &self.first[..self.seen];
+        let other = other_road(&self.recent[..self.seen]);
+        self.recent.rotate_left(other);
+        self.seen -= other;
+        let seen = &self.recent[..self.seen];
         let best = seen.iter().min_by_key(|sample| sample.delay()).copied().unwrap_or(sample);
         if self.seen >= RATE_FROM {
             let spread = median_of(seen, Sample::delay).saturating_sub(best.delay()) as f64;
@@ -120,21 +147,27 @@ impl Bank {
         let offset = middle.saturating_add(ahead(&best));
         let transit = median_of(seen, |sample| sample.transit.saturating_add(ahead(sample)));
         self.line = Line { offset, transit, ..self.line };
-        if self.seen == START {
+        if self.seen < START {
+            return;
+        }
+        if is_undecided(&self.recent) {
+            self.recent.rotate_left(1);
+            self.seen -= 1;
+        } else {
             self.begin_filters(best.delay());
         }
     }
 
     fn begin_filters(&mut self, shortest: i64) {
-        let [oldest, ..] = self.first;
+        let [oldest, ..] = self.recent;
         let grain = oldest.resolution as f64;
         let least = least_scale(grain);
-        let spread = median_of(&self.first, Sample::delay).saturating_sub(shortest) as f64;
+        let spread = median_of(&self.recent, Sample::delay).saturating_sub(shortest) as f64;
         let spread = (spread - grain / 2.0).max(0.0);
         let scale = (spread / WAITS_FOUR).max(least);
-        let bent = bent_scale(&self.first, |s| s.transit).min(scale).max(least);
-        let bent_back = bent_scale(&self.first, |s| s.back);
-        let (rate, rate_deviation) = first_rate(&self.first, shortest, scale);
+        let bent = bent_scale(&self.recent, |s| s.transit).min(scale).max(least);
+        let bent_back = bent_scale(&self.recent, |s| s.back);
+        let (rate, rate_deviation) = first_rate(&self.recent, shortest, scale);
         self.base = oldest.transit;
         self.last = oldest.sent;
         let longer = oldest.delay().saturating_sub(shortest) as f64;
@@ -156,7 +189,7 @@ impl Bank {
                 -2.0,
             ),
         ];
-        let first = self.first;
+        let first = self.recent;
         for sample in &first {
             self.observe(sample);
         }
@@ -180,7 +213,7 @@ impl Bank {
         let far = self.lead().weight - DOUBT / 2.0;
         for guess in &mut self.guesses {
             if calm {
-                guess.spread(there, back);
+                guess.spread(there, back, grain);
             }
             if usual {
                 guess.learn(there, back, grain);
@@ -340,7 +373,7 @@ impl Bank {
         let best = self.guesses.map(|guess| (guess.best, guess.commit_next));
         let late = self.late.map(|late| late.count);
         let counts = (self.seen, self.lead, best, late, self.strikes, self.stepped);
-        (self.first, self.base, self.last, self.line, counts)
+        (self.recent, self.base, self.last, self.line, self.missed, counts)
     }
 
     /// The bits of the rest.

@@ -145,9 +145,11 @@ impl Belief {
     }
 
     /// Both legs moved alike: the clock was set by about `by`, give or take `deviation`; and the rate may be wrong
-    /// by `rate`.
+    /// by `rate`. No rate explains an hour: without its limit a belief would get so wide that it is wrong by hours
+    /// and yet not lost.
     pub(super) fn step(&mut self, by: f64, deviation: f64, rate: f64) {
         let variance = deviation * deviation;
+        let rate = rate.clamp(-RATE_MAX, RATE_MAX);
         self.u += by;
         self.d += by;
         self.uu += variance;

@@ -131,11 +131,11 @@ impl Guess {
     }
 
     /// See how late the legs are, whatever the law.
-    pub(super) fn spread(&mut self, there: f64, back: f64) {
+    pub(super) fn spread(&mut self, there: f64, back: f64, grain: f64) {
         let best = &self.beliefs[self.best];
         let late = [there - best.u, best.d - back];
         for (spread, late) in self.spread.iter_mut().zip(late) {
-            spread.add(late);
+            spread.add(late, grain);
         }
     }
 

@@ -6,6 +6,10 @@ use super::Sample;
 pub(super) const START: usize = 8;
 /// Their rate is believed from so many on.
 pub(super) const RATE_FROM: usize = 4;
+/// So many exchanges that took alike show a road.
+const SAME_ROAD: usize = 4;
+/// So many times as far from them as they differ is another one.
+const APART: i64 = 4;
 /// Of the sum of four waits, both ways together: how far, in scales, the median of the first exchanges lies above
 /// the least of them.
 pub(super) const WAITS_FOUR: f64 = 1.9;
@@ -20,6 +24,39 @@ pub(super) fn median_of(samples: &[Sample], quantity: impl Fn(&Sample) -> i64) -
     }
     values.sort_unstable();
     values[samples.len().saturating_sub(1) / 2]
+}
+
+/// How many of the first exchanges were on another road than those after them: each took longer or shorter
+/// than all of the last few by more than these differ. A start that mixes two roads would take their difference
+/// for queues, and it would take a hundred exchanges to unlearn that. The delays alone are looked at: no rate is
+/// in them.
+pub(super) fn other_road(first: &[Sample]) -> usize {
+    let most = first.len().saturating_sub(SAME_ROAD);
+    let apart = |split: usize| {
+        let (before, after) = first.split_at(split);
+        are_apart(before, after)
+    };
+    (1..=most).find(|split| apart(*split)).unwrap_or(0)
+}
+
+/// Whether the last few of the first exchanges may be the first on another road: the next ones will tell.
+pub(super) fn is_undecided(first: &[Sample]) -> bool {
+    (1..SAME_ROAD.min(first.len())).any(|last| {
+        let (before, after) = first.split_at(first.len() - last);
+        are_apart(after, before)
+    })
+}
+
+/// Whether each of `some` took longer or shorter than all of a group, by more than these differ.
+fn are_apart(some: &[Sample], group: &[Sample]) -> bool {
+    let least = group.iter().map(Sample::delay).min().unwrap_or(0);
+    let longest = group.iter().map(Sample::delay).max().unwrap_or(0);
+    let grain = group.iter().map(|sample| sample.resolution).max().unwrap_or(0);
+    let beyond = APART * longest.saturating_sub(least) + 2 * grain;
+    some.iter().all(|sample| {
+        let delay = sample.delay();
+        delay > longest.saturating_add(beyond) || delay < least.saturating_sub(beyond)
+    })
 }
 
 /// The rate of the first samples in ns/s, and how wrong it may be: a regression of the middles, each weighed
@@ -59,4 +96,45 @@ pub(super) fn bent_scale(first: &[Sample; START], leg: fn(&Sample) -> i64) -> f6
     }
     bends.sort_unstable_by(f64::total_cmp);
     bends[bends.len() / 2] / 1.2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::LocalInstant;
+
+    fn took<const N: usize>(delays: [i64; N]) -> [Sample; N] {
+        delays.map(|delay| Sample {
+            sent: LocalInstant::from_nanos(0),
+            transit: 7_000 + delay,
+            back: 7_000,
+            resolution: 1,
+        })
+    }
+
+    #[test]
+    fn exchanges_from_before_a_change_of_the_road_are_told_apart() {
+        assert_eq!(other_road(&took([900, 910, 905, 5_000, 5_020, 5_010, 5_005])), 3, "longer");
+        assert_eq!(other_road(&took([5_000, 900, 910, 905, 920])), 1, "shorter");
+        assert_eq!(other_road(&took([900, 90_000, 5_000, 5_020, 5_010, 5_005])), 2, "held between");
+    }
+
+    #[test]
+    fn queues_and_too_few_exchanges_are_no_other_road() {
+        assert_eq!(other_road(&took([900, 5_000, 5_020, 5_010])), 0, "three may be late by chance");
+        assert_eq!(other_road(&took([990, 910, 950, 900, 930, 1_020, 905, 940])), 0, "queues");
+        assert_eq!(
+            other_road(&took([900, 5_000, 910, 5_010, 905, 5_020, 915, 5_005])),
+            0,
+            "commits"
+        );
+    }
+
+    #[test]
+    fn where_the_last_few_are_apart_the_next_ones_tell() {
+        assert!(is_undecided(&took([900, 910, 905, 915, 920, 5_000, 5_020])), "longer");
+        assert!(is_undecided(&took([5_000, 5_010, 5_005, 5_020, 900])), "shorter");
+        assert!(!is_undecided(&took([900, 910, 905, 5_000, 5_020, 5_010, 5_005])), "decided");
+        assert!(!is_undecided(&took([990, 910, 950, 900, 930, 1_020, 905, 940])), "queues");
+    }
 }
