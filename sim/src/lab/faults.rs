@@ -170,7 +170,7 @@ impl<D: Driver> Lab<'_, D> {
                     let drift = self.hosts[host as usize].plan.clock.drift_ppb.abs() / 1_000;
                     // The interval assumes that the clocks drift apart by no more than 500 ppm.
                     if i64::from(ppm).abs() + drift > 480 {
-                        self.oracle.clock.rate_broken(now, host);
+                        self.oracle.clock.rate_broken(now, until, host);
                     }
                 }
                 self.oracle.ring.clocks_set(until);

@@ -384,7 +384,7 @@ impl<'a, D: Driver> Lab<'a, D> {
         let local = host.clock.read(now);
         let machine = D::new(id_of(life), host.plan.capacity, host.seeds.bits(), local);
         host.life = Some(Life::new(life, machine, now));
-        self.oracle.clock.reborn(number);
+        self.oracle.clock.reborn(now, number);
         self.database.register(id_of(life), self.server.stamp(now));
         self.disturbed(now, Disturbance::Join);
         self.count_living();
@@ -525,7 +525,12 @@ impl<'a, D: Driver> Lab<'a, D> {
                 self.oracle.ring.extend(now);
                 self.stop_if_done(number);
             }
-            Note::ClockStep => self.oracle.clock.proved(number, &mut self.oracle.marks),
+            Note::ClockStep => {
+                let Oracle { ring, clock, marks, violations, .. } = &mut self.oracle;
+                if clock.proved(number, marks) {
+                    ring.step_proven(now, marks, violations);
+                }
+            }
             Note::ServerChanged => {
                 marks.reach(Mark::ServerChanged);
                 self.oracle.clock.forgot(number);

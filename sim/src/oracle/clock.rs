@@ -29,6 +29,8 @@ struct Node {
     /// A step too small to be proven, or a rate beyond what is assumed: nothing is claimed any more, until a step
     /// is proven.
     excused: bool,
+    /// Until then the rate is beyond what is assumed: what is proven meanwhile may be wrong again at once.
+    rate_broken_until: u64,
     /// The last exchange proved a step.
     proved: bool,
     /// Exchanges that begin before this knew the old clock.
@@ -53,18 +55,22 @@ impl ClockJudge {
         node.aims.clear();
     }
 
-    /// A rate beyond what the interval assumes: nothing that is claimed can be judged.
-    pub fn rate_broken(&mut self, now: u64, node: u32) {
+    /// A rate beyond what the interval assumes, until `until`: nothing that is claimed can be judged.
+    pub fn rate_broken(&mut self, now: u64, until: u64, node: u32) {
         let node = self.nodes.entry(node).or_default();
         node.stepped_at = now;
         node.excused = true;
+        node.rate_broken_until = node.rate_broken_until.max(until);
         node.after_step = None;
         node.aims.clear();
     }
 
     /// The node begins anew.
-    pub fn reborn(&mut self, node: u32) {
-        self.nodes.remove(&node);
+    pub fn reborn(&mut self, now: u64, node: u32) {
+        let old = self.nodes.remove(&node).unwrap_or_default();
+        if now < old.rate_broken_until {
+            self.rate_broken(now, old.rate_broken_until, node);
+        }
     }
 
     /// The node has forgotten what it knew of the clock.
@@ -83,10 +89,12 @@ impl ClockJudge {
         node.aims.clear();
     }
 
-    /// The node proved a step.
-    pub fn proved(&mut self, node: u32, marks: &mut Marks) {
+    /// The node proved a step. Whether there was one that it had not proven yet.
+    pub fn proved(&mut self, node: u32, marks: &mut Marks) -> bool {
         marks.reach(Mark::StepProven);
-        self.nodes.entry(node).or_default().proved = true;
+        let node = self.nodes.entry(node).or_default();
+        node.proved = true;
+        node.excused
     }
 
     /// After an exchange that was begun at `begun`, the node claims that the offset lies in `bounds` and guesses
@@ -110,12 +118,12 @@ impl ClockJudge {
         if begun <= node.stepped_at && node.stepped_at > 0 {
             return;
         }
-        node.excused &= !proved;
+        node.excused &= !proved || begun < node.rate_broken_until;
         if let Some(exchanges) = &mut node.after_step {
             *exchanges += 1;
             if holds && (guess - truth).abs() <= spread {
                 node.after_step = None;
-                node.excused = false;
+                node.excused = begun < node.rate_broken_until;
             } else if *exchanges >= EXCHANGES_TO_RECOVER {
                 node.after_step = None;
                 let off = guess - truth;
@@ -151,7 +159,7 @@ impl ClockJudge {
         self.errors.push(error);
     }
 
-    /// A beat of the node arrived `error` from its boundary in calm, on a road whose queues add `noise` on average.
+    /// A beat of the node arrived `error` from its boundary in calm; half of a good node's do within `noise`.
     pub fn aimed(&mut self, node: u32, error: i64, noise: i64) {
         let node = self.nodes.entry(node).or_default();
         if !node.excused {
@@ -172,8 +180,9 @@ impl ClockJudge {
             if median > node.noise {
                 violations.add(now, Invariant::Accuracy, || {
                     format!(
-                        "node {number}: half of its beats arrive more than {median} ns off, where \
+                        "node {number}: half of its {} beats arrive more than {median} ns off, where \
                          the road's noise explains {}",
+                        node.aims.len(),
                         node.noise
                     )
                 });

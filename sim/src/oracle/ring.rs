@@ -49,6 +49,8 @@ pub enum Disturbance {
     Lost,
     /// A node was declared lost and comes back under a new id.
     Reborn,
+    /// A node proved a step long after it happened: the step was too small to be proven at once.
+    LateProof,
 }
 
 /// The judge of turns.
@@ -206,6 +208,16 @@ impl RingJudge {
                     reads: 0,
                 });
             }
+        }
+    }
+
+    /// A node proved a step that there truly was. It reads the row, and suspects nobody for a round. Where a
+    /// step is the episode that is on, that is part of it; else it is an event of its own: a step that hides in
+    /// the width of the interval is proven when a fast exchange comes, which may be much later.
+    pub fn step_proven(&mut self, now: u64, marks: &mut Marks, violations: &mut Violations) {
+        self.close_if_settled(now, marks, violations);
+        if self.episode.as_ref().is_none_or(|episode| !episode.clock_touched) {
+            self.disturbed(now, now, Disturbance::LateProof, marks, violations);
         }
     }
 
