@@ -11,17 +11,23 @@
 //! - [`model`]: every path of a few faults, walked;
 //! - [`clock`]: estimators of the server's clock side by side on the same traces.
 
+#[cfg(feature = "commands")]
 pub mod cli;
 pub mod clock;
+#[cfg(feature = "commands")]
 pub mod cluster;
 pub mod lab;
 pub mod model;
 pub mod oracle;
+#[cfg(feature = "commands")]
 pub mod plot;
 pub mod random;
 pub mod report;
+#[cfg(feature = "commands")]
 pub mod sabotage;
 pub mod scenario;
+#[cfg(feature = "commands")]
 pub mod shrink;
+#[cfg(feature = "commands")]
 pub mod tier;
 mod world;
