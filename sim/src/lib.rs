@@ -9,6 +9,7 @@
 //! - [`sabotage`]: bugs that are planted to see whether they are found; [`shrink`]: what of a failing scenario is
 //!   needed to fail; [`plot`]: a run as a picture;
 //! - [`model`]: every path of a few faults, walked;
+//! - [`scale`]: what joins, crashes and drains cost in rings of any size;
 //! - [`clock`]: estimators of the server's clock side by side on the same traces.
 
 #[cfg(feature = "commands")]
@@ -25,6 +26,7 @@ pub mod random;
 pub mod report;
 #[cfg(feature = "commands")]
 pub mod sabotage;
+pub mod scale;
 pub mod scenario;
 #[cfg(feature = "commands")]
 pub mod shrink;

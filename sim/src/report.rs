@@ -1,7 +1,7 @@
 //! Decides nothing: what a run amounts to, as people and machines read it, and the picture of what happened.
 
 use serde_json::{Value, json};
-use turnwise_engine::TurnRow;
+use turnwise_engine::{ChangeKind, Output, TurnKind, TurnRow, WorkStatement};
 
 use crate::oracle::{JobsTally, Marks, Oracle, Violation};
 use crate::scenario::{Fault, Scenario};
@@ -108,6 +108,64 @@ pub enum Seen {
         /// For how long, in nanoseconds.
         lasts: u64,
     },
+    /// The node sent a statement.
+    Sent(Sort),
+    /// The node heard that its change of the roster has committed.
+    Changed {
+        /// Which kind.
+        kind: ChangeKind,
+        /// The first slot of the newest version.
+        from: i64,
+    },
+}
+
+/// Statements, by what they are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sort {
+    /// Polls of the queue.
+    Beat,
+    /// Reads of the turn row.
+    Read,
+    /// Changes of the roster.
+    Change,
+    /// Renewals of a lease, and nothing else.
+    Renewal,
+    /// Claims outside the turn, and what puts lost ones right.
+    Claim,
+    /// Ends of jobs.
+    End,
+}
+
+impl Sort {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Beat, Self::Read, Self::Change, Self::Renewal, Self::Claim, Self::End];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Beat => "beats",
+            Self::Read => "reads",
+            Self::Change => "changes",
+            Self::Renewal => "renewals",
+            Self::Claim => "claims",
+            Self::End => "ends",
+        }
+    }
+
+    /// What the engine asks for.
+    pub(super) fn of(output: &Output) -> Option<Self> {
+        Some(match output {
+            Output::Turn { statement, .. } => match statement.kind {
+                TurnKind::Read => Self::Read,
+                TurnKind::Beat { .. } => Self::Beat,
+                TurnKind::Change { .. } => Self::Change,
+            },
+            Output::Work { statement: WorkStatement::Renew, .. } => Self::Renewal,
+            Output::Work { .. } => Self::Claim,
+            _ => return None,
+        })
+    }
 }
 
 impl Picture {

@@ -8,6 +8,7 @@ mod options;
 mod plot;
 mod replay;
 mod sabotage;
+mod scale;
 mod show;
 mod shrink;
 mod sweep;
@@ -43,6 +44,8 @@ enum Command {
     Meta(meta::Arguments),
     /// Plant bugs in the engine and see how soon they are found
     Sabotage(sabotage::Arguments),
+    /// Measure what joins, crashes and drains cost in rings of several sizes
+    Scale(scale::Arguments),
     /// Estimators of the server's clock side by side on one trace
     Clock(clock::Arguments),
     /// Draw a scenario's beats, gaps and faults as SVG
@@ -62,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Shrink(arguments) => shrink::run(&arguments),
         Command::Meta(arguments) => meta::run(&arguments),
         Command::Sabotage(arguments) => sabotage::run(&arguments),
+        Command::Scale(arguments) => scale::run(&arguments),
         Command::Clock(arguments) => clock::run(&arguments).map(|()| None),
         Command::Plot(arguments) => plot::run(&arguments),
     };

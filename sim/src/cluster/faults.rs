@@ -186,7 +186,7 @@ impl Cluster<'_> {
                     let drift = world.hosts[host as usize].plan.clock.drift_ppb.abs() / 1_000;
                     // The interval assumes that the clocks drift apart by no more than 500 ppm.
                     if i64::from(ppm).abs() + drift > 480 {
-                        world.oracle.clock.rate_broken(now, host);
+                        world.oracle.clock.rate_broken(now, until, host);
                     }
                 }
                 world.oracle.ring.clocks_set(until);

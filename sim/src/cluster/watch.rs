@@ -105,7 +105,7 @@ impl World {
         });
         self.by_id.insert(header.id, number);
         self.host(host).life = Some(number);
-        self.oracle.clock.reborn(host);
+        self.oracle.clock.reborn(self.now, host);
         self.disturbed(self.now, Disturbance::Join);
         self.count_living();
         self.seen(host, Seen::Up);
@@ -291,7 +291,10 @@ impl World {
             }
             Note::ClockStep => {
                 self.life(number).clock_learned = true;
-                self.oracle.clock.proved(host, &mut self.oracle.marks);
+                let Oracle { ring, clock, marks, violations, .. } = &mut self.oracle;
+                if clock.proved(host, marks) {
+                    ring.step_proven(self.now, marks, violations);
+                }
             }
             Note::ServerChanged => {
                 self.life(number).clock_learned = true;

@@ -20,7 +20,7 @@ use std::collections::BinaryHeap;
 
 use turnwise_engine::{
     Fate, Input, LocalInstant, NodeId, Note, Output, Reason, RequestId, Token, TurnAnswer,
-    TurnStatement, WorkAnswer, WorkStatement,
+    TurnStatement, Version, WorkAnswer, WorkStatement,
 };
 
 pub use driver::{Driver, Product};
@@ -30,7 +30,7 @@ use self::database::{Database, Ending};
 use self::host::{Host, Life, id_of, life_of};
 use crate::oracle::{Disturbance, Invariant, Mark, Oracle};
 use crate::random::Stream;
-use crate::report::{Picture, Report, Seen};
+use crate::report::{Picture, Report, Seen, Sort};
 use crate::scenario::{Scenario, Span};
 use crate::sometimes;
 use crate::world::{Local, Roads, Server};
@@ -48,15 +48,26 @@ pub fn run(scenario: &Scenario) -> Report {
 }
 
 /// Run a scenario with any machine; with a picture of what happened, if wanted.
+pub fn run_with<D: Driver>(scenario: &Scenario, picture: bool) -> Report {
+    finish(Lab::<D>::new(scenario, picture))
+}
+
+/// Run a scenario whose nodes that come up within the first period find themselves in the ring, as after a restart of
+/// all at once; with a picture of what happened. A large ring need not grow first.
+pub fn run_settled<D: Driver>(scenario: &Scenario) -> Report {
+    let mut lab = Lab::<D>::new(scenario, true);
+    lab.settle();
+    finish(lab)
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "how long a run takes is told beside it, and decides nothing"
 )]
-pub fn run_with<D: Driver>(scenario: &Scenario, picture: bool) -> Report {
+fn finish<D: Driver>(mut lab: Lab<'_, D>) -> Report {
     let started = std::time::Instant::now();
-    let mut lab = Lab::<D>::new(scenario, picture);
     lab.run();
-    let Lab { oracle, database, statements, hash, picture, .. } = lab;
+    let Lab { scenario, oracle, database, statements, hash, picture, .. } = lab;
     let mut report = Report::new(scenario, oracle, database.row, statements, hash, picture);
     report.wall_seconds = started.elapsed().as_secs_f64();
     report
@@ -277,6 +288,18 @@ impl<'a, D: Driver> Lab<'a, D> {
         lab
     }
 
+    /// The ring is there: those who come up in the first period, in the order in which they do, from the slot after that.
+    fn settle(&mut self) {
+        let row = &mut self.database.row;
+        let first = row.cadence.slot_at(self.server.stamp(0));
+        let members = self.scenario.nodes.iter().filter(|node| node.start.0 < self.period).count();
+        let ring: Vec<_> = (0..members as u32).map(id_of).collect();
+        let mark = turnwise_engine::Mark { read: first - 1, until: first - 1 };
+        row.marks = ring.iter().map(|node| (*node, mark)).collect();
+        row.roster.versions = vec![Version { from: first + 2, ring }];
+        (row.high, row.slot, row.previous) = (first - 1, first - 1, first - 2);
+    }
+
     fn run(&mut self) {
         let end = self.scenario.duration.0;
         while let Some(event) = self.queue.pop() {
@@ -467,6 +490,9 @@ impl<'a, D: Driver> Lab<'a, D> {
     }
 
     fn output(&mut self, number: u32, local: LocalInstant, output: Output) {
+        if let Some(sort) = Sort::of(&output) {
+            self.seen(number, Seen::Sent(sort));
+        }
         match output {
             Output::Turn { request, statement, not_after, .. } => {
                 self.turn_asked(number, local, Leaving { request, statement, not_after });
@@ -516,6 +542,8 @@ impl<'a, D: Driver> Lab<'a, D> {
                 sometimes!(marks, Mark::Removed, *kind == Remove);
                 sometimes!(marks, Mark::RemovedSeveral, victims.len() > 1);
                 sometimes!(marks, Mark::TookOver, *kind == Takeover);
+                let from = self.database.row.roster.last().map_or(0, |last| last.from.0);
+                self.seen(number, Seen::Changed { kind: *kind, from });
                 self.removed(victims);
             }
             Note::Left => {

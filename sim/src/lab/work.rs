@@ -7,7 +7,7 @@ use super::database::{Done, Ending};
 use super::host::{id_of, life_of};
 use super::{Driver, Lab, STATEMENTS_MAX, What};
 use crate::oracle::{Disturbance, Invariant, Mark, Oracle};
-use crate::report::Seen;
+use crate::report::{Seen, Sort};
 use crate::scenario::Fault;
 use crate::sometimes;
 
@@ -218,6 +218,7 @@ impl<D: Driver> Lab<'_, D> {
         let sent = host.clock.read(now);
         self.statements += 1;
         let passage = host.work.there.pass(now);
+        self.seen(number, Seen::Sent(Sort::End));
         if let Some(at) = passage.arrives {
             self.push(at, What::EndArrives { life, job, token, ending, sent });
         }
@@ -348,7 +349,10 @@ impl<D: Driver> Lab<'_, D> {
                 && host.errors_until + grace < now
                 && host.excused_until < now
                 && !host.is_paused(now);
-            let free = |life: &super::Life<D>| !life.draining && life.full_at + grace / 2 < now;
+            let capacity = host.plan.capacity;
+            let free = |life: &super::Life<D>| {
+                !life.draining && life.holds() < capacity && life.full_at + grace / 2 < now
+            };
             able && host.life.as_ref().is_some_and(free)
         });
         let calm = self.out_until + grace < now && self.oracle.ring.is_calm(now);
