@@ -107,6 +107,21 @@ fn joining_and_leaving_cost_nothing() {
 }
 
 #[test]
+fn a_new_version_is_rolled_out_without_a_slot_missed() {
+    for nodes in 2..=7 {
+        for seed in 0..30 {
+            // From all nearly at once to one after the other.
+            let lasts = Span::from_secs(2 * seed);
+            let report = sound("deploy", &with(nodes, seed, &[(0.3, Fault::Deploy { lasts })]));
+            assert_eq!((report.missed, report.doubled), (0, 0), "{nodes} nodes, seed {seed}");
+            // Those who were there left, and as many came.
+            assert_eq!(report.marks.count(Mark::Left), u64::from(nodes));
+            assert_eq!(report.row.roster.last().unwrap().ring.len() as u32, nodes);
+        }
+    }
+}
+
+#[test]
 fn a_crash_costs_one_slot_and_its_gap_is_two_periods() {
     for nodes in 2..=7 {
         for seed in 0..60 {

@@ -191,6 +191,28 @@ mod tests {
     const A: NodeId = NodeId::from_u128(0xa);
 
     #[test]
+    fn what_a_later_version_adds_is_read_over_but_not_kept_and_a_mark_takes_no_addition() {
+        let mut row = TurnRow::new(Period::DEFAULT);
+        let slot = row.stamp(at(10_000), Some(A), None);
+        assert!(row.change(slot, Some(A), &Change::join(&row, A, slot).unwrap()));
+        let json = serde_json::to_value(&row).unwrap();
+        let mut later = json.clone();
+        later["zone"] = "north".into();
+        later["roster"]["deputing"] = true.into();
+        later["roster"]["versions"][0]["weights"] = alloc::vec![1].into();
+        assert_ne!(later, json);
+        let read: TurnRow = serde_json::from_value(later.clone()).unwrap();
+        assert_eq!(
+            serde_json::to_value(read).unwrap(),
+            json,
+            "written back as this version knows it"
+        );
+        let mark = later["marks"].as_object_mut().unwrap().values_mut().next().unwrap();
+        mark.as_array_mut().unwrap().push(7.into());
+        assert!(serde_json::from_value::<TurnRow>(later).is_err());
+    }
+
+    #[test]
     fn a_slot_has_one_beat_and_numbers_never_go_back() {
         let mut row = TurnRow::new(Period::DEFAULT);
         let slot = row.stamp(at(10_000), Some(A), None);

@@ -49,6 +49,7 @@ impl<D: Driver> Lab<'_, D> {
                 }
             }
             What::Leave(host) => self.leave(host),
+            What::Deploy(host) => self.deploy(host),
             What::TargetTold(host, reachable) => self.tell_target(host, reachable),
             What::Thaw(host, lasts) => {
                 let clock = &mut self.hosts[host as usize].clock;
@@ -186,6 +187,12 @@ impl<D: Driver> Lab<'_, D> {
                 self.out_until = self.out_until.max(until);
                 self.push(until, What::Promote(number));
             }
+            Fault::Deploy { lasts } => {
+                let count = self.hosts.len() as u64;
+                for host in 0..count {
+                    self.push(now + lasts.0 * host / count, What::Deploy(host as u32));
+                }
+            }
             Fault::Slow { by, .. } => {
                 self.slow += by.0;
                 self.push(until, What::SlowEnds(by.0));
@@ -206,6 +213,18 @@ impl<D: Driver> Lab<'_, D> {
             let at = self.hosts[node as usize].paused_until;
             self.push(at, What::Leave(node));
         }
+    }
+
+    /// The node makes place for its next version. One that is on its way out is not called back.
+    fn deploy(&mut self, node: u32) {
+        let host = &mut self.hosts[node as usize];
+        if host.life.as_ref().is_none_or(|life| life.draining) {
+            return;
+        }
+        host.deployed = true;
+        let lease = lease(self.scenario.period).as_nanos() as u64;
+        host.excused_until = host.excused_until.max(self.now + lease + 2 * self.period);
+        self.drain(node);
     }
 
     fn leave(&mut self, node: u32) {

@@ -23,6 +23,8 @@ pub(super) struct Host<D> {
     pub(super) excused_until: u64,
     pub(super) errors_until: u64,
     pub(super) target_down_until: u64,
+    /// It comes back when it has left.
+    pub(super) deployed: bool,
     pub(super) lose_request: bool,
     pub(super) lose_answer: bool,
     pub(super) lose_change: bool,

@@ -41,6 +41,8 @@ const SAME_INSTANT_MAX: u32 = 100;
 const STATEMENTS_MAX: u32 = 64;
 /// A node that was declared lost comes back after so long.
 const REBIRTH: u64 = 50_000_000;
+/// A node that left for a new version comes up with it after so long.
+const DEPLOYED: u64 = 500_000_000;
 
 /// Run a scenario with the engine of the product.
 pub fn run(scenario: &Scenario) -> Report {
@@ -120,6 +122,7 @@ enum What {
     TargetBack(u32),
     Thaw(u32, u64),
     Leave(u32),
+    Deploy(u32),
     TargetTold(u32, bool),
     Enqueue,
     Reborn(u32),
@@ -244,6 +247,7 @@ impl<'a, D: Driver> Lab<'a, D> {
             excused_until: 0,
             errors_until: 0,
             target_down_until: 0,
+            deployed: false,
             lose_request: false,
             lose_answer: false,
             lose_change: false,
@@ -435,6 +439,9 @@ impl<'a, D: Driver> Lab<'a, D> {
             self.oracle.jobs.stops(*job, life.number);
         }
         self.staying[life.number as usize] = false;
+        if std::mem::take(&mut host.deployed) && seen == Seen::Left {
+            self.push(self.now + DEPLOYED, What::Start(number));
+        }
         self.count_living();
         self.seen(number, seen);
     }

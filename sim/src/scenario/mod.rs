@@ -294,6 +294,12 @@ pub enum Fault {
         /// How far its clock is from the old one.
         clock: Shift,
     },
+    /// A new version is rolled out: each node that is up leaves in good order and comes back under a new id, one
+    /// after the other.
+    Deploy {
+        /// From the first to the last that is told to leave.
+        lasts: Span,
+    },
     /// Each statement takes so much longer.
     Slow {
         /// How much.
@@ -331,11 +337,12 @@ impl Fault {
             Self::Outage { .. } => "outage",
             Self::ServerRestart { .. } => "server_restart",
             Self::Failover { .. } => "failover",
+            Self::Deploy { .. } => "deploy",
             Self::Slow { .. } => "slow",
         }
     }
 
-    /// The node that it happens to; none: the database.
+    /// The node that it happens to; none: the database, or all nodes.
     pub const fn node(&self) -> Option<u32> {
         match *self {
             Self::Drain { node }
@@ -362,6 +369,7 @@ impl Fault {
             | Self::Outage { .. }
             | Self::ServerRestart { .. }
             | Self::Failover { .. }
+            | Self::Deploy { .. }
             | Self::Slow { .. } => None,
         }
     }
@@ -384,6 +392,7 @@ impl Fault {
             | Self::Outage { lasts }
             | Self::ServerRestart { lasts }
             | Self::Failover { lasts, .. }
+            | Self::Deploy { lasts }
             | Self::Slow { lasts, .. } => lasts,
             _ => Span::ZERO,
         }

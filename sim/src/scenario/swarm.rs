@@ -107,7 +107,10 @@ fn drawn(seed: u64, random: Stream, period: u32, count: u32, course: Course) -> 
         }
     }
     let load = swarm.load();
-    let faults = swarm.faults();
+    let mut faults = swarm.faults();
+    if faults.is_empty() {
+        faults.extend(deploy(seed, unit));
+    }
     let last = faults
         .iter()
         .map(|planned: &Planned| planned.at.0 + planned.fault.lasts().0)
@@ -128,6 +131,16 @@ fn drawn(seed: u64, random: Stream, period: u32, count: u32, course: Course) -> 
         load,
         faults,
     }
+}
+
+/// Half of the runs in which nothing would go wrong have a new version rolled out, within a minute at a period of a
+/// second.
+fn deploy(seed: u64, unit: u64) -> Option<Planned> {
+    // A stream of its own: what other seeds draw stays as it is.
+    let mut random = Stream::new(seed, "swarm deploys");
+    let at = Span(CALM_START * unit + random.below(FAULTY / 2 * unit));
+    let lasts = Span(1 + random.below(60 * unit));
+    (random.below(2) == 0).then_some(Planned { at, fault: Fault::Deploy { lasts } })
 }
 
 struct Swarm {
@@ -319,7 +332,8 @@ mod tests {
             .flat_map(|seed| swarm(seed).faults)
             .map(|planned| planned.fault.name())
             .collect();
-        assert_eq!(drawn.len() as u64, KINDS);
+        // A deploy is not drawn among the others.
+        assert_eq!(drawn.len() as u64, KINDS + 1);
     }
 
     #[test]
