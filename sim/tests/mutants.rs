@@ -11,6 +11,7 @@ use turnwise_sim::clock::judging::tuning;
 use turnwise_sim::clock::trace::generate;
 use turnwise_sim::lab::run;
 use turnwise_sim::model::Farm;
+use turnwise_sim::oracle::Marks;
 use turnwise_sim::scenario::swarm;
 
 /// So many seeds find half of the planted bugs ...
@@ -25,18 +26,21 @@ const BOUNDED: &[&str] = &["plain", "routes", "small steps", "large steps"];
 /// One test, since a test program runs all that it holds, and here the first failure is enough.
 #[test]
 fn simulations_find_no_fault() {
-    assert_sound(0..FIRST_SEEDS);
+    let mut marks = Marks::default();
+    assert_sound(0..FIRST_SEEDS, &mut marks);
     for members in 1..=3 {
         assert_searched(Farm::new(members, 1, 1));
     }
     assert_the_clock_is_good();
-    assert_sound(FIRST_SEEDS..SEEDS);
+    assert_sound(FIRST_SEEDS..SEEDS, &mut marks);
+    assert_eq!(marks.missing(), [], "of {SEEDS} seeds");
     assert_searched(Farm::new(1, 1, 2));
 }
 
-fn assert_sound(seeds: Range<u64>) {
+fn assert_sound(seeds: Range<u64>, marks: &mut Marks) {
     for seed in seeds {
         let report = run(&swarm(seed));
+        marks.add(&report.marks);
         assert!(report.violations.is_empty(), "seed {seed}: {:#?}", report.violations);
     }
 }

@@ -46,8 +46,11 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     }))
 }
 
-/// The parts of a cost that are times, in seconds.
-const TIMES: [(&str, fn(&Cost) -> Option<f64>); 3] =
+/// A part of a cost.
+type Part = fn(&Cost) -> Option<f64>;
+
+/// The parts that are times, in seconds.
+const TIMES: [(&str, Part); 3] =
     [("done", |cost| cost.done), ("ring", |cost| cost.ring), ("jobs", |cost| cost.jobs)];
 
 fn events(rows: &[Row]) -> Table {

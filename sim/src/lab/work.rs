@@ -325,15 +325,23 @@ impl<D: Driver> Lab<'_, D> {
         });
     }
 
-    /// What a machine counts as its own is what it has.
+    /// What a machine counts as its own is what it has; and when nothing is on its way it can tell.
     pub(super) fn check_counts(&mut self, number: u32) {
-        if self.scenario.load.every.0 == 0 {
-            return;
-        }
         let Some(life) = &self.hosts[number as usize].life else { return };
-        let Some(counted) = life.machine.held() else { return };
-        let (id, holds) = (life.number, life.holds());
-        if counted != holds && D::PROMISES {
+        let (id, holds, counted) = (life.number, life.holds(), life.machine.held());
+        let waits = life.turn_awaited.is_some() || life.work_awaited.is_some() || life.draining;
+        if D::PROMISES && !waits && self.oracle.ring.is_calm(self.now) {
+            let knows = counted.is_some() && life.machine.next_turn().is_some();
+            if !knows {
+                self.violated(Invariant::Accounting, || {
+                    format!("life {id} cannot tell in calm what it holds, or when its turn is")
+                });
+            }
+        }
+        if let Some(counted) = counted
+            && counted != holds
+            && D::PROMISES
+        {
             self.violated(Invariant::Accounting, || {
                 format!("life {id} counts {counted} jobs as its own and has {holds}")
             });
