@@ -17,7 +17,7 @@ const RUNS: Span = Span::from_secs(60);
 const RUNS_SECONDS: f64 = 38.0;
 /// How many jobs a node runs at once, and how many of these a busy farm is given on average: it has room for those of
 /// a node that dies.
-const CAPACITY: u32 = 4;
+const CAPACITY: u32 = 8;
 const BUSY: f64 = 2.0;
 
 /// What happens to one node of a settled ring.
@@ -58,6 +58,8 @@ pub struct Cost {
     pub jobs: Option<f64>,
     /// Statements a second before the event, by [`Sort::ALL`].
     pub at_rest: [f64; Sort::ALL.len()],
+    /// How long the turn row is at the end, as JSON, in bytes: each answer to a statement on it holds all of it.
+    pub row: usize,
     /// Invariants that did not hold.
     pub violated: u64,
 }
@@ -247,6 +249,7 @@ fn look(event: Event, plan: &Plan, report: &Report) -> Cost {
         ring: ring.map(|(at, _, _)| after(*at)),
         jobs: if event == Event::Crash { again(plan, seen).map(after) } else { None },
         at_rest,
+        row: serde_json::to_string(&report.row).map_or(0, |json| json.len()),
         violated: report.violated,
     }
 }

@@ -183,3 +183,18 @@ fn a_malformed_scenario_is_refused_by_line_and_field() {
     let path = file("broken.json", "{\"version\": ");
     refused(&["shrink", path.to_str().unwrap()], 1, &["line 1"]);
 }
+
+#[test]
+fn the_scale_tells_each_event_of_each_size() {
+    let rows = json(&["scale", "--nodes", "2,5", "--seeds", "2", "--json"]);
+    let rows = rows.as_array().unwrap();
+    let events: Vec<_> = rows.iter().map(|row| row["event"].as_str().unwrap()).collect();
+    assert_eq!(events, ["join", "crash", "drain"].repeat(4));
+    for row in rows {
+        let crash = row["event"] == "crash";
+        assert_eq!(row["missed"]["worst"].as_f64(), Some(f64::from(u8::from(crash))), "{row}");
+        assert!(row["times"]["ring_s"]["median"].as_f64().unwrap() > 0.0, "{row}");
+        assert_eq!((&row["runs"], &row["violations"]), (&2.into(), &0.into()));
+    }
+    refused(&["scale", "--nodes", "1"], 2, &["1 is not in 2..=1999"]);
+}

@@ -22,7 +22,7 @@ pub(super) struct Arguments {
     nodes: Vec<u32>,
 
     /// How many runs of each event; they fall evenly over the round
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     seeds: u32,
 
     /// Answer as JSON
@@ -79,12 +79,14 @@ fn events(rows: &[Row]) -> Table {
 fn at_rest(rows: &[Row]) -> Table {
     let mut header = vec!["nodes", "farm", "statements a second"];
     header.extend(Sort::ALL.map(Sort::as_str));
+    header.push("turn row");
     let mut table = table(&header);
     for row in rows.iter().filter(|row| row.event == Event::Crash) {
         let medians = Sort::ALL.map(|sort| median(row, |cost| cost.at_rest[sort as usize]));
         let all = median(row, |cost| cost.at_rest.iter().sum());
         let mut cells = vec![row.nodes.to_string(), farm(row).to_owned(), format!("{all:.2}")];
         cells.extend(medians.map(|number| format!("{number:.2}")));
+        cells.push(format!("{:.1} KiB", median(row, |cost| cost.row as f64) / 1_024.0));
         table.add_row(cells);
     }
     align(table, 2)
@@ -138,6 +140,7 @@ fn to_json(row: &Row) -> Value {
         "nodes": row.nodes, "farm": farm(row), "event": row.event.as_str(), "runs": row.costs.len(),
         "missed": pair(row.typical(|cost| Some(cost.missed as f64))), "times": times,
         "statements_per_second": rest,
+        "row_bytes": median(row, |cost| cost.row as f64),
         "violations": row.costs.iter().map(|cost| cost.violated).sum::<u64>(),
     })
 }
