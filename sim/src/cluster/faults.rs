@@ -13,6 +13,9 @@ use crate::oracle::Disturbance;
 use crate::report::Seen;
 use crate::scenario::Fault;
 
+/// How often it is looked whether a process that was told to stop has.
+const AGAIN: u64 = 50_000_000;
+
 impl Cluster<'_> {
     pub(super) fn fault(&mut self, number: usize) {
         let fault = self.scenario.faults[number].fault;
@@ -135,6 +138,29 @@ impl Cluster<'_> {
         }
     }
 
+    /// A node is told to stop, and started again when it has.
+    pub(super) fn deploy(&mut self, number: u32) {
+        let mut world = self.farm.look();
+        let now = world.now;
+        if !world.hosts[number as usize].up {
+            return;
+        }
+        drain(&mut world, number);
+        drop(world);
+        self.plan(now + AGAIN, What::Return(number));
+    }
+
+    pub(super) fn comes_back(&mut self, number: u32) {
+        let world = self.farm.look();
+        let (now, up) = (world.now, world.hosts[number as usize].up);
+        drop(world);
+        if up {
+            self.plan(now + AGAIN, What::Return(number));
+        } else {
+            self.start(number);
+        }
+    }
+
     /// The process dies: its connections are reset, or, when its machine lost power, fall silent.
     fn kill(&mut self, number: u32) {
         let mut world = self.farm.look();
@@ -206,6 +232,13 @@ impl Cluster<'_> {
                 drop(world);
                 self.sim.crash(DATABASE);
                 self.plan(until, What::Promote(number));
+            }
+            Fault::Deploy { lasts } => {
+                let count = world.hosts.len() as u64;
+                drop(world);
+                for host in 0..count {
+                    self.plan(now + lasts.0 * host / count, What::Deploy(host as u32));
+                }
             }
             Fault::Slow { by, .. } => {
                 world.slow += by.0;

@@ -125,6 +125,8 @@ enum What {
     CrowdEnds(u32),
     TargetBack(u32),
     Thaw(u32, u64),
+    Deploy(u32),
+    Return(u32),
     Enqueue,
     Look,
 }
@@ -229,6 +231,8 @@ impl<'a> Cluster<'a> {
             What::CrowdEnds(number) => self.crowd_ends(number),
             What::TargetBack(number) => self.target_back(number),
             What::Thaw(number, lasts) => self.thaw(number, lasts),
+            What::Deploy(number) => self.deploy(number),
+            What::Return(number) => self.comes_back(number),
             What::Enqueue => self.enqueue(),
             What::Look => {
                 let mut world = self.farm.look();

@@ -109,7 +109,7 @@ fn drawn(seed: u64, random: Stream, period: u32, count: u32, course: Course) -> 
     let load = swarm.load();
     let mut faults = swarm.faults();
     if faults.is_empty() {
-        faults.extend(deploy(seed, unit));
+        faults.extend(deploy(seed, unit, course));
     }
     let last = faults
         .iter()
@@ -135,10 +135,10 @@ fn drawn(seed: u64, random: Stream, period: u32, count: u32, course: Course) -> 
 
 /// Half of the runs in which nothing would go wrong have a new version rolled out, within a minute at a period of a
 /// second.
-fn deploy(seed: u64, unit: u64) -> Option<Planned> {
+fn deploy(seed: u64, unit: u64, course: Course) -> Option<Planned> {
     // A stream of its own: what other seeds draw stays as it is.
     let mut random = Stream::new(seed, "swarm deploys");
-    let at = Span(CALM_START * unit + random.below(FAULTY / 2 * unit));
+    let at = Span(course.calm * unit + random.below(course.faulty / 2 * unit));
     let lasts = Span(1 + random.below(60 * unit));
     (random.below(2) == 0).then_some(Planned { at, fault: Fault::Deploy { lasts } })
 }
