@@ -29,6 +29,5 @@ fn every_planted_bug_is_found() {
     writeln!(table, "median of {}: {} seeds", found.len(), seeds[(seeds.len() - 1) / 2]).unwrap();
     insta::assert_snapshot!(table);
     let lost = found.iter().filter(|(_, found)| found.is_none()).map(|(bug, _)| *bug);
-    // The aim is judged within 4 ms of the road's noise, and a rate that is followed the wrong way hides in that.
-    assert_eq!(lost.collect::<Vec<_>>(), [Bug::RateIsReversed], "not found:\n{table}");
+    assert_eq!(lost.collect::<Vec<_>>(), [], "not found:\n{table}");
 }

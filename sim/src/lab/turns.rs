@@ -11,6 +11,8 @@ use crate::report::Seen;
 use crate::scenario::{Fault, Span};
 use crate::sometimes;
 
+/// How far beats may be off beyond what the scenario's own noise explains: what is learnt from a few dozen exchanges.
+const AIM_SLACK: u64 = 500_000;
 /// A broken connection is noticed after so long.
 const BROKEN: u64 = 100_000;
 
@@ -294,22 +296,36 @@ impl<D: Driver> Lab<'_, D> {
             self.oracle.ring.count_only(arrival);
         }
         if calm && accepted {
-            let host = &self.hosts[number as usize];
-            let road = host.turn.there.road;
-            let clock = host.plan.clock;
-            let wander = f64::from(clock.wander_ppb) * 1e-9;
-            let turns = (living as u64 * self.period) as f64;
-            let wandered = wander * libm::sqrt(turns / 1e9) * turns;
-            let noise = 5 * road.spread.0
-                + 2 * clock.late_wake.0
-                + 2 * clock.resolution.0
-                + 2 * self.scenario.database.resolution.0
-                + 5 * wandered as u64
-                + 4_000_000;
-            self.oracle.clock.aimed(number, error, noise as i64);
+            let noise = self.aim_noise(number, living as u64);
+            self.oracle.clock.aimed(number, error, noise);
         }
         let seen = Seen::Beat { slot: slot.0, accepted, error, claimed: claimed as u32, deputy };
         self.seen(number, seen);
+    }
+
+    /// Half of a node's beats arrive no further from their boundaries than this, in nanoseconds, if it aims well:
+    /// nobody can do better than what the scenario itself makes uneven.
+    ///
+    /// - Queues: half of the ways there are within 0.42 spreads of their median. Of the thirty beats that are judged
+    ///   at least, the median strays by 0.12 spreads; five times that makes 1.0, and half of it again is for the
+    ///   median itself, which has to be learnt.
+    /// - Wake-ups: a beat leaves late by an exponential, and this nobody can foresee. Half are less than 0.69
+    ///   means late; with five times the stray of 0.18 that is 1.6.
+    /// - Stamps: a boundary between two ticks of a clock is not seen, neither of the server's nor of the node's.
+    /// - Wander: what the rate did since the last turn, a round ago, and at the turn before that.
+    fn aim_noise(&self, number: u32, living: u64) -> i64 {
+        let host = &self.hosts[number as usize];
+        let clock = host.plan.clock;
+        let round = (living * self.period) as f64;
+        let wander = f64::from(clock.wander_ppb) * 1e-9;
+        let wandered = wander * libm::sqrt(round / 1e9) * round;
+        let noise = 3 * host.turn.there.road.spread.0 / 2
+            + 2 * clock.late_wake.0
+            + clock.resolution.0
+            + self.scenario.database.resolution.0
+            + 2 * wandered as u64
+            + AIM_SLACK;
+        noise as i64
     }
 
     pub(super) fn turn_answered(&mut self, number: u32, answer: Answer) {
