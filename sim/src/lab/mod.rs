@@ -2,7 +2,7 @@
 //! over modelled roads. It knows the truth, so it can judge.
 //!
 //! - `driver`: what a machine that takes turns must offer; `original`: the original design, as the yardstick;
-//! - `database`, `host`: the world, with its clocks and roads from [`crate::world`];
+//! - `database`, `host`: the world, with its clocks and roads from `crate::world`;
 //! - `turns`: statements on the turn row, there and back; `work`: jobs; `faults`: what goes wrong.
 //!
 //! This module decides in which order things happen: by time, and at one time in the order in which they
