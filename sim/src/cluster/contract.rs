@@ -75,8 +75,8 @@ pub fn elapsed() -> Duration {
 }
 
 /// Run `work` on a machine with this clock, for no more than `patience` of simulated time. The machine of the
-/// database is there when it is given what it holds. An error says why `work` did not come to its end; when `work`
-/// panics, this does.
+/// database is there when it is given what it holds. An error says why `work` did not come to its end: it took too
+/// long, or a simulated machine failed, as it does when `work` panics.
 ///
 /// Not within a runtime: the simulated machines have their own.
 pub fn on_a_machine<P, F>(

@@ -45,7 +45,7 @@ impl World for Simulated {
             Ok(Ok(())) => Tried::Kept,
             Ok(Err(why)) => {
                 println!("    {why}");
-                Tried::Hangs
+                Tried::Broken
             }
             Err(_) => Tried::Broken,
         }
