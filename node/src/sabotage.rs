@@ -48,18 +48,12 @@ macro_rules! bugs {
 
 bugs! {
     // Statements.
-    /// A statement is sent after its time, when its connection took too long.
-    EffectIsSentLate = "effect-is-sent-late",
-    /// A connection that lies dead is waited for.
-    DeadConnectionIsAwaited = "dead-connection-is-awaited",
     /// The answer to a statement that was given up is taken for the answer to the next.
     AnswerIsMismatched = "answer-is-mismatched",
     /// A renewal of the lease is answered without asking the database.
     RenewalIsForgotten = "renewal-is-forgotten",
     /// The engine is not told that its node was declared lost.
     LossIsNotTold = "loss-is-not-told",
-    /// A claim that failed is taken for one that was never sent.
-    FailedClaimIsUnsent = "failed-claim-is-unsent",
     /// Jobs of a lost claim are recovered and then not run.
     RecoveredJobsAreDropped = "recovered-jobs-are-dropped",
     /// A claim that cannot be recovered is not given up.
@@ -68,8 +62,6 @@ bugs! {
     ReconcileIsARenewal = "reconcile-is-a-renewal",
     /// What a beat claimed is not on the list of what the node holds.
     ListLacksClaims = "list-lacks-claims",
-    /// What has ended leaves that list before its end is recorded.
-    ListLosesEnds = "list-loses-ends",
 
     // Runs and ends.
     /// Of the jobs that a beat claimed only the first is run.
@@ -100,16 +92,8 @@ bugs! {
     // What the store does.
     /// Whoever says that a job ended is believed.
     EndIgnoresClaim = "end-ignores-claim",
-    /// A token that was barred still claims.
-    BarredTokenClaims = "barred-token-claims",
-    /// Recovering a claim does not bar its token.
-    RecoveryBarsNothing = "recovery-bars-nothing",
     /// An outage counts against the leases of those who live.
     OutageCountsForLeases = "outage-counts-for-leases",
-    /// Leases run out a second early.
-    LeaseRunsOutEarly = "lease-runs-out-early",
     /// Jobs of dead nodes are left where they are.
     NobodyIsRescued = "nobody-is-rescued",
-    /// When the server's clock is set back, jobs wait until it has caught up.
-    StepBackDelaysJobs = "step-back-delays-jobs",
 }

@@ -50,9 +50,6 @@ impl<C: Clock, S: Store, T: Stage> EndsTask<C, S, T> {
                 // PostgreSQL takes no NUL in a text.
                 *error = error.replace('\0', "\u{fffd}");
             }
-            if T::Bugs::plants(Bug::ListLosesEnds) {
-                self.holds.ended(&batch);
-            }
             let recorded = match T::Bugs::plants(Bug::OnlyFirstEndIsRecorded) {
                 true => &batch[..1],
                 false => &batch[..],

@@ -304,7 +304,7 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
 
     fn put_on_line(&mut self, mut turns: S::Turns, waiting: Waiting) {
         let Waiting { request, statement, not_after } = waiting;
-        if self.clock.now() > not_after && !T::Bugs::plants(Bug::EffectIsSentLate) {
+        if self.clock.now() > not_after {
             self.line = Line::Ready(turns);
             self.not_sent(request);
             return;
@@ -350,7 +350,7 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
             (Ok(turns), Some(waiting)) => self.put_on_line(turns, waiting),
             (Ok(turns), None) => self.line = Line::Ready(turns),
             (Err(Unconnected { error, timed_out }), waiting) => {
-                if timed_out && !T::Bugs::plants(Bug::DeadConnectionIsAwaited) {
+                if timed_out {
                     self.patience = (self.patience * 2).min(CONNECT_TIMEOUT_MAX);
                 }
                 self.log.unreachable(&error);
@@ -414,11 +414,7 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
     }
 
     fn connect(&self) -> Connecting<S::Turns> {
-        let store = self.store.clone();
-        let patience = match T::Bugs::plants(Bug::DeadConnectionIsAwaited) {
-            true => CONNECT_TIMEOUT_MAX,
-            false => self.patience,
-        };
+        let (store, patience) = (self.store.clone(), self.patience);
         Box::pin(async move {
             let connecting = tokio::time::timeout(patience, store.turns());
             match connecting.await {

@@ -81,8 +81,6 @@ impl<C: Clock, S: Store, T: Stage> WorkTask<C, S, T> {
                 let _ = inputs.send(Input::Failed { request, fate: Fate::NotSent }.into());
                 return;
             }
-            let unsent = T::Bugs::plants(Bug::FailedClaimIsUnsent);
-            let fate_of = |fate| if unsent { Fate::NotSent } else { fate };
             let ask = async {
                 match statement {
                     WorkStatement::Renew if T::Bugs::plants(Bug::RenewalIsForgotten) => {
@@ -132,12 +130,10 @@ impl<C: Clock, S: Store, T: Stage> WorkTask<C, S, T> {
                     if !log.failed("a statement on the jobs cannot be carried out", &error) {
                         tracing::debug!(?statement, "{error}");
                     }
-                    let _ =
-                        inputs.send(Input::Failed { request, fate: fate_of(error.fate()) }.into());
+                    let _ = inputs.send(Input::Failed { request, fate: error.fate() }.into());
                 }
                 Err(_) => {
-                    let _ =
-                        inputs.send(Input::Failed { request, fate: fate_of(Fate::Unknown) }.into());
+                    let _ = inputs.send(Input::Failed { request, fate: Fate::Unknown }.into());
                 }
             }
         }

@@ -35,7 +35,7 @@ pub(super) async fn renew(
     check_in(connection, node, at, period, Some(report)).await
 }
 
-pub(super) async fn claim<B: Sabotage>(
+pub(super) async fn claim(
     connection: &mut SqliteConnection,
     at: ServerInstant,
     node: NodeId,
@@ -45,7 +45,7 @@ pub(super) async fn claim<B: Sabotage>(
 ) -> Result<Claimed, Trouble> {
     let lowest = renew(connection, at, node, report).await?;
     let jobs = match lowest {
-        Some(lowest) if claim.token.0 >= lowest || B::plants(Bug::BarredTokenClaims) => {
+        Some(lowest) if claim.token.0 >= lowest => {
             take(connection, node, claim, queues, at, at).await?
         }
         _ => Vec::new(),
@@ -219,13 +219,12 @@ pub(super) async fn rescue<B: Sabotage>(
     if B::plants(Bug::NobodyIsRescued) {
         return Ok(());
     }
-    let early = if B::plants(Bug::LeaseRunsOutEarly) { 1_000_000 } else { 0 };
     sqlx::query(
         "UPDATE turnwise_nodes SET state = 'lost'
          WHERE state <> 'lost' AND lease_until < ? AND EXISTS (
             SELECT 1 FROM turnwise_jobs j WHERE j.state = 'running' AND j.node = turnwise_nodes.id)",
     )
-    .bind(now + early)
+    .bind(now)
     .execute(&mut *connection)
     .await?;
     let orphans: Vec<i64> = sqlx::query_scalar(
@@ -270,7 +269,7 @@ pub(super) async fn rescue<B: Sabotage>(
     Ok(())
 }
 
-pub(super) async fn recover<B: Sabotage>(
+pub(super) async fn recover(
     connection: &mut SqliteConnection,
     at: ServerInstant,
     node: NodeId,
@@ -280,9 +279,7 @@ pub(super) async fn recover<B: Sabotage>(
     if renew(connection, at, node, report).await?.is_none() {
         return Ok(Claimed { jobs: Vec::new(), check_in: CheckIn::Lost });
     }
-    if !B::plants(Bug::RecoveryBarsNothing) {
-        bar(connection, node, token).await?;
-    }
+    bar(connection, node, token).await?;
     let running = sqlx::query(
         "SELECT id, token, queue, method, url, headers,
             CASE WHEN length(CAST(body AS BLOB)) <= ?1 THEN CAST(body AS BLOB) END,

@@ -391,7 +391,7 @@ impl<B: Sabotage> Store for SqliteStore<B> {
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
         let mut connection = self.begin().await?;
-        let done = jobs::claim::<B>(&mut connection, self.now(), node, claim, queues, report).await;
+        let done = jobs::claim(&mut connection, self.now(), node, claim, queues, report).await;
         self.settle(connection, done).await
     }
 
@@ -402,7 +402,7 @@ impl<B: Sabotage> Store for SqliteStore<B> {
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
         let mut connection = self.begin().await?;
-        let done = jobs::recover::<B>(&mut connection, self.now(), node, token, report).await;
+        let done = jobs::recover(&mut connection, self.now(), node, token, report).await;
         self.settle(connection, done).await
     }
 

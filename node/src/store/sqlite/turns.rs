@@ -103,7 +103,7 @@ impl<B: Sabotage> SqliteTurns<B> {
                 if accepted {
                     look_after::<B>(connection, &stored, at, now - before).await?;
                     if let (Some(claim), Some(lowest)) = (claim, lowest)
-                        && (claim.token.0 >= lowest || B::plants(Bug::BarredTokenClaims))
+                        && claim.token.0 >= lowest
                     {
                         // A beat that came a little before its boundary claims what is due on it.
                         let boundary = stored.row.cadence.boundary(now);
@@ -213,9 +213,7 @@ async fn look_after<B: Sabotage>(
 ) -> Result<(), Trouble> {
     let lease_end = lease_end(at, stored.row.cadence.period);
     let at_us = at.as_micros();
-    if stored.beaten_at.is_some_and(|beaten_at| at < beaten_at)
-        && !B::plants(Bug::StepBackDelaysJobs)
-    {
+    if stored.beaten_at.is_some_and(|beaten_at| at < beaten_at) {
         // The clock was set back: what was due stays due, and no lease outlasts its length.
         sqlx::query("UPDATE turnwise_nodes SET lease_until = ?1 WHERE lease_until > ?1")
             .bind(lease_end)
