@@ -1,0 +1,22 @@
+//! Decides what the judge is told, and looks for what only a whole node can get wrong.
+//!
+//! - `lives`: what each node's engine was told and asked for (its journal), and how its process ends;
+//! - `turns`: what the database did with statements on the turn row;
+//! - `work`: what it did with jobs, and what truly happened at the web apps.
+
+mod lives;
+mod turns;
+mod work;
+
+pub(super) use lives::Answered;
+
+use turnwise_engine::lease;
+
+use super::farm::World;
+
+impl World {
+    /// How long a lease that was granted now would hold.
+    pub(super) fn lease(&self) -> u64 {
+        lease(self.scenario.period).as_nanos() as u64
+    }
+}
