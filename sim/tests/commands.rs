@@ -130,7 +130,18 @@ fn nonsense_is_refused_with_its_name_and_a_reason() {
     refused(&["lab", "--step", "1h"], 2, &["--step", "when"]);
     refused(&["sweep", "--seeds", "9..3"], 2, &["--seeds", "no seed"]);
     refused(&["sabotage", "--bug", "unheard-of"], 2, &["unheard-of", "step-is-ignored"]);
+    refused(&["sabotage", "--bug", "id-is-kept"], 1, &["lab", "id-is-kept"]);
+    refused(&["cluster", "--period", "50ms"], 1, &["period", "200 ms", "lab"]);
     refused(&["replay", "/nowhere.json"], 1, &["/nowhere.json", "cannot be read"]);
+}
+
+#[test]
+fn a_cluster_answers_with_the_same_report() {
+    let options = ["cluster", "--nodes", "2", "--duration", "20s", "--jobs-rate", "2/s", "--json"];
+    let report = json(&options);
+    assert_eq!(report["tier"], "cluster");
+    assert_eq!(report["missed"], 0);
+    assert!(report["jobs"]["enqueued"].as_u64() > Some(10), "{report}");
 }
 
 /// The journal of an engine that reads, gets no answer, and reads again.

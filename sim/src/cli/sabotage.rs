@@ -17,7 +17,7 @@ pub(super) struct Arguments {
     tier: Tier,
 
     /// Only the bug of this name
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = known)]
     bug: Option<String>,
 
     /// Give up after so many seeds; 5000 in the lab and 500 in the cluster unless given
@@ -92,6 +92,17 @@ fn show<B: Plantable>(found: &[(B, Option<Found>)], detail: bool) -> Table {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+/// A name of a bug that some tier plants.
+fn known(name: &str) -> Result<String, String> {
+    let lab = turnwise_engine::Bug::ALL.iter().map(|bug| bug.name());
+    let all: Vec<_> =
+        lab.chain(turnwise_node::sabotage::Bug::ALL.iter().map(|bug| bug.name())).collect();
+    match all.contains(&name) {
+        true => Ok(name.to_owned()),
+        false => Err(format!("there is no bug {name:?}; there are {}", all.join(", "))),
+    }
 }
 
 fn named<B: Plantable>(name: &str) -> Result<B, String> {
