@@ -137,7 +137,7 @@ fn nonsense_is_refused_with_its_name_and_a_reason() {
 
 #[test]
 fn a_cluster_answers_with_the_same_report() {
-    let options = ["cluster", "--nodes", "2", "--duration", "20s", "--jobs-rate", "2/s", "--json"];
+    let options = ["cluster", "--nodes", "2", "--duration", "60s", "--jobs-rate", "2/s", "--json"];
     let report = json(&options);
     assert_eq!(report["tier"], "cluster");
     assert_eq!(report["missed"], 0);
