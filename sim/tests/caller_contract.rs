@@ -1,6 +1,10 @@
 //! The contract of the callers, on the simulated one: the same promises as in `node/tests/caller.rs`, with the same
 //! web apps behind simulated sockets, each on simulated machines of its own.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "both arms are tried, and the real one takes real time"
+)]
 
 #[path = "../../node/tests/caller_contract/promises.rs"]
 mod promises;

@@ -1,6 +1,10 @@
 //! The contract of the clocks, on the simulated ones: the same promises as in `node/tests/clock_contract.rs`, on
 //! clocks that are wrong in every way that a scenario's can be.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "both arms are tried, and the real one takes real time"
+)]
 
 #[path = "../../node/tests/clock_contract/promises.rs"]
 mod promises;

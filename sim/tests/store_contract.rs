@@ -4,6 +4,10 @@
 //!
 //! `PROMISE=words cargo test -p turnwise-sim --test store_contract` runs those with `words` in their name.
 #![allow(clippy::unwrap_used, reason = "a promise that cannot be tried is broken")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "both arms are tried, and the real one takes real time"
+)]
 
 #[path = "../../node/tests/store_contract/claims.rs"]
 mod claims;
