@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::oracle::Mark;
 use crate::report::Report;
 use crate::scenario::{Scenario, swarm, swarm_of_processes};
 use crate::{cluster, lab};
@@ -31,6 +32,22 @@ impl Tier {
         match self {
             Self::Lab => None,
             Self::Cluster => cluster::misfit(scenario),
+        }
+    }
+
+    /// What does not happen in its swarm, or is not seen by its judge: the other tier shows it.
+    pub const fn never_reaches(self) -> &'static [Mark] {
+        match self {
+            Self::Lab => &[],
+            // Its rings are small, a statement that is given up takes its connection with it, what the store does to
+            // leases is not looked into, jobs have more attempts than a minute has room for, and few crashes come alone.
+            Self::Cluster => &[
+                Mark::LargeRing,
+                Mark::LateAnswer,
+                Mark::LeaseExtended,
+                Mark::DeadJob,
+                Mark::JudgedCrash,
+            ],
         }
     }
 

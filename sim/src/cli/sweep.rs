@@ -89,7 +89,8 @@ pub(super) fn run_command(arguments: &Arguments) -> Outcome {
     let sum = sweep(arguments, &scenario_of);
     let wall = started.elapsed().as_secs_f64();
     let runs = arguments.seeds.end - arguments.seeds.start;
-    let missing = if arguments.swarm { sum.marks.missing() } else { Vec::new() };
+    let mut missing = if arguments.swarm { sum.marks.missing() } else { Vec::new() };
+    missing.retain(|mark| !arguments.tier.never_reaches().contains(mark));
     if arguments.json {
         let marks: serde_json::Map<_, _> = crate::oracle::Mark::ALL
             .iter()
