@@ -178,12 +178,17 @@ impl World {
             return;
         }
         let shown = self.server.look().0.exact(now.saturating_sub(grace));
+        // Somebody must have been there for long enough to rescue what the dead left.
+        let watched = self.lives.iter().any(|life| {
+            let host = &self.hosts[life.host as usize];
+            life.staying && host.life == Some(life.number) && life.born + grace < now
+        });
         let stormy = self.hosts.iter().any(|host| host.storm_until + grace >= now);
         // Running, it says; but no web app has served it for longer than any call takes.
         let is_stuck = |job: u64| {
             let served = self.served.keys().any(|(other, _)| *other == job);
             let touched = self.touched.get(&job).copied().unwrap_or(0);
-            !served && !stormy && touched + CALL_DEADLINE.as_nanos() as u64 + grace < now
+            watched && !served && !stormy && touched + CALL_DEADLINE.as_nanos() as u64 + grace < now
         };
         let lost: Vec<u64> = jobs
             .iter()
