@@ -14,8 +14,11 @@ use crate::store::{Registration, Store, StoreError};
 const WAIT_MIN: Duration = Duration::from_millis(250);
 /// The longest wait between tries.
 const WAIT_MAX: Duration = Duration::from_secs(5);
-/// How long one try may take.
-const TRY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the first try may take. What is lost on the way may be lost for good: a try is soon given up, and the
+/// next may take twice as long, up to [`TRY_TIMEOUT_MAX`], for a schema that takes long to make.
+const TRY_TIMEOUT_MIN: Duration = Duration::from_secs(2);
+/// The longest that one try may take.
+const TRY_TIMEOUT_MAX: Duration = Duration::from_secs(30);
 
 /// How a node comes up.
 #[derive(Clone, Debug)]
@@ -46,10 +49,11 @@ impl Start {
         stop: &mut Stop,
     ) -> Result<Started, StoreError> {
         let mut wait = WAIT_MIN;
+        let mut patience = TRY_TIMEOUT_MIN;
         let mut tries = 0_u32;
         loop {
             let attempt = self.attempt(store, new_id(random));
-            let attempt = tokio::time::timeout(TRY_TIMEOUT, attempt);
+            let attempt = tokio::time::timeout(patience, attempt);
             let error = tokio::select! {
                 biased;
                 () = stop.requested() => return Ok(Started::Stopped),
@@ -57,7 +61,10 @@ impl Start {
                     Ok(Ok(id)) => return Ok(Started::As(id)),
                     Ok(Err(error)) if self.fail_fast || !error.is_transient() => return Err(error),
                     Ok(Err(error)) => error.to_string(),
-                    Err(_) => "the database did not answer in time".to_owned(),
+                    Err(_) => {
+                        patience = (patience * 2).min(TRY_TIMEOUT_MAX);
+                        "the database did not answer in time".to_owned()
+                    }
                 },
             };
             tries += 1;

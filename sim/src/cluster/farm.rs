@@ -116,6 +116,8 @@ pub(super) struct Host {
     pub(super) work: Roads,
     /// Its process runs.
     pub(super) up: bool,
+    /// Since when its process is without a life: it has not registered yet, or again.
+    pub(super) lifeless_since: u64,
     /// The network knows it.
     pub(super) known: bool,
     /// The life that its process leads.
@@ -217,6 +219,7 @@ impl World {
             turn: Roads::new(plan, seed, &format!("node {number} turn")),
             work: Roads::new(plan, seed, &format!("node {number} work")),
             up: false,
+            lifeless_since: 0,
             known: false,
             life: None,
             paused_until: 0,

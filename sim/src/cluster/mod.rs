@@ -238,6 +238,7 @@ impl<'a> Cluster<'a> {
                 let mut world = self.farm.look();
                 world.check_last_words();
                 world.check_lost();
+                world.check_lifeless();
                 let next = world.now + LOOK_EVERY;
                 drop(world);
                 self.plan(next, What::Look);
@@ -263,6 +264,7 @@ impl<'a> Cluster<'a> {
         let is_new = !host.known;
         host.known = true;
         host.up = true;
+        host.lifeless_since = now;
         drop(world);
         let name = node(number);
         if is_new {

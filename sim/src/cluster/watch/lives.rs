@@ -10,7 +10,7 @@ use turnwise_node::shell::LifeEnd;
 use turnwise_node::store::{Store, StoreError};
 
 use crate::cluster::database::at_once;
-use crate::cluster::farm::{Life, World};
+use crate::cluster::farm::{Host, Life, World};
 use crate::oracle::{Disturbance, Invariant, Mark, Oracle};
 use crate::report::Seen;
 use crate::scenario::{Fault, Span};
@@ -20,6 +20,8 @@ use crate::sometimes;
 const STATEMENTS_MAX: u32 = 64;
 /// So many statements on the jobs may follow when there are none any more.
 const IDLE_WORK_MAX: u32 = 8;
+/// A process leads a life so long after nothing hinders it any more.
+const COMES_UP: u64 = 10_000_000_000;
 /// A life that is over, with its process alive, may be seen at a target for so long.
 const LAST_WORDS: u64 = 1_000_000_000;
 
@@ -305,6 +307,9 @@ impl World {
             Seen::Killed => life.killed = true,
             _ => life.over = Some(now),
         }
+        let host = life.host;
+        self.host(host).lifeless_since = now;
+        let life = self.life(number);
         life.staying = false;
         let host = life.host;
         if self.hosts[host as usize].life == Some(number) {
@@ -376,6 +381,21 @@ impl World {
                 format!("life {life} is over, and its call of job {job} goes on")
             });
         }
+    }
+
+    /// Processes that have been up for long, with their database there and their roads whole, and lead no life.
+    pub(in crate::cluster) fn check_lifeless(&mut self) {
+        let (now, out_until) = (self.now, self.out_until);
+        let waits = |host: &Host| {
+            let whole = host.lifeless_since.max(host.storm_until).max(host.paused_until);
+            let able = host.up && host.life.is_none() && host.stops_asked == 0;
+            able && host.errors_until < now && whole.max(out_until) + COMES_UP < now
+        };
+        let Some(number) = self.hosts.iter().position(waits) else { return };
+        self.hosts[number].lifeless_since = now;
+        self.violated(Invariant::Recovery, || {
+            format!("the process of node {number} is up and has not come to life")
+        });
     }
 
     /// Nodes that were declared lost and are heard, and go on all the same.
