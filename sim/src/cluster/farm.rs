@@ -20,7 +20,7 @@ use crate::oracle::{Disturbance, Invariant, Oracle};
 use crate::random::Stream;
 use crate::report::{Picture, Seen};
 use crate::scenario::{self, Scenario};
-use crate::world::{Local, Roads, Server};
+use crate::world::{Local, Mishaps, Roads, Server};
 
 thread_local! {
     /// True time between the ticks of the network, when no simulated machine runs.
@@ -131,13 +131,7 @@ pub(super) struct Host {
     pub(super) refused_since: Option<u64>,
     /// Something is done to it, or to its roads, up to here.
     pub(super) storm_until: u64,
-    pub(super) lose_request: bool,
-    pub(super) lose_answer: bool,
-    pub(super) lose_change: bool,
-    pub(super) lose_work: bool,
-    pub(super) reset: bool,
-    pub(super) stall: u64,
-    pub(super) hold_change: u64,
+    pub(super) next: Mishaps,
     /// When its last statement on the turn row left.
     pub(super) turn_begun: u64,
     /// Of the machine: what its processes' chance begins with, how late it wakes.
@@ -228,13 +222,7 @@ impl World {
             target_down_until: 0,
             refused_since: None,
             storm_until: 0,
-            lose_request: false,
-            lose_answer: false,
-            lose_change: false,
-            lose_work: false,
-            reset: false,
-            stall: 0,
-            hold_change: 0,
+            next: Mishaps::default(),
             turn_begun: 0,
             chance: Stream::new(seed, &format!("node {number} chance")),
             stop: None,

@@ -12,6 +12,7 @@ use super::{Cluster, What, node};
 use crate::oracle::Disturbance;
 use crate::report::Seen;
 use crate::scenario::Fault;
+use crate::world::Mishaps;
 
 /// How often it is looked whether a process that was told to stop has.
 const AGAIN: u64 = 50_000_000;
@@ -26,22 +27,7 @@ impl Cluster<'_> {
         let until = now + fault.lasts().0;
         let alive = fault.node().is_none_or(|node| world.hosts[node as usize].life.is_some());
         world.seen(fault.node().unwrap_or(u32::MAX), Seen::Fault(fault));
-        // What befalls the next statement disturbs when it does.
-        let later = matches!(
-            fault,
-            Fault::LoseRequest { .. }
-                | Fault::LoseAnswer { .. }
-                | Fault::LoseChange { .. }
-                | Fault::LoseWork { .. }
-                | Fault::Reset { .. }
-                | Fault::HoldChange { .. }
-                | Fault::Stall { .. }
-        );
-        if (alive || fault.lasts().0 > 0) && !later {
-            let what = match fault {
-                Fault::Kill { .. } => Disturbance::Crash,
-                other => Disturbance::Fault(other),
-            };
+        if let Some(what) = Disturbance::of(fault, alive) {
             world.disturbed(until, what);
         }
         match fault.node() {
@@ -85,13 +71,13 @@ impl Cluster<'_> {
                 host.paused_until = until;
                 self.plan(until, What::Thaw(number, lasts.0));
             }
-            Fault::Stall { lasts, .. } => host.stall = lasts.0,
-            Fault::HoldChange { lasts, .. } => host.hold_change = lasts.0,
-            Fault::LoseRequest { .. } => host.lose_request = true,
-            Fault::LoseAnswer { .. } => host.lose_answer = true,
-            Fault::LoseChange { .. } => host.lose_change = true,
-            Fault::LoseWork { .. } => host.lose_work = true,
-            Fault::Reset { .. } => host.reset = true,
+            Fault::Stall { lasts, .. } => host.next.stall = lasts.0,
+            Fault::HoldChange { lasts, .. } => host.next.hold_change = lasts.0,
+            Fault::LoseRequest { .. } => host.next.lose_request = true,
+            Fault::LoseAnswer { .. } => host.next.lose_answer = true,
+            Fault::LoseChange { .. } => host.next.lose_change = true,
+            Fault::LoseWork { .. } => host.next.lose_work = true,
+            Fault::Reset { .. } => host.next.reset = true,
             Fault::Errors { .. } => host.errors_until = host.errors_until.max(until),
             Fault::CutThere { .. } => {
                 host.turn.there.cut_until = host.turn.there.cut_until.max(until);
@@ -172,13 +158,7 @@ impl Cluster<'_> {
         host.stop = None;
         host.stops_asked = 0;
         // What was to befall its next statement dies with its connections.
-        host.lose_request = false;
-        host.lose_answer = false;
-        host.lose_change = false;
-        host.lose_work = false;
-        host.reset = false;
-        host.stall = 0;
-        host.hold_change = 0;
+        host.next = Mishaps::default();
         let silent = host.chance.below(2) == 0;
         if let Some(life) = host.life {
             world.life_over(life, Seen::Killed);

@@ -38,15 +38,15 @@ impl World {
             self.statements += 1;
         }
         let host = self.host(number);
-        if what.is_turn() && std::mem::take(&mut host.reset) {
+        if what.is_turn() && std::mem::take(&mut host.next.reset) {
             self.disturbed(now, Disturbance::Fault(Fault::Reset { node: number }));
             return Posted::Reset;
         }
         let hold = match what {
-            What::Change => std::mem::take(&mut host.hold_change),
+            What::Change => std::mem::take(&mut host.next.hold_change),
             _ => 0,
         };
-        let lost = what.is_turn() && std::mem::take(&mut host.lose_request);
+        let lost = what.is_turn() && std::mem::take(&mut host.next.lose_request);
         if hold > 0 {
             let fault = Fault::HoldChange { node: number, lasts: Span(hold) };
             self.disturbed(now + hold, Disturbance::Fault(fault));
@@ -122,13 +122,13 @@ impl World {
         let calm = roads.back.cut_until <= now && roads.back.crowd <= 1;
         let passage = roads.back.pass(served);
         let lost = match what {
-            What::Turn | What::Change if std::mem::take(&mut host.lose_answer) => {
+            What::Turn | What::Change if std::mem::take(&mut host.next.lose_answer) => {
                 Some(Fault::LoseAnswer { node: number })
             }
-            What::Change if std::mem::take(&mut host.lose_change) => {
+            What::Change if std::mem::take(&mut host.next.lose_change) => {
                 Some(Fault::LoseChange { node: number })
             }
-            What::Work if std::mem::take(&mut host.lose_work) => {
+            What::Work if std::mem::take(&mut host.next.lose_work) => {
                 Some(Fault::LoseWork { node: number })
             }
             _ => None,

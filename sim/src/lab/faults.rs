@@ -71,22 +71,7 @@ impl<D: Driver> Lab<'_, D> {
         } else {
             self.seen(u32::MAX, Seen::Fault(fault));
         }
-        // What befalls the next statement disturbs when it does.
-        let later = matches!(
-            fault,
-            Fault::LoseRequest { .. }
-                | Fault::LoseAnswer { .. }
-                | Fault::LoseChange { .. }
-                | Fault::LoseWork { .. }
-                | Fault::Reset { .. }
-                | Fault::HoldChange { .. }
-                | Fault::Stall { .. }
-        );
-        if (alive || fault.lasts().0 > 0) && !later {
-            let what = match fault {
-                Fault::Kill { .. } => Disturbance::Crash,
-                other => Disturbance::Fault(other),
-            };
+        if let Some(what) = Disturbance::of(fault, alive) {
             self.disturbed(until, what);
         }
         if let Some(node) = fault.node() {
@@ -116,13 +101,13 @@ impl<D: Driver> Lab<'_, D> {
                 host.paused_until = until;
                 self.push(until, What::Thaw(node, lasts.0));
             }
-            Fault::Stall { lasts, .. } => host.stall = lasts.0,
-            Fault::HoldChange { lasts, .. } => host.hold_change = lasts.0,
-            Fault::LoseRequest { .. } => host.lose_request = true,
-            Fault::LoseAnswer { .. } => host.lose_answer = true,
-            Fault::LoseChange { .. } => host.lose_change = true,
-            Fault::LoseWork { .. } => host.lose_work = true,
-            Fault::Reset { .. } => host.reset = true,
+            Fault::Stall { lasts, .. } => host.next.stall = lasts.0,
+            Fault::HoldChange { lasts, .. } => host.next.hold_change = lasts.0,
+            Fault::LoseRequest { .. } => host.next.lose_request = true,
+            Fault::LoseAnswer { .. } => host.next.lose_answer = true,
+            Fault::LoseChange { .. } => host.next.lose_change = true,
+            Fault::LoseWork { .. } => host.next.lose_work = true,
+            Fault::Reset { .. } => host.next.reset = true,
             Fault::Errors { .. } => host.errors_until = until,
             Fault::CutThere { .. } => {
                 host.turn.there.cut_until = until;

@@ -6,7 +6,7 @@ use turnwise_engine::{LocalInstant, NodeId, RequestId, Slot, Token};
 
 use crate::random::Stream;
 use crate::scenario;
-use crate::world::{Local, Roads};
+use crate::world::{Local, Mishaps, Roads};
 
 /// Ids of lives begin here.
 const FIRST_ID: u128 = 0x1000;
@@ -25,13 +25,7 @@ pub(super) struct Host<D> {
     pub(super) target_down_until: u64,
     /// It comes back when it has left.
     pub(super) deployed: bool,
-    pub(super) lose_request: bool,
-    pub(super) lose_answer: bool,
-    pub(super) lose_change: bool,
-    pub(super) lose_work: bool,
-    pub(super) reset: bool,
-    pub(super) stall: u64,
-    pub(super) hold_change: u64,
+    pub(super) next: Mishaps,
     pub(super) seeds: Stream,
 }
 

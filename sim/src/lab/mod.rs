@@ -33,7 +33,7 @@ use crate::random::Stream;
 use crate::report::{Picture, Report, Seen, Sort};
 use crate::scenario::{Scenario, Span};
 use crate::sometimes;
-use crate::world::{Local, Roads, Server};
+use crate::world::{Local, Mishaps, Roads, Server};
 
 /// A machine may wake at one and the same instant so often in a row, and no oftener.
 const SAME_INSTANT_MAX: u32 = 100;
@@ -248,13 +248,7 @@ impl<'a, D: Driver> Lab<'a, D> {
             errors_until: 0,
             target_down_until: 0,
             deployed: false,
-            lose_request: false,
-            lose_answer: false,
-            lose_change: false,
-            lose_work: false,
-            reset: false,
-            stall: 0,
-            hold_change: 0,
+            next: Mishaps::default(),
             seeds: Stream::new(seed, &format!("node {number} seeds")),
         });
         let period = scenario.period.as_nanos() as u64;
@@ -428,13 +422,7 @@ impl<'a, D: Driver> Lab<'a, D> {
         let host = &mut self.hosts[number as usize];
         let Some(life) = host.life.take() else { return };
         // What was to befall its next statement dies with its connections.
-        host.lose_request = false;
-        host.lose_answer = false;
-        host.lose_change = false;
-        host.lose_work = false;
-        host.reset = false;
-        host.stall = 0;
-        host.hold_change = 0;
+        host.next = Mishaps::default();
         for (job, _) in &life.running {
             self.oracle.jobs.stops(*job, life.number);
         }

@@ -55,7 +55,7 @@ impl<D: Driver> Lab<'_, D> {
                 self.check_claim(number, claim);
             }
         }
-        let stall = std::mem::take(&mut self.hosts[number as usize].stall);
+        let stall = std::mem::take(&mut self.hosts[number as usize].next.stall);
         if stall > 0 {
             let fault = Fault::Stall { node: number, lasts: Span(stall) };
             self.disturbed(now + stall, Disturbance::Fault(fault));
@@ -91,13 +91,13 @@ impl<D: Driver> Lab<'_, D> {
             ring.fires(now, slot, id, violations);
         }
         let host = &mut self.hosts[number as usize];
-        if std::mem::take(&mut host.reset) {
+        if std::mem::take(&mut host.next.reset) {
             self.disturbed(now, Disturbance::Fault(Fault::Reset { node: number }));
             self.push(now + BROKEN, What::Failed { life: id, request });
             return;
         }
         let hold = match statement.kind {
-            TurnKind::Change { .. } => std::mem::take(&mut host.hold_change),
+            TurnKind::Change { .. } => std::mem::take(&mut host.next.hold_change),
             _ => 0,
         };
         if hold > 0 {
@@ -105,7 +105,7 @@ impl<D: Driver> Lab<'_, D> {
             self.disturbed(now + hold, Disturbance::Fault(fault));
         }
         let host = &mut self.hosts[number as usize];
-        if std::mem::take(&mut host.lose_request) {
+        if std::mem::take(&mut host.next.lose_request) {
             self.disturbed(now, Disturbance::Fault(Fault::LoseRequest { node: number }));
             return;
         }
@@ -205,12 +205,12 @@ impl<D: Driver> Lab<'_, D> {
         let commit = if done.durable { self.scenario.database.commit.0 } else { 0 };
         let host = &mut self.hosts[number as usize];
         let passage = host.turn.back.pass(served + commit);
-        if std::mem::take(&mut host.lose_answer) {
+        if std::mem::take(&mut host.next.lose_answer) {
             self.disturbed(now, Disturbance::Fault(Fault::LoseAnswer { node: number }));
             return;
         }
         if matches!(statement.kind, TurnKind::Change { .. })
-            && std::mem::take(&mut host.lose_change)
+            && std::mem::take(&mut host.next.lose_change)
         {
             self.disturbed(now, Disturbance::Fault(Fault::LoseChange { node: number }));
             return;

@@ -135,7 +135,7 @@ impl<D: Driver> Lab<'_, D> {
             now + self.scenario.database.service.0 + self.scenario.database.commit.0 + self.slow;
         let host = &mut self.hosts[number as usize];
         let passage = host.work.back.pass(served);
-        if std::mem::take(&mut host.lose_work) {
+        if std::mem::take(&mut host.next.lose_work) {
             self.disturbed(now, Disturbance::Fault(Fault::LoseWork { node: number }));
             return;
         }
@@ -245,7 +245,7 @@ impl<D: Driver> Lab<'_, D> {
         let served = now + self.scenario.database.service.0 + self.scenario.database.commit.0;
         let host = &mut self.hosts[number as usize];
         let passage = host.work.back.pass(served);
-        if std::mem::take(&mut host.lose_work) {
+        if std::mem::take(&mut host.next.lose_work) {
             self.disturbed(now, Disturbance::Fault(Fault::LoseWork { node: number }));
             return;
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use turnwise_engine::Slot;
 
 use super::{Invariant, Mark, Marks, Violations};
-use crate::scenario::Fault;
+use crate::scenario::{Fault, Span};
 use crate::sometimes;
 
 /// A beat that reached the database.
@@ -51,6 +51,25 @@ pub enum Disturbance {
     Reborn,
     /// A node proved a step long after it happened: the step was too small to be proven at once.
     LateProof,
+}
+
+impl Disturbance {
+    /// What a fault disturbs as it begins; `alive`: whoever it happens to is there. None: nothing, or nothing yet,
+    /// since it befalls the next statement, and disturbs when it does.
+    pub fn of(fault: Fault, alive: bool) -> Option<Self> {
+        match fault {
+            Fault::LoseRequest { .. }
+            | Fault::LoseAnswer { .. }
+            | Fault::LoseChange { .. }
+            | Fault::LoseWork { .. }
+            | Fault::Reset { .. }
+            | Fault::HoldChange { .. }
+            | Fault::Stall { .. } => None,
+            _ if !alive && fault.lasts() == Span::ZERO => None,
+            Fault::Kill { .. } => Some(Self::Crash),
+            other => Some(Self::Fault(other)),
+        }
+    }
 }
 
 /// The judge of turns.

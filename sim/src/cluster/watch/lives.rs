@@ -197,7 +197,7 @@ impl World {
                 jobs.claimed(now, number, claim.token, violations);
             }
         }
-        let stall = std::mem::take(&mut self.host(host).stall);
+        let stall = std::mem::take(&mut self.host(host).next.stall);
         if stall > 0 {
             let fault = Fault::Stall { node: host, lasts: Span(stall) };
             self.disturbed(now + stall, Disturbance::Fault(fault));
