@@ -1,33 +1,19 @@
-//! The simulator is tested too: every planted bug is found by the swarm, and the table says how soon and by what.
+//! The lab is tested too: every bug that is planted in the engine or the turn row is found by its swarm, and the
+//! table says how soon and by what.
 
 #![allow(clippy::unwrap_used)]
 
-use std::fmt::Write;
+#[path = "support/hunt.rs"]
+mod hunt;
 
 use turnwise_engine::Bug;
-use turnwise_sim::sabotage::hunt_all;
 
 /// A bug that is not found within so many seeds counts as not found.
 const MOST: u64 = 2_000;
 
 #[test]
 fn every_planted_bug_is_found() {
-    std::panic::set_hook(Box::new(|_| {}));
-    let found = hunt_all(Bug::ALL, MOST);
-    let _ = std::panic::take_hook();
-    let mut table = String::new();
-    let mut seeds = Vec::new();
-    for (bug, found) in &found {
-        let (took, by) = match found {
-            Some(found) => (found.seeds.to_string(), found.by),
-            None => ("-".to_owned(), "nothing"),
-        };
-        writeln!(table, "{:<32} {took:>5}  {by}", bug.as_str()).unwrap();
-        seeds.extend(found.as_ref().map(|found| found.seeds));
-    }
-    seeds.sort_unstable();
-    writeln!(table, "median of {}: {} seeds", found.len(), seeds[(seeds.len() - 1) / 2]).unwrap();
+    let (table, lost) = hunt::table_of::<Bug>(MOST);
     insta::assert_snapshot!(table);
-    let lost = found.iter().filter(|(_, found)| found.is_none()).map(|(bug, _)| *bug);
-    assert_eq!(lost.collect::<Vec<_>>(), [], "not found:\n{table}");
+    assert!(lost.is_empty(), "not found: {lost:?}\n{table}");
 }

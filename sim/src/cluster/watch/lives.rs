@@ -333,6 +333,11 @@ impl World {
         if let Some(number) = self.hosts[host as usize].life {
             if !aborted {
                 self.check_left_behind(number);
+                if !self.life(number).draining {
+                    self.violated(Invariant::Accounting, || {
+                        format!("life {number} stopped in good order and did not leave the ring")
+                    });
+                }
             }
             self.life_over(number, if aborted { Seen::Killed } else { Seen::Left });
         }
