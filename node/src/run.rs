@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::api;
 use crate::caller::HttpCaller;
-use crate::clock::BootClock;
+use crate::clock::MachineClock;
 use crate::config::RunConfig;
 use crate::exit;
 use crate::shell::{self, Journal, Leaves, LifeEnd, PreciseThread, Pulse, StopHandle, stop};
@@ -18,9 +18,9 @@ use crate::store::AnyStore;
 /// Connections to the database besides the beat's: one for the rest.
 const OTHER_CONNECTIONS: u32 = 1;
 
-/// Run a node until it is told to stop, and say how it went. What cannot be mended by waiting is said on
+/// Run a node by this clock until it is told to stop, and say how it went. What cannot be mended by waiting is said on
 /// the standard error.
-pub fn run_node(config: RunConfig) -> ExitCode {
+pub fn run_node(config: RunConfig, clock: MachineClock) -> ExitCode {
     let runtime =
         match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
             Ok(runtime) => runtime,
@@ -31,7 +31,7 @@ pub fn run_node(config: RunConfig) -> ExitCode {
                 );
             }
         };
-    to_its_end(runtime, run_on(config))
+    to_its_end(runtime, run_on(config, clock))
 }
 
 /// Run a future to its end, and wait for nothing that it left behind: a name that the system is still looking up,
@@ -43,7 +43,7 @@ fn to_its_end<F: Future>(runtime: Runtime, future: F) -> F::Output {
 }
 
 #[expect(clippy::disallowed_methods, reason = "all chance of the process begins here")]
-async fn run_on(config: RunConfig) -> ExitCode {
+async fn run_on(config: RunConfig, clock: MachineClock) -> ExitCode {
     let store = match AnyStore::connect(&config.database_url, OTHER_CONNECTIONS) {
         Ok(store) => store,
         Err(error) => return exit::report(exit::of_store(&error), error.to_string()),
@@ -82,7 +82,7 @@ async fn run_on(config: RunConfig) -> ExitCode {
         }
     }
     let chance = Uuid::new_v4().into_bytes();
-    let leaves = Leaves { clock: BootClock, store, caller, chance };
+    let leaves = Leaves { clock, store, caller, chance };
     let result = shell::run(&leaves, &PreciseThread, &config, &pulse, journal.as_ref(), stop).await;
     if let Some(journal) = journal {
         journal.close();

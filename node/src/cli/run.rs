@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::common::Common;
 use super::failure::Failure;
 use super::log;
+use crate::clock::{BootClock, MachineClock, WrongClock};
 use crate::config::{Environment, Flags, Layers, RunConfig};
 use crate::run::run_node;
 
@@ -98,6 +99,10 @@ pub(super) struct Args {
     /// How the log is written: text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
+
+    /// A clock that is wrong on purpose, for tests of whole farms: OFFSET[,DRIFT][,LEAP@WHEN]...
+    #[arg(long, hide = true, value_name = "CLOCK")]
+    test_clock: Option<WrongClock>,
 }
 
 /// Run a node until it is told to stop.
@@ -109,7 +114,14 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     for warning in environment.warnings() {
         tracing::warn!("{warning}");
     }
-    Ok(run_node(config))
+    let clock = match args.test_clock.clone() {
+        Some(clock) => {
+            tracing::warn!("this node's clock is wrong on purpose (--test-clock)");
+            MachineClock::Wrong(clock)
+        }
+        None => MachineClock::Boot(BootClock),
+    };
+    Ok(run_node(config, clock))
 }
 
 impl Args {

@@ -1,11 +1,11 @@
-//! Decides how a node reads its own clock and how it waits for an instant of it. Never reads the wall
-//! clock for anything but display.
+//! Decides how the kernel's clock is read, and how an instant of it is waited for.
 
-use std::future::Future;
 use std::time::{Duration, SystemTime};
 
 use nix::time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep};
 use turnwise_engine::LocalInstant;
+
+use super::Clock;
 
 /// How long before the instant the runtime's timer is asked to fire: it has a tick of 1 ms and is late by
 /// 1.1 ms at the median.
@@ -15,25 +15,8 @@ const FINE_MARGIN: Duration = Duration::from_micros(150);
 /// The longest single wait on the runtime's timer, which stands still while the machine is suspended.
 const COARSE_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// A node's own monotonic clock, which runs on while the machine is suspended. What the shell relies on is stated as
-/// tests, in `node/tests/clock_contract/promises.rs`, which run against every kind of it.
-pub trait Clock: Clone + Send + Sync + 'static {
-    /// Now.
-    fn now(&self) -> LocalInstant;
-
-    /// The wall clock in microseconds since the Unix epoch: shown to people, never decided by.
-    fn wall_micros(&self) -> i64;
-
-    /// Wait until `until`, to within the runtime's timer: a few milliseconds late at the worst, when idle.
-    fn sleep_until(&self, until: LocalInstant) -> impl Future<Output = ()> + Send;
-
-    /// Wait until `until`, to within microseconds. May block its thread for up to some milliseconds: for
-    /// the thread that has nothing else to do.
-    fn sleep_precisely_until(&self, until: LocalInstant) -> impl Future<Output = ()> + Send;
-}
-
 /// `CLOCK_BOOTTIME`.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BootClock;
 
 impl Clock for BootClock {
