@@ -14,8 +14,8 @@ use sqlx::{AssertSqlSafe, Connection, Row};
 
 use tempfile::{NamedTempFile, TempDir};
 
-use crate::support::postgres::Cluster;
 use crate::support::target::Target;
+use turnwise_servers::postgres::Cluster;
 
 /// What a node's process is started in.
 #[derive(Clone, Copy, Debug)]

@@ -10,8 +10,8 @@ use turnwise_node::job::JobId;
 use turnwise_node::store::Store;
 use turnwise_node::store::postgres::PgStore;
 
-use crate::support::postgres::Cluster;
 use crate::world::{self, NOON, State, Tried, World};
+use turnwise_servers::postgres::Cluster;
 
 /// A database on a real PostgreSQL.
 pub(crate) struct Postgres {

@@ -1,5 +1,4 @@
-//! What several test crates share: a real PostgreSQL and a web app to be called.
+//! What several test crates share: a web app to be called.
 
-pub(crate) mod postgres;
 #[allow(unused, reason = "each test crate uses a part of it")]
 pub(crate) mod target;

@@ -1,10 +1,5 @@
-//! A real PostgreSQL server for tests: a cluster of its own in a temporary folder, on a free port of
-//! loopback, gone with the test process however that ends.
-//!
-//! PostgreSQL refuses to run as root. When the tests do, the server runs as the user `postgres`, else
-//! `nobody`.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
-#![allow(dead_code, reason = "each test crate uses a part of it")]
+//! A real PostgreSQL server. PostgreSQL refuses to run as root: whoever does, has it run as the user `postgres`,
+//! else `nobody`.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -37,7 +32,7 @@ rm -rf "$1"
 "#;
 
 /// A server with its data.
-pub(crate) struct Cluster {
+pub struct Cluster {
     programs: PathBuf,
     folder: PathBuf,
     port: u16,
@@ -51,12 +46,12 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// A new cluster with an empty database `postgres`, whose superuser `postgres` needs no password on
     /// loopback. Everybody else does.
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         Self::start_with(&[])
     }
 
     /// The same with these environment variables for the server: to lie to it about the time.
-    pub(crate) fn start_with(environment: &[(&str, &str)]) -> Self {
+    pub fn start_with(environment: &[(&str, &str)]) -> Self {
         let programs = programs();
         let folder = std::env::temp_dir().join(format!("turnwise-pg-{}", uuid::Uuid::new_v4()));
         fs::create_dir(&folder).unwrap();
@@ -94,27 +89,27 @@ impl Cluster {
     }
 
     /// The URL of the database `postgres`.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         self.url_of("postgres")
     }
 
     /// The URL of a database.
-    pub(crate) fn url_of(&self, database: &str) -> String {
+    pub fn url_of(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
     /// The port on 127.0.0.1.
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port
     }
 
     /// Run SQL in the database `postgres`; its answer, unaligned, without headings.
-    pub(crate) fn psql(&self, sql: &str) -> String {
+    pub fn psql(&self, sql: &str) -> String {
         self.psql_in("postgres", sql)
     }
 
     /// Run SQL in a database.
-    pub(crate) fn psql_in(&self, database: &str, sql: &str) -> String {
+    pub fn psql_in(&self, database: &str, sql: &str) -> String {
         let mut psql = self.program("psql");
         psql.args([
             "-X",
@@ -134,7 +129,7 @@ impl Cluster {
     }
 
     /// Stop the server: running statements are aborted, what was committed is kept.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         let mut server = self.server();
         let Some(mut child) = server.take() else { return };
         let _ = kill(pid(&child), Signal::SIGINT);
@@ -142,7 +137,7 @@ impl Cluster {
     }
 
     /// Kill the server and all of its processes, as a power cut would.
-    pub(crate) fn kill9(&self) {
+    pub fn kill9(&self) {
         let mut server = self.server();
         let Some(mut child) = server.take() else { return };
         let children = children(child.id());
@@ -158,14 +153,34 @@ impl Cluster {
         }
     }
 
+    /// Stop all of the server's processes where they are: connections stand, and nobody answers.
+    pub fn pause(&self) {
+        self.signal_all(Signal::SIGSTOP);
+    }
+
+    /// Let them go on.
+    pub fn resume(&self) {
+        self.signal_all(Signal::SIGCONT);
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        let server = self.server();
+        let Some(child) = server.as_ref() else { return };
+        // The first of them makes the others.
+        let _ = kill(pid(child), signal);
+        for process in children(child.id()) {
+            let _ = kill(Pid::from_raw(process), signal);
+        }
+    }
+
     /// Start the server again, stopping it first if it runs.
-    pub(crate) fn restart(&self) {
+    pub fn restart(&self) {
         self.stop();
         self.launch();
     }
 
     /// Crash the server, keep a copy of what it had written, and start it again.
-    pub(crate) fn keep_copy(&self) {
+    pub fn keep_copy(&self) {
         self.kill9();
         succeed(Command::new("cp").arg("-a").arg(self.folder.join("data")).arg(self.copy()));
         self.launch();
@@ -173,7 +188,7 @@ impl Cluster {
 
     /// Crash the server for good. The copy takes over as a promoted standby does: with a history of its own, and
     /// without anything that was committed since it was made.
-    pub(crate) fn fail_over_to_copy(&self) {
+    pub fn fail_over_to_copy(&self) {
         self.kill9();
         let data = self.folder.join("data");
         fs::remove_dir_all(&data).unwrap();
@@ -275,7 +290,7 @@ impl Cluster {
     }
 
     /// What the server has written.
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 }
