@@ -4,6 +4,7 @@
 //!   engine's own reference of the turn row. It knows the truth, so it can judge;
 //! - [`cluster`]: the shell that runs in production, on simulated machines and a simulated network; [`tier`]: the
 //!   choice between the two;
+//! - [`chaos`]: the program itself, as real processes against a real database server;
 //! - [`scenario`]: what is simulated, as one value;
 //! - [`oracle`]: the invariants, held against what truly happened; [`report`]: what a run amounts to;
 //! - [`sabotage`]: bugs that are planted to see whether they are found; [`shrink`]: what of a failing scenario is
@@ -12,6 +13,8 @@
 //! - [`scale`]: what joins, crashes and drains cost in rings of any size;
 //! - [`clock`]: estimators of the server's clock side by side on the same traces.
 
+#[cfg(feature = "commands")]
+pub mod chaos;
 #[cfg(feature = "commands")]
 pub mod cli;
 pub mod clock;

@@ -1,5 +1,6 @@
 //! Decides what the commands of `turnwise-sim` do with their arguments, and how they say what went wrong.
 
+mod chaos;
 mod clock;
 mod cluster;
 mod lab;
@@ -34,6 +35,8 @@ enum Command {
     Lab(lab::Arguments),
     /// One farm of whole nodes on a simulated network
     Cluster(cluster::Arguments),
+    /// One farm of real processes on a real database server
+    Chaos(chaos::Arguments),
     /// Many seeds on all cores
     Sweep(sweep::Arguments),
     /// Run a scenario file again
@@ -60,6 +63,7 @@ pub fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Lab(arguments) => lab::run(&arguments),
         Command::Cluster(arguments) => cluster::run(&arguments),
+        Command::Chaos(arguments) => chaos::run(&arguments),
         Command::Sweep(arguments) => sweep::run_command(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Shrink(arguments) => shrink::run(&arguments),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::oracle::Mark;
-use crate::report::Report;
+use crate::report::{Report, Spread};
 
 /// The bars of a histogram, from empty to full.
 const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -34,17 +34,20 @@ pub(super) fn report(report: &Report, design: &str) -> String {
         ),
     );
     line("", histogram(&report.arrivals));
-    line(
-        "offset error",
-        format!(
-            "p50 {}, p99 {}, max {} (half the unevenness of the ways is unknowable)",
-            micros(report.offset.p50),
-            micros(report.offset.p99),
-            micros(report.offset.max)
-        ),
-    );
     let (checks, outside) = report.interval;
-    line("interval", format!("{outside} of {checks} checks outside"));
+    // Of real processes nobody knows the truth.
+    if checks > 0 || report.offset != Spread::default() {
+        line(
+            "offset error",
+            format!(
+                "p50 {}, p99 {}, max {} (half the unevenness of the ways is unknowable)",
+                micros(report.offset.p50),
+                micros(report.offset.p99),
+                micros(report.offset.max)
+            ),
+        );
+        line("interval", format!("{outside} of {checks} checks outside"));
+    }
     if report.jobs.enqueued > 0 {
         let jobs = report.jobs;
         line(
@@ -59,7 +62,9 @@ pub(super) fn report(report: &Report, design: &str) -> String {
         "statements a second",
         format!("{:.3}", report.statements as f64 / report.sim_seconds.max(1e-9)),
     );
-    line("trace hash", format!("{:016x}", report.trace_hash));
+    if report.trace_hash != 0 {
+        line("trace hash", format!("{:016x}", report.trace_hash));
+    }
     line("violations", report.violated.to_string());
     for violation in &report.violations {
         let at = length(violation.at_us * 1_000);

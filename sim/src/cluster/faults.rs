@@ -7,12 +7,12 @@ use turnwise_node::job::JobState;
 use super::database::{Database, at_once};
 use super::farm::{Farm, World};
 use super::mail::DATABASE;
-use super::target::{MACHINES, job_of, machine};
+use super::target::{MACHINES, machine};
 use super::{Cluster, What, node};
 use crate::oracle::Disturbance;
 use crate::report::Seen;
 use crate::scenario::Fault;
-use crate::world::Mishaps;
+use crate::world::{Mishaps, job_of};
 
 /// How often it is looked whether a process that was told to stop has.
 const AGAIN: u64 = 50_000_000;

@@ -49,10 +49,11 @@ use self::faults::{Network, snapshot};
 use self::mail::DATABASE;
 use self::stage::Process;
 use self::store::RemoteStore;
-use self::target::{MACHINES, id_of, machine, origin};
+use self::target::{MACHINES, machine, origin};
 use crate::oracle::Invariant;
 use crate::report::Report;
 use crate::scenario::{Fault, Scenario, Span};
+use crate::world::id_of;
 
 /// The network's step, and the simulation's.
 const TICK: u64 = 1_000_000;

@@ -14,10 +14,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use turmoil::net::{TcpListener, TcpStream};
 use turnwise_node::job::JobId;
-use uuid::Uuid;
 
-use super::farm::{Farm, World};
+use super::farm::Farm;
 use crate::random::Stream;
+use crate::world::{Course, course, job_of};
 
 /// How many machines web apps run on.
 pub(super) const MACHINES: u32 = 2;
@@ -25,8 +25,6 @@ pub(super) const MACHINES: u32 = 2;
 const FIRST_PORT: u16 = 8_000;
 /// Which life of a node calls: the judge wants to know.
 pub(super) const LIFE_HEADER: &str = "x-simulated-life";
-/// Ids of jobs begin here.
-const FIRST_JOB: u128 = 0x0190_0000_0000_7000_8000_0000_0000_0000;
 
 /// The name of the machine that a node's web app runs on.
 pub(super) fn machine(number: u32) -> String {
@@ -36,32 +34,6 @@ pub(super) fn machine(number: u32) -> String {
 /// The web app of a node.
 pub(super) fn origin(host: u32) -> String {
     format!("http://{}:{}", machine(host), u32::from(FIRST_PORT) + host)
-}
-
-/// The id of a job of the load.
-pub(super) fn id_of(job: u64) -> JobId {
-    JobId(Uuid::from_u128(FIRST_JOB + u128::from(job)))
-}
-
-/// The job of an id.
-pub(super) fn job_of(id: JobId) -> u64 {
-    (id.0.as_u128().wrapping_sub(FIRST_JOB)) as u64
-}
-
-/// How a call goes.
-enum Course {
-    /// 200.
-    Well,
-    /// This status.
-    Status(u16),
-    /// 503, and when to come back.
-    Later,
-    /// No answer, ever.
-    Hang,
-    /// It is done, and the answer is lost.
-    AnswerLost,
-    /// The connection breaks before anything is done.
-    Break,
 }
 
 /// The process of a machine with web apps.
@@ -110,29 +82,12 @@ async fn serve(
     stream: TcpStream,
 ) {
     let service = service_fn(|request: Request<Incoming>| {
-        let course = course(&farm.look(), &mut chance.borrow_mut());
+        let course = course(farm.look().scenario.load, &mut chance.borrow_mut());
         let called = Called::of(farm.clone(), host, request.headers());
         async move { called.go(course).await }
     });
     // What breaks here, breaks on purpose.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-}
-
-/// How a call goes, and how long it takes.
-fn course(world: &World, chance: &mut Stream) -> (u64, Course) {
-    let load = world.scenario.load;
-    let length = (-(load.runs.0 as f64) * chance.ln_uniform()) as u64;
-    let (fails, how) = (chance.below(1_000_000), chance.below(8));
-    let course = match (fails < u64::from(load.fails_ppm), how) {
-        (false, _) => Course::Well,
-        (true, 0) => Course::Later,
-        (true, 1) => Course::Hang,
-        (true, 2) => Course::AnswerLost,
-        (true, 3) => Course::Break,
-        (true, 4) => Course::Status(302),
-        (true, _) => Course::Status(500),
-    };
-    (length.min(6_000_000_000), course)
 }
 
 /// A call that is being served.

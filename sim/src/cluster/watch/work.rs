@@ -6,10 +6,10 @@ use turnwise_node::store::Claimed;
 
 use crate::cluster::caller::CALL_DEADLINE;
 use crate::cluster::farm::{Life, World};
-use crate::cluster::target::job_of;
 use crate::oracle::{Invariant, Mark, Oracle};
 use crate::report::Seen;
 use crate::sometimes;
+use crate::world::job_of;
 
 /// A job that was due for so many periods, and so long, while a node had a free place is lost.
 const OVERDUE_PERIODS: u64 = 8;

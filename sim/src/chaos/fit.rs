@@ -1,0 +1,53 @@
+//! Decides which scenarios real processes can express: what can be done to them from outside.
+
+use crate::scenario::{Fault, Scenario};
+
+/// The most nodes: each is a process on this machine.
+const NODES_MAX: usize = 32;
+/// The shortest period, in milliseconds: relays are exact to a millisecond, and this machine has other things to do.
+const PERIOD_MIN: u32 = 200;
+
+/// What of a scenario real processes cannot express, and why; none: they can.
+pub fn misfit(scenario: &Scenario) -> Option<String> {
+    if scenario.nodes.len() > NODES_MAX {
+        return Some(format!(
+            "{} nodes: each is a process of its own here, up to {NODES_MAX}; the cluster and the lab take more",
+            scenario.nodes.len()
+        ));
+    }
+    if scenario.period.as_millis() < PERIOD_MIN {
+        return Some(format!(
+            "a period of {}: roads are exact to a millisecond here, so that a period is at least {PERIOD_MIN} ms; the lab takes shorter ones",
+            scenario.period
+        ));
+    }
+    for (number, node) in scenario.nodes.iter().enumerate() {
+        if node.there.duplicate_ppm + node.back.duplicate_ppm > 0 {
+            return Some(format!(
+                "nodes[{number}]: duplicate_ppm: the nodes' connections are TCP, which delivers once"
+            ));
+        }
+    }
+    scenario.faults.iter().enumerate().find_map(|(number, planned)| {
+        let why = misfit_fault(planned.fault)?;
+        Some(format!("faults[{number}] ({}): {why}; the simulated tiers can", planned.fault.name()))
+    })
+}
+
+fn misfit_fault(fault: Fault) -> Option<&'static str> {
+    Some(match fault {
+        Fault::Freeze { .. } => "the kernel's clock cannot be stopped with a process",
+        Fault::Stall { .. } | Fault::HoldChange { .. } | Fault::LoseChange { .. } => {
+            "from outside one statement looks like another"
+        }
+        Fault::LoseRequest { .. } | Fault::LoseWork { .. } => {
+            "from outside one statement looks like another; a lost answer is lost with its connection (lose_answer)"
+        }
+        Fault::Errors { .. } => "a real server has errors of its own only",
+        Fault::ServerStep { .. } | Fault::ServerSlew { .. } => {
+            "the server's clock is this machine's, which is not to be set"
+        }
+        Fault::Failover { .. } => "there is one server",
+        _ => return None,
+    })
+}

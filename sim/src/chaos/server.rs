@@ -1,0 +1,149 @@
+//! The database: a real server of the wanted kind, and the few questions that differ from kind to kind. Decides nothing.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use clap::ValueEnum;
+use turnwise_servers::postgres;
+
+/// Which database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// PostgreSQL
+    #[default]
+    Postgres,
+}
+
+/// A throwaway server.
+pub(super) enum Server {
+    Postgres(postgres::Cluster),
+}
+
+/// A beat as the database has written it down.
+#[derive(Clone, Debug)]
+pub(super) struct Beat {
+    pub(super) slot: i64,
+    /// The node's id.
+    pub(super) node: String,
+    /// When, in microseconds since the Unix epoch.
+    pub(super) arrived_us: i64,
+    pub(super) claimed: u32,
+}
+
+/// An attempt as the database has written it down: of which job, by whom, from when (microseconds).
+#[derive(Clone, Debug)]
+pub(super) struct Attempt {
+    pub(super) job: String,
+    pub(super) node: String,
+    pub(super) started_us: i64,
+}
+
+impl Server {
+    pub(super) fn start(kind: Kind) -> Self {
+        match kind {
+            Kind::Postgres => Self::Postgres(postgres::Cluster::start()),
+        }
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        match self {
+            Self::Postgres(server) => (Ipv4Addr::LOCALHOST, server.port()).into(),
+        }
+    }
+
+    /// The URL of its database, at this address.
+    pub(super) fn url(&self, address: SocketAddr) -> String {
+        match self {
+            Self::Postgres(_) => format!("postgres://postgres@{address}/postgres"),
+        }
+    }
+
+    /// Kill it, as a power cut would.
+    pub(super) fn kill(&self) {
+        match self {
+            Self::Postgres(server) => server.kill9(),
+        }
+    }
+
+    /// Start it again.
+    pub(super) fn restart(&self) {
+        match self {
+            Self::Postgres(server) => server.restart(),
+        }
+    }
+
+    /// Stop it where it is.
+    pub(super) fn pause(&self) {
+        match self {
+            Self::Postgres(server) => server.pause(),
+        }
+    }
+
+    /// Let it go on.
+    pub(super) fn resume(&self) {
+        match self {
+            Self::Postgres(server) => server.resume(),
+        }
+    }
+
+    /// Every accepted beat, in order of slots.
+    pub(super) fn beats(&self) -> Result<Vec<Beat>, String> {
+        let rows = match self {
+            Self::Postgres(server) => server.psql(
+                "SELECT slot, node, (extract(epoch FROM arrived_at) * 1000000)::bigint, claimed
+                 FROM turnwise.beats ORDER BY slot",
+            ),
+        };
+        rows.lines()
+            .map(|row| {
+                let mut row = Row::of(row);
+                Ok(Beat {
+                    slot: row.number()?,
+                    node: row.text()?,
+                    arrived_us: row.number()?,
+                    claimed: row.number()?,
+                })
+            })
+            .collect()
+    }
+
+    /// Every attempt that has ended.
+    pub(super) fn attempts(&self) -> Result<Vec<Attempt>, String> {
+        let rows = match self {
+            Self::Postgres(server) => server.psql(
+                "SELECT job, node, (extract(epoch FROM started_at) * 1000000)::bigint
+                 FROM turnwise.attempts ORDER BY started_at",
+            ),
+        };
+        rows.lines()
+            .map(|row| {
+                let mut row = Row::of(row);
+                Ok(Attempt { job: row.text()?, node: row.text()?, started_us: row.number()? })
+            })
+            .collect()
+    }
+}
+
+/// A row of an answer, column by column.
+struct Row<'a> {
+    text: &'a str,
+    columns: std::str::Split<'a, [char; 2]>,
+}
+
+impl<'a> Row<'a> {
+    fn of(text: &'a str) -> Self {
+        Self { text, columns: text.split(['|', '\t']) }
+    }
+
+    fn text(&mut self) -> Result<String, String> {
+        let column = self.columns.next();
+        column
+            .map(str::to_owned)
+            .ok_or_else(|| format!("the database's answer is short: {}", self.text))
+    }
+
+    fn number<T: std::str::FromStr>(&mut self) -> Result<T, String> {
+        let column = self.text()?;
+        column.parse().map_err(|_| format!("{column:?} is no number, in {}", self.text))
+    }
+}
