@@ -1,5 +1,5 @@
 //! The contract of the stores: what a node may rely on, whatever the database. One list of promises, run
-//! on SQLite in a file and on a real PostgreSQL; each promise has a database of its own.
+//! on SQLite in a file, on a real PostgreSQL and on a real MariaDB; each promise has a database of its own.
 //!
 //! `PROMISE=words cargo test -p turnwise-node --test store_contract` runs those with `words` in their name.
 #![allow(clippy::unwrap_used, reason = "a promise that cannot be tried is broken")]
@@ -15,8 +15,12 @@ mod hand_backs;
 mod leases;
 #[path = "store_contract/member.rs"]
 mod member;
+#[path = "store_contract/mysql.rs"]
+mod mysql;
 #[path = "store_contract/only.rs"]
 mod only;
+#[path = "store_contract/only_mariadb.rs"]
+mod only_mariadb;
 #[path = "store_contract/postgres.rs"]
 mod postgres;
 #[path = "store_contract/rows.rs"]
@@ -34,6 +38,7 @@ mod views;
 #[path = "store_contract/world.rs"]
 mod world;
 
+use mysql::MySql;
 use postgres::Postgres;
 use score::{Score, contract, promises};
 use sqlite::Sqlite;
@@ -66,6 +71,26 @@ async fn postgres_keeps_the_contract() {
         only::few_connections_are_held,
         only::a_reconciliation_takes_a_new_connection,
         only::a_crash_of_the_server_loses_nothing_acknowledged,
+    }
+    score.judge();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mariadb_keeps_the_contract() {
+    let mut score = Score::new("mariadb", &[]);
+    contract::<MySql>(&mut score).await;
+    promises! { score, MySql, Fresh;
+        only_mariadb::an_idle_beat_is_four_statements_and_one_that_claims_five,
+        only_mariadb::a_claim_reads_the_head_of_the_queue,
+        only_mariadb::a_row_that_an_app_holds_delays_nobody,
+        only_mariadb::a_beat_that_is_given_up_frees_the_turn_row,
+        only_mariadb::nodes_at_work_at_once_get_no_error,
+        only_mariadb::times_are_utc_whoever_writes_them,
+        only_mariadb::errors_say_what_to_do,
+        only_mariadb::a_server_that_cannot_tell_its_stamps_apart_is_refused,
+        only_mariadb::few_connections_are_held,
+        only_mariadb::a_reconciliation_takes_a_new_connection,
+        only_mariadb::a_crash_of_the_server_loses_nothing_acknowledged,
     }
     score.judge();
 }

@@ -2,11 +2,12 @@
 //! loopback, and gone with the process that started it, however that ends. For tests, and for runs of real
 //! processes. What cannot be set up panics with what to do about it.
 //!
-//! - [`postgres`]: PostgreSQL.
+//! - [`postgres`]: PostgreSQL; [`mariadb`]: MariaDB.
 #![allow(
     clippy::unwrap_used,
     reason = "a server that cannot be set up is the end of whoever asked for it"
 )]
 #![allow(clippy::disallowed_methods, reason = "real servers take real time")]
 
+pub mod mariadb;
 pub mod postgres;

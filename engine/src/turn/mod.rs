@@ -3,8 +3,8 @@
 //! - `roster`: whose turn a slot is;
 //! - `change`: what a change of the roster is; `edits`: what a join, a leave, a removal, a takeover or a new
 //!   period makes of a row;
-//! - `row`: what every statement does to the locked row. It is the reference: the SQLite store and
-//!   the simulators run it as it stands, the PostgreSQL store says the same in SQL and is held to it.
+//! - `row`: what every statement does to the locked row. It is the reference: the SQLite and MySQL stores
+//!   and the simulators run it as it stands, the PostgreSQL store says the same in SQL and is held to it.
 
 mod change;
 mod edits;

@@ -13,7 +13,7 @@ use crate::store::{AnyStore, Store};
 /// What every command takes.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Common {
-    /// The database: sqlite://FILE or postgres://USER:PASSWORD@HOST/NAME [default: sqlite://turnwise.db]
+    /// The database: sqlite://FILE, or postgres://USER:PASSWORD@HOST/NAME, or mysql:// likewise [default: sqlite://turnwise.db]
     ///
     /// Also from TURNWISE_DATABASE_URL, DATABASE_URL or `database-url` in the file. A password on the
     /// command line can be seen by other users of the machine: prefer the environment.

@@ -5,6 +5,7 @@ use turnwise_engine::{
 };
 
 use super::errors::without_password;
+use super::mysql::{MySqlStore, MySqlTurns};
 use super::postgres::{PgStore, PgTurns};
 use super::sqlite::{SqliteStore, SqliteTurns};
 use super::{
@@ -18,8 +19,10 @@ use crate::job::{AttemptView, End, EndOutcome, JobFilter, JobId, JobView, NewJob
 pub enum AnyStore {
     /// One file, several processes on one machine.
     Sqlite(SqliteStore),
-    /// A server that many machines share.
+    /// A PostgreSQL server that many machines share.
     Postgres(PgStore),
+    /// A MariaDB or MySQL server that many machines share.
+    MySql(MySqlStore),
 }
 
 /// The connection for the turn row to a database of any supported kind.
@@ -29,6 +32,8 @@ pub enum AnyTurns {
     Sqlite(SqliteTurns),
     /// See [`PgTurns`].
     Postgres(PgTurns),
+    /// See [`MySqlTurns`].
+    MySql(MySqlTurns),
 }
 
 impl AnyStore {
@@ -39,9 +44,10 @@ impl AnyStore {
         match scheme {
             "sqlite" => SqliteStore::open(url).map(Self::Sqlite),
             "postgres" | "postgresql" => PgStore::open(url, max_connections).map(Self::Postgres),
+            "mysql" | "mariadb" => MySqlStore::open(url, max_connections).map(Self::MySql),
             _ => Err(StoreError::BadUrl {
                 url: without_password(url),
-                reason: "a URL begins with sqlite://, postgres:// or postgresql://".to_owned(),
+                reason: "a URL begins with sqlite://, postgres://, postgresql://, mysql:// or mariadb://".to_owned(),
             }),
         }
     }
@@ -52,6 +58,7 @@ macro_rules! delegate {
         match $self {
             Self::Sqlite($store) => $call,
             Self::Postgres($store) => $call,
+            Self::MySql($store) => $call,
         }
     };
 }
@@ -73,6 +80,7 @@ impl Store for AnyStore {
         match self {
             Self::Sqlite(store) => store.turns().await.map(AnyTurns::Sqlite),
             Self::Postgres(store) => store.turns().await.map(AnyTurns::Postgres),
+            Self::MySql(store) => store.turns().await.map(AnyTurns::MySql),
         }
     }
 

@@ -42,6 +42,9 @@ impl From<sqlx::Error> for Trouble {
 const SHOWN: &[&str] = &[
     "sslmode",
     "ssl-mode",
+    "ssl-ca",
+    "socket",
+    "charset",
     "host",
     "hostaddr",
     "port",

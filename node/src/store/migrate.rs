@@ -2,7 +2,7 @@
 //! only ever added, so that binaries of several versions can share a database; each names the least
 //! version that may use the schema from then on.
 
-use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, PgConnection, SqliteConnection};
 
 use super::StoreError;
 use super::errors::Trouble;
@@ -30,6 +30,9 @@ macro_rules! migration {
 
 /// The schema for PostgreSQL.
 pub const POSTGRES: &[Migration] = &[migration!(1, "postgres", "0001_turns_and_jobs")];
+
+/// The schema for MariaDB and MySQL.
+pub const MYSQL: &[Migration] = &[migration!(1, "mysql", "0001_turns_and_jobs")];
 
 /// The schema for SQLite.
 pub const SQLITE: &[Migration] = &[migration!(1, "sqlite", "0001_turns_and_jobs")];
@@ -173,6 +176,73 @@ pub(super) async fn postgres_apply(
     Ok(Ok(names))
 }
 
+/// The steps that a MariaDB or MySQL database has.
+pub(super) async fn mysql_applied(connection: &mut MySqlConnection) -> Result<Applied, Trouble> {
+    let there: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM information_schema.TABLES
+         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'turnwise_migrations'",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if there == 0 {
+        return Ok(Vec::new());
+    }
+    let applied = sqlx::query_as("SELECT version, least_binary FROM turnwise_migrations")
+        .fetch_all(connection)
+        .await?;
+    Ok(applied)
+}
+
+/// Apply what is missing. A change of the schema commits by itself there: a lock by name keeps others out, and a step
+/// that broke off is done again from its start, which changes nothing that is done. `allowed` judges what is there
+/// before anything is changed. When it fails, so does the connection, and with it the lock.
+pub(super) async fn mysql_apply(
+    connection: &mut MySqlConnection,
+    allowed: impl Fn(&Applied) -> Result<(), StoreError> + Send,
+) -> Result<Result<Vec<String>, StoreError>, Trouble> {
+    // Such names are the whole server's.
+    const NAME: &str = "CONCAT('turnwise_', MD5(DATABASE()))";
+    let lock = format!("SELECT GET_LOCK({NAME}, 60)");
+    let locked: Option<i64> =
+        sqlx::query_scalar(AssertSqlSafe(lock)).fetch_one(&mut *connection).await?;
+    if locked != Some(1) {
+        return Err(Trouble::Sql(sqlx::Error::Io(std::io::Error::other(
+            "another process has been changing the schema for a minute",
+        ))));
+    }
+    let applied = mysql_applied(connection).await?;
+    if let Err(refused) = allowed(&applied) {
+        return Ok(Err(refused));
+    }
+    let mut names = Vec::new();
+    for step in missing(MYSQL, &applied) {
+        if names.is_empty() {
+            connection
+                .execute(sqlx::raw_sql(
+                    "CREATE TABLE IF NOT EXISTS turnwise_migrations (
+                        version BIGINT NOT NULL PRIMARY KEY, name VARCHAR(255) NOT NULL,
+                        least_binary VARCHAR(64) NOT NULL, applied_at DATETIME(6) NOT NULL
+                     ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+                ))
+                .await?;
+        }
+        connection.execute(sqlx::raw_sql(step.sql)).await?;
+        sqlx::query(
+            "INSERT INTO turnwise_migrations (version, name, least_binary, applied_at)
+             VALUES (?, ?, ?, SYSDATE(6))",
+        )
+        .bind(step.version)
+        .bind(step.name)
+        .bind(step.least_binary())
+        .execute(&mut *connection)
+        .await?;
+        names.push(step.name.to_owned());
+    }
+    let unlock = format!("DO RELEASE_LOCK({NAME})");
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(unlock))).await?;
+    Ok(Ok(names))
+}
+
 /// The steps that a SQLite database has.
 pub(super) async fn sqlite_applied(connection: &mut SqliteConnection) -> Result<Applied, Trouble> {
     let there: i64 = sqlx::query_scalar(
@@ -238,7 +308,7 @@ mod tests {
         for (place, step) in POSTGRES.iter().enumerate() {
             assert_eq!(step.version, place as i64 + 1);
         }
-        for step in POSTGRES.iter().chain(SQLITE) {
+        for step in POSTGRES.iter().chain(MYSQL).chain(SQLITE) {
             assert!(step.sql.starts_with("-- least-binary: "), "{}", step.name);
             assert!(numbers(step.least_binary()) <= numbers(THIS));
         }

@@ -244,7 +244,7 @@ pub(crate) async fn errors_say_what_to_do(w: Postgres) {
     let nowhere = look("postgres://postgres@no-such-host.invalid/postgres".to_owned()).await;
     assert!(matches!(&nowhere, StoreError::Unreachable { .. }), "{nowhere:?}");
 
-    for bad in ["mysql://u:secret@h/d", "postgres://u:secret@h:x/d", "turnwise.db", ""] {
+    for bad in ["mssql://u:secret@h/d", "postgres://u:secret@h:x/d", "turnwise.db", ""] {
         let error = AnyStore::connect(bad, 1).unwrap_err();
         println!("    {error}");
         assert!(matches!(&error, StoreError::BadUrl { .. }), "{error:?}");

@@ -1,0 +1,503 @@
+//! The store on MariaDB and MySQL: every operation is one transaction; what a statement does to the turn row is decided
+//! by the engine's own `TurnRow`, as on SQLite. Neither server can return the rows that an `UPDATE` changed (and only
+//! MariaDB those of an `INSERT`), so that a transaction is a locking read, a decision made here, and then all that it
+//! writes, `COMMIT` included, in one packet. Decides here how a connection and a transaction begin and end.
+
+mod errors;
+mod jobs;
+mod lanes;
+mod literals;
+mod parameters;
+mod session;
+mod turns;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow};
+use sqlx::{ConnectOptions, Connection, Row};
+use tokio::time::timeout;
+use turnwise_engine::{
+    Change, Claim, NodeId, Period, ServerIdentity, ServerInstant, Slot, Token, TurnRow,
+};
+
+pub use turns::MySqlTurns;
+
+use self::lanes::Lanes;
+use self::literals::{instant, number_or_null, text};
+use self::session::Session;
+use super::connections::{Connections, Lent, Place};
+use super::errors::{Trouble, without_password};
+use super::{
+    CheckIn, Claimed, Look, NodeReport, NodeView, Queues, Registration, Store, StoreError,
+    lease_nanos,
+};
+use super::{migrate, rows};
+use crate::job::{AttemptView, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
+
+/// How long a connection may take to be made, and how long to wait for one that is in use.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The server's clock, where nothing else is put in its place: when it is evaluated, not when the statement began.
+const CLOCK: &str = "SYSDATE(6)";
+/// The most bytes of statements in one packet, but for one that is longer by itself. The server takes what
+/// `max_allowed_packet` says.
+const PACKET_BYTES_MAX: usize = 1 << 20;
+
+/// An SQL expression for the microseconds of a time.
+macro_rules! micros_of {
+    ($time:literal) => {
+        concat!("TIMESTAMPDIFF(MICROSECOND, TIMESTAMP'1970-01-01 00:00:00', ", $time, ")")
+    };
+}
+use micros_of;
+
+/// A MariaDB or MySQL database that nodes share.
+#[derive(Clone)]
+pub struct MySqlStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: MySqlConnectOptions,
+    /// The database as it may be shown.
+    database: String,
+    /// The SQL expression that reads the server's clock.
+    clock: String,
+    connections: Connections<Session>,
+    lanes: Lanes,
+}
+
+impl std::fmt::Debug for MySqlStore {
+    // The options hold the password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MySqlStore").field("database", &self.inner.database).finish_non_exhaustive()
+    }
+}
+
+impl MySqlStore {
+    /// The database that `url` names (`mysql://` or `mariadb://`). Nothing is dialled yet. At most `max_connections`
+    /// are used at once, the one of [`Store::turns`] not counted.
+    pub fn open(url: &str, max_connections: u32) -> Result<Self, StoreError> {
+        Self::open_with_clock(url, max_connections, CLOCK)
+    }
+
+    /// The same, with another SQL expression for the server's clock: for tests, which set it.
+    #[doc(hidden)]
+    pub fn open_with_clock(
+        url: &str,
+        max_connections: u32,
+        clock: &str,
+    ) -> Result<Self, StoreError> {
+        let known = parameters::known(url)?;
+        let options = MySqlConnectOptions::from_url(&known).map_err(|error| {
+            let reason = match error {
+                sqlx::Error::Configuration(reason) => reason.to_string(),
+                other => other.to_string(),
+            };
+            StoreError::BadUrl { url: without_password(url), reason }
+        })?;
+        // The session is set by `session`, all of it at once.
+        let options = options
+            .pipes_as_concat(false)
+            .no_engine_substitution(false)
+            .timezone(None)
+            .set_names(false)
+            .disable_statement_logging();
+        let database = shown(&options);
+        let connections = Connections::new(max_connections);
+        let clock = clock.to_owned();
+        let lanes = Lanes::default();
+        Ok(Self { inner: Arc::new(Inner { options, database, clock, connections, lanes }) })
+    }
+
+    fn database(&self) -> &str {
+        &self.inner.database
+    }
+
+    /// An SQL expression for the server's clock, in microseconds.
+    fn now(&self) -> String {
+        format!("TIMESTAMPDIFF(MICROSECOND, TIMESTAMP'1970-01-01 00:00:00', {})", self.inner.clock)
+    }
+
+    async fn connect(&self) -> Result<Session, StoreError> {
+        match timeout(CONNECT_TIMEOUT, self.dial()).await {
+            Ok(session) => session,
+            Err(_) => {
+                Err(self
+                    .not_reached(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())))
+            }
+        }
+    }
+
+    async fn dial(&self) -> Result<Session, StoreError> {
+        let connection = MySqlConnection::connect_with(&self.inner.options)
+            .await
+            .map_err(|error| self.connecting(&error))?;
+        match session::ready(connection).await {
+            Ok(Ok(session)) => Ok(session),
+            Ok(Err(unfit)) => Err(StoreError::Refused {
+                database: self.database().to_owned(),
+                reason: unfit.reason,
+                remedy: unfit.remedy.to_owned(),
+            }),
+            Err(Trouble::Sql(error)) => Err(self.connecting(&error)),
+            Err(trouble) => Err(self.trouble(trouble)),
+        }
+    }
+
+    /// A session for one operation. One whose operation failed is closed, and the server undoes what it did.
+    async fn session(&self) -> Result<Lent<Session>, StoreError> {
+        let place = self.place().await?;
+        match place.used() {
+            Some(session) => Ok(place.hold(session)),
+            None => Ok(place.hold(self.connect().await?)),
+        }
+    }
+
+    /// A session that is made now; those that wait are closed: they may lead to a server that is not the one that
+    /// answers any more.
+    async fn new_session(&self) -> Result<Lent<Session>, StoreError> {
+        let place = self.place().await?;
+        while place.used().is_some() {}
+        Ok(place.hold(self.connect().await?))
+    }
+
+    async fn place(&self) -> Result<Place<Session>, StoreError> {
+        timeout(CONNECT_TIMEOUT, self.inner.connections.place()).await.map_err(|_| {
+            self.not_reached(format!(
+                "every connection was in use for {} s",
+                CONNECT_TIMEOUT.as_secs()
+            ))
+        })
+    }
+
+    /// Run one statement that ends with itself, or a transaction with its `COMMIT`; the rows of all of it.
+    async fn run(&self, sql: String) -> Result<Vec<MySqlRow>, StoreError> {
+        let mut session = self.session().await?;
+        let found = session::run(&mut session.connection, sql).await;
+        let found = found.map_err(|error| self.trouble(error.into()))?;
+        session.give_back();
+        Ok(found)
+    }
+
+    /// Begin a transaction with a reading statement; its rows.
+    async fn begin(
+        &self,
+        mut session: Lent<Session>,
+        sql: &str,
+    ) -> Result<(Lent<Session>, Vec<MySqlRow>), StoreError> {
+        let sql = format!("START TRANSACTION; {sql}");
+        let found = session::run(&mut session.connection, sql).await;
+        let found = found.map_err(|error| self.trouble(error.into()))?;
+        Ok((session, found))
+    }
+
+    /// End a transaction with what it writes.
+    async fn commit(
+        &self,
+        mut session: Lent<Session>,
+        statements: Vec<String>,
+    ) -> Result<(), StoreError> {
+        let done = commit(&mut session.connection, statements).await;
+        done.map_err(|trouble| self.trouble(trouble))?;
+        session.give_back();
+        Ok(())
+    }
+}
+
+/// Send what a transaction writes, and its `COMMIT`: in one packet, unless it is very large.
+async fn commit(
+    connection: &mut MySqlConnection,
+    mut statements: Vec<String>,
+) -> Result<(), Trouble> {
+    statements.push("COMMIT".to_owned());
+    let mut packet = String::new();
+    for statement in statements {
+        if !packet.is_empty() && packet.len() + statement.len() > PACKET_BYTES_MAX {
+            session::run(connection, std::mem::take(&mut packet)).await?;
+        }
+        if !packet.is_empty() {
+            packet.push_str("; ");
+        }
+        packet.push_str(&statement);
+    }
+    session::run(connection, packet).await?;
+    Ok(())
+}
+
+async fn rows_of(connection: &mut MySqlConnection, sql: String) -> Result<Vec<MySqlRow>, Trouble> {
+    Ok(session::run(connection, sql).await?)
+}
+
+/// The database as it may be shown.
+fn shown(options: &MySqlConnectOptions) -> String {
+    let user = options.get_username();
+    let database = options.get_database().unwrap_or_default();
+    match options.get_socket() {
+        Some(socket) => format!("mysql://{user}@{}/{database}", socket.display()),
+        None => {
+            format!("mysql://{user}@{}:{}/{database}", options.get_host(), options.get_port())
+        }
+    }
+}
+
+/// The end of a lease that begins at `at`, in microseconds.
+fn lease_end(at: ServerInstant, period: Period) -> i64 {
+    at.offset(lease_nanos(period)).as_micros()
+}
+
+/// What a check-in sets in the row of a node, whose table is called `n`.
+fn check_in(at: ServerInstant, period: Period, report: Option<&NodeReport>) -> String {
+    let lease = instant(lease_end(at, period));
+    let mut set = format!("n.last_check_in = {}, n.lease_until = {lease}", instant(at.as_micros()));
+    if let Some(report) = report {
+        set.push_str(&format!(
+            ", n.running = {}, n.offset_us = {}, n.offset_error_us = {}, n.transit_us = {}",
+            report.running,
+            number_or_null(report.offset_us),
+            number_or_null(report.offset_error_us),
+            number_or_null(report.transit_us),
+        ));
+    }
+    set
+}
+
+impl Store for MySqlStore {
+    type Turns = MySqlTurns;
+
+    async fn turns(&self) -> Result<MySqlTurns, StoreError> {
+        let session = self.connect().await?;
+        MySqlTurns::ready(self.clone(), session).await
+    }
+
+    async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        let mut session = self.session().await?;
+        let done = migrate::mysql_apply(&mut session.connection, |applied| {
+            migrate::refuse_newer(applied, self.database())
+        })
+        .await;
+        match done {
+            Ok(Ok(names)) => {
+                session.give_back();
+                Ok(names)
+            }
+            // The lock ends with its connection.
+            Ok(Err(refused)) => Err(refused),
+            Err(trouble) => Err(self.trouble(trouble)),
+        }
+    }
+
+    async fn check_schema(&self) -> Result<(), StoreError> {
+        let mut session = self.session().await?;
+        let applied = migrate::mysql_applied(&mut session.connection).await;
+        let applied = applied.map_err(|trouble| self.trouble(trouble))?;
+        session.give_back();
+        migrate::check(migrate::MYSQL, &applied, self.database())
+    }
+
+    async fn agree_period(&self, wanted: Option<Period>) -> Result<Period, StoreError> {
+        let sql = "SELECT period_ms, next_period_ms FROM turnwise_turn WHERE id = 1 FOR UPDATE";
+        let (session, found) = self.begin(self.session().await?, sql).await?;
+        let row = self.one(&found)?;
+        let has: Option<i64> = self.column(row, 0)?;
+        let next: Option<i64> = self.column(row, 1)?;
+        let millis = has.unwrap_or(i64::from(wanted.unwrap_or(Period::DEFAULT).as_millis()));
+        let set = format!("UPDATE turnwise_turn SET period_ms = {millis} WHERE id = 1");
+        self.commit(session, if has.is_none() { vec![set] } else { Vec::new() }).await?;
+        let has = rows::period(millis).map_err(|trouble| self.trouble(trouble))?;
+        let next = next.and_then(|millis| rows::period(millis).ok());
+        match wanted {
+            Some(wanted) if wanted != has && Some(wanted) != next => {
+                Err(StoreError::OtherPeriod { has, wanted })
+            }
+            _ => Ok(has),
+        }
+    }
+
+    async fn register(&self, node: &Registration) -> Result<(), StoreError> {
+        let id = literals::node(node.id);
+        // Rows of nodes long gone go with it. An hour by the last beat too, so that a step of the clock
+        // alone makes nobody look gone.
+        let sql = format!(
+            "SELECT {}, coalesce(period_ms, 1000), NULL FROM turnwise_turn WHERE id = 1;
+             SELECT n.id FROM turnwise_nodes n
+             WHERE n.id <> {id} AND n.lease_until < {} - INTERVAL 1 HOUR
+                AND n.lease_until < (SELECT t.beaten_at FROM turnwise_turn t WHERE t.id = 1) - INTERVAL 1 HOUR
+             FOR UPDATE SKIP LOCKED",
+            self.now(),
+            self.inner.clock,
+        );
+        let (session, found) = self.begin(self.session().await?, &sql).await?;
+        let (first, gone) = found.split_first().ok_or_else(|| self.nothing())?;
+        let at = ServerInstant::from_micros(self.column(first, 0)?);
+        let period =
+            rows::period(self.column(first, 1)?).map_err(|trouble| self.trouble(trouble))?;
+        let gone: Vec<String> =
+            gone.iter().map(|row| self.column(row, 0)).collect::<Result<_, _>>()?;
+        let mut statements = Vec::new();
+        if !gone.is_empty() {
+            let gone = literals::list(gone.iter().map(String::as_str));
+            statements.push(format!("DELETE FROM turnwise_nodes WHERE id IN {gone}"));
+        }
+        let set = format!(
+            "name = {}, state = 'live', lease_until = {}, started_at = {at}, last_check_in = {at},
+             capacity = {}, version = {}",
+            text(&node.name),
+            instant(lease_end(at, period)),
+            node.capacity,
+            text(migrate::THIS),
+            at = instant(at.as_micros()),
+        );
+        statements.push(format!(
+            "INSERT INTO turnwise_nodes SET id = {id}, {set} ON DUPLICATE KEY UPDATE {set}"
+        ));
+        self.commit(session, statements).await
+    }
+
+    async fn deregister(&self, node: NodeId) -> Result<(), StoreError> {
+        self.run(format!(
+            "UPDATE turnwise_nodes SET state = 'left', running = 0, last_check_in = {}
+             WHERE id = {} AND state <> 'lost'",
+            self.inner.clock,
+            literals::node(node),
+        ))
+        .await?;
+        Ok(())
+    }
+
+    async fn renew(&self, node: NodeId, report: &NodeReport) -> Result<CheckIn, StoreError> {
+        let (session, head) = self.locked(self.session().await?, node, "").await?;
+        let Some(head) = head else {
+            self.commit(session, Vec::new()).await?;
+            return Ok(CheckIn::Lost);
+        };
+        self.commit(session, vec![head.renewed(node, Some(report), &[])]).await?;
+        Ok(CheckIn::Alive)
+    }
+
+    async fn claim(
+        &self,
+        node: NodeId,
+        claim: Claim,
+        queues: &Queues,
+        report: &NodeReport,
+    ) -> Result<Claimed, StoreError> {
+        self.claim_jobs(node, claim, queues, report).await
+    }
+
+    async fn recover(
+        &self,
+        node: NodeId,
+        token: Token,
+        report: &NodeReport,
+    ) -> Result<Claimed, StoreError> {
+        self.recover_jobs(node, token, report).await
+    }
+
+    async fn release(
+        &self,
+        node: NodeId,
+        token: Token,
+        report: &NodeReport,
+    ) -> Result<CheckIn, StoreError> {
+        self.release_jobs(node, token, report).await
+    }
+
+    async fn reconcile(
+        &self,
+        node: NodeId,
+        holds: &[(JobId, Token)],
+        last: Token,
+        report: &NodeReport,
+    ) -> Result<Claimed, StoreError> {
+        self.reconcile_jobs(node, holds, last, report).await
+    }
+
+    async fn end(
+        &self,
+        node: NodeId,
+        ends: &[End],
+    ) -> Result<(Vec<EndOutcome>, CheckIn), StoreError> {
+        self.end_jobs(node, ends).await
+    }
+
+    async fn enqueue(&self, jobs: &[NewJob]) -> Result<(), StoreError> {
+        self.enqueue_jobs(jobs).await
+    }
+
+    async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobView>, StoreError> {
+        self.list_jobs(filter).await
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError> {
+        self.show_job(id).await
+    }
+
+    async fn retry(&self, id: JobId) -> Result<Option<bool>, StoreError> {
+        self.retry_job(id).await
+    }
+
+    async fn cancel(&self, id: JobId) -> Result<Option<bool>, StoreError> {
+        self.cancel_job(id).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {
+        let look = self.look().await?;
+        let sql = concat!(
+            "SELECT id, name, state, ",
+            micros_of!("lease_until"),
+            ", ",
+            micros_of!("last_check_in"),
+            ", capacity, running, offset_us, offset_error_us, transit_us FROM turnwise_nodes"
+        );
+        let found = self.run(sql.to_owned()).await?;
+        let nodes: Result<Vec<_>, sqlx::Error> =
+            found.iter().map(sqlx::FromRow::from_row).collect();
+        let nodes = nodes.map_err(|error| self.trouble(error.into()))?;
+        rows::node_views(nodes, &look).map_err(|trouble| self.trouble(trouble))
+    }
+
+    async fn look(&self) -> Result<Look, StoreError> {
+        let found = self.run(turns::look_text(&self.now())).await?;
+        turns::look(self.one(&found)?).map_err(|trouble| self.trouble(trouble))
+    }
+
+    async fn stamp(&self) -> Result<(Slot, TurnRow, ServerIdentity), StoreError> {
+        let mut session = self.session().await?;
+        let identity = session.identity;
+        let stamped = turns::stamp_as_nobody(self, &mut session.connection).await;
+        let (slot, row) = stamped.map_err(|trouble| self.trouble(trouble))?;
+        session.give_back();
+        Ok((slot, row, identity))
+    }
+
+    async fn change(&self, change: &Change, identity: ServerIdentity) -> Result<bool, StoreError> {
+        let mut session = self.session().await?;
+        if identity != session.identity {
+            session.give_back();
+            return Ok(false);
+        }
+        let done = turns::change_as_nobody(self, &mut session.connection, change).await;
+        let done = done.map_err(|trouble| self.trouble(trouble))?;
+        session.give_back();
+        Ok(done)
+    }
+}
+
+impl MySqlStore {
+    /// The one row that there must be.
+    fn one<'a>(&self, rows: &'a [MySqlRow]) -> Result<&'a MySqlRow, StoreError> {
+        rows.first().ok_or_else(|| self.nothing())
+    }
+
+    fn nothing(&self) -> StoreError {
+        self.trouble(Trouble::corrupt("a table turnwise_turn without its row".to_owned()))
+    }
+
+    fn column<'r, T>(&self, row: &'r MySqlRow, at: usize) -> Result<T, StoreError>
+    where
+        T: sqlx::Decode<'r, sqlx::MySql> + sqlx::Type<sqlx::MySql>,
+    {
+        row.try_get(at).map_err(|error| self.trouble(error.into()))
+    }
+}
