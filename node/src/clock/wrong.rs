@@ -117,7 +117,7 @@ fn drift(text: &str) -> Result<i64, String> {
     let ppm: f64 =
         text.strip_suffix("ppm").ok_or_else(wrong)?.trim().parse().map_err(|_| wrong())?;
     let ppb = (ppm * 1_000.0).round();
-    if !(ppb.abs() <= DRIFT_PPB_MAX as f64) {
+    if ppb.is_nan() || ppb.abs() > DRIFT_PPB_MAX as f64 {
         return Err(format!("{text:?}: a rate is wrong by at most {} ppm", DRIFT_PPB_MAX / 1_000));
     }
     Ok(ppb as i64)

@@ -82,8 +82,7 @@ pub fn run(scenario: &Scenario, rig: &Rig, picture: bool) -> Result<Report, Stri
     let mut report = runtime.block_on(async {
         let mut farm = Farm::set_up(scenario, rig, server).await?;
         farm.run().await?;
-        let report = farm.judged(picture).await;
-        report
+        farm.judged(picture).await
     })?;
     runtime.shutdown_background();
     report.wall_seconds = started.elapsed().as_secs_f64();

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use clap::ValueEnum;
-use turnwise_servers::postgres;
+use turnwise_servers::{mariadb, postgres};
 
 /// Which database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -11,12 +11,18 @@ pub enum Kind {
     /// PostgreSQL
     #[default]
     Postgres,
+    /// MariaDB
+    Mariadb,
 }
 
 /// A throwaway server.
 pub(super) enum Server {
     Postgres(postgres::Cluster),
+    Mariadb(mariadb::MariaDb),
 }
+
+/// The database's name, where it has to be made first.
+const DATABASE: &str = "jobs";
 
 /// A beat as the database has written it down.
 #[derive(Clone, Debug)]
@@ -41,6 +47,11 @@ impl Server {
     pub(super) fn start(kind: Kind) -> Self {
         match kind {
             Kind::Postgres => Self::Postgres(postgres::Cluster::start()),
+            Kind::Mariadb => {
+                let server = mariadb::MariaDb::start();
+                server.sql(&format!("CREATE DATABASE {DATABASE}"));
+                Self::Mariadb(server)
+            }
         }
     }
 
@@ -48,6 +59,7 @@ impl Server {
     pub(super) fn address(&self) -> SocketAddr {
         match self {
             Self::Postgres(server) => (Ipv4Addr::LOCALHOST, server.port()).into(),
+            Self::Mariadb(server) => (Ipv4Addr::LOCALHOST, server.port()).into(),
         }
     }
 
@@ -55,6 +67,7 @@ impl Server {
     pub(super) fn url(&self, address: SocketAddr) -> String {
         match self {
             Self::Postgres(_) => format!("postgres://postgres@{address}/postgres"),
+            Self::Mariadb(_) => format!("mysql://root@{address}/{DATABASE}"),
         }
     }
 
@@ -62,6 +75,7 @@ impl Server {
     pub(super) fn kill(&self) {
         match self {
             Self::Postgres(server) => server.kill9(),
+            Self::Mariadb(server) => server.kill9(),
         }
     }
 
@@ -69,6 +83,7 @@ impl Server {
     pub(super) fn restart(&self) {
         match self {
             Self::Postgres(server) => server.restart(),
+            Self::Mariadb(server) => server.restart(),
         }
     }
 
@@ -76,6 +91,7 @@ impl Server {
     pub(super) fn pause(&self) {
         match self {
             Self::Postgres(server) => server.pause(),
+            Self::Mariadb(server) => server.pause(),
         }
     }
 
@@ -83,6 +99,7 @@ impl Server {
     pub(super) fn resume(&self) {
         match self {
             Self::Postgres(server) => server.resume(),
+            Self::Mariadb(server) => server.resume(),
         }
     }
 
@@ -93,6 +110,10 @@ impl Server {
                 "SELECT slot, node, (extract(epoch FROM arrived_at) * 1000000)::bigint, claimed
                  FROM turnwise.beats ORDER BY slot",
             ),
+            Self::Mariadb(server) => server.sql(&format!(
+                "SELECT slot, node, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', arrived_at), claimed
+                 FROM {DATABASE}.turnwise_beats ORDER BY slot"
+            )),
         };
         rows.lines()
             .map(|row| {
@@ -114,6 +135,10 @@ impl Server {
                 "SELECT job, node, (extract(epoch FROM started_at) * 1000000)::bigint
                  FROM turnwise.attempts ORDER BY started_at",
             ),
+            Self::Mariadb(server) => server.sql(&format!(
+                "SELECT job, node, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', started_at)
+                 FROM {DATABASE}.turnwise_attempts ORDER BY started_at"
+            )),
         };
         rows.lines()
             .map(|row| {
