@@ -48,6 +48,8 @@ macro_rules! bugs {
 
 bugs! {
     // Statements.
+    /// A statement is sent however late it has become.
+    EffectIsSentLate = "effect-is-sent-late",
     /// The answer to a statement that was given up is taken for the answer to the next.
     AnswerIsMismatched = "answer-is-mismatched",
     /// A renewal of the lease is answered without asking the database.

@@ -10,6 +10,7 @@ use turnwise_engine::{Input, LocalInstant, NodeId};
 use super::holds::Holds;
 use super::life::Stage;
 use super::notes::LastingLog;
+use super::patience::Patience;
 use super::turns::Told;
 use crate::clock::Clock;
 use crate::job::{End, EndOutcome};
@@ -18,8 +19,8 @@ use crate::store::{CheckIn, Store, StoreError};
 
 /// The most ends in one statement.
 const BATCH_MAX: usize = 500;
-/// How long one statement may take before it is tried again; after each failure it may take longer, up to
-/// [`STATEMENT_TIMEOUT_MAX`]. The renewals of the lease wait behind it.
+/// How long one statement may take before it is tried again; some may take longer, up to [`STATEMENT_TIMEOUT_MAX`]
+/// ([`Patience`]). The renewals of the lease wait behind it.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest that one statement may take.
 const STATEMENT_TIMEOUT_MAX: Duration = Duration::from_secs(10);
@@ -65,10 +66,11 @@ impl<C: Clock, S: Store, T: Stage> EndsTask<C, S, T> {
     }
 
     async fn record(&self, batch: &[End], log: &mut LastingLog) -> LocalInstant {
-        let (mut wait, mut patience, mut refusals) = (WAIT_MIN, STATEMENT_TIMEOUT, 0);
+        let mut patience = Patience::new(STATEMENT_TIMEOUT, STATEMENT_TIMEOUT_MAX);
+        let (mut wait, mut refusals) = (WAIT_MIN, 0);
         loop {
             let sent = self.clock.now();
-            match tokio::time::timeout(patience, self.store.end(self.node, batch)).await {
+            match tokio::time::timeout(patience.now(), self.store.end(self.node, batch)).await {
                 Ok(Ok((outcomes, check_in))) => {
                     log.succeeded();
                     self.say(batch, &outcomes);
@@ -111,7 +113,7 @@ impl<C: Clock, S: Store, T: Stage> EndsTask<C, S, T> {
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(WAIT_MAX);
-            patience = (patience * 2).min(STATEMENT_TIMEOUT_MAX);
+            patience.spent();
         }
     }
 

@@ -244,6 +244,16 @@ async fn course<T: Stage>(
             tracing::warn!("not all could be given back; they run again when the lease is out");
         }
     }
+    // Jobs are waited for no longer, but a node that goes without a word costs the others a slot: its own turn may be
+    // a round away. (Where the database is away, nobody hears the word.)
+    let rest = pulse.borrow().round.saturating_sub(way.drain_timeout);
+    let waits = |pulse: &Pulse| pulse.left || pulse.trouble.is_some();
+    tokio::select! {
+        biased;
+        () = stop.insisted() => return LifeEnd::Aborted,
+        end = &mut *turns => return lost(&end),
+        _ = came_true(pulse, rest, waits) => {}
+    }
     if !pulse.borrow().left {
         tracing::warn!("could not leave the ring in time; the others will close the gap");
     }

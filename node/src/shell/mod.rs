@@ -6,7 +6,7 @@
 //! - `work`: the other statements that the engine asks for;
 //! - `runs`: the calls; `ends`: recording what became of them; `holds`: the list of both; `target`: whether the
 //!   target is there;
-//! - `stage`: the thread on which the engine's task is on time.
+//! - `patience`: how long a try is waited for; `stage`: the thread on which the engine's task is on time.
 //!
 //! It is generic over its leaves (clock, store, caller): production's are wired in `crate::run`.
 
@@ -15,6 +15,7 @@ mod holds;
 mod journal;
 mod life;
 mod notes;
+mod patience;
 mod runs;
 mod stage;
 mod start;

@@ -7,6 +7,7 @@ use rand_core::Rng;
 use turnwise_engine::{NodeId, Period};
 use uuid::Builder;
 
+use super::patience::Patience;
 use super::stop::Stop;
 use crate::store::{Registration, Store, StoreError};
 
@@ -14,9 +15,9 @@ use crate::store::{Registration, Store, StoreError};
 const WAIT_MIN: Duration = Duration::from_millis(250);
 /// The longest wait between tries.
 const WAIT_MAX: Duration = Duration::from_secs(5);
-/// How long the first try may take. What is lost on the way may be lost for good: a try is soon given up, and the
-/// next may take twice as long, up to [`TRY_TIMEOUT_MAX`], for a schema that takes long to make.
-const TRY_TIMEOUT_MIN: Duration = Duration::from_secs(2);
+/// How long most tries may take. What is lost on the way may be lost for good: so they are soon given up, and only some
+/// may take longer, up to [`TRY_TIMEOUT_MAX`] ([`Patience`]), for a schema that takes long to make.
+const TRY_TIMEOUT_MIN: Duration = Duration::from_secs(4);
 /// The longest that one try may take.
 const TRY_TIMEOUT_MAX: Duration = Duration::from_secs(30);
 
@@ -49,11 +50,11 @@ impl Start {
         stop: &mut Stop,
     ) -> Result<Started, StoreError> {
         let mut wait = WAIT_MIN;
-        let mut patience = TRY_TIMEOUT_MIN;
+        let mut patience = Patience::new(TRY_TIMEOUT_MIN, TRY_TIMEOUT_MAX);
         let mut tries = 0_u32;
         loop {
             let attempt = self.attempt(store, new_id(random));
-            let attempt = tokio::time::timeout(patience, attempt);
+            let attempt = tokio::time::timeout(patience.now(), attempt);
             let error = tokio::select! {
                 biased;
                 () = stop.requested() => return Ok(Started::Stopped),
@@ -62,7 +63,9 @@ impl Start {
                     Ok(Err(error)) if self.fail_fast || !error.is_transient() => return Err(error),
                     Ok(Err(error)) => error.to_string(),
                     Err(_) => {
-                        patience = (patience * 2).min(TRY_TIMEOUT_MAX);
+                        // That was waiting enough.
+                        patience.spent();
+                        wait = WAIT_MIN;
                         "the database did not answer in time".to_owned()
                     }
                 },

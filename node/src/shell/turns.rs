@@ -16,14 +16,15 @@ use super::holds::{Held, Holds};
 use super::journal::Recorded;
 use super::life::Stage;
 use super::notes::NoteLog;
+use super::patience::Patience;
 use crate::clock::Clock;
 use crate::job::ClaimedJob;
 use crate::sabotage::{Bug, Sabotage};
 use crate::store::{NodeReport, Queues, Store, StoreError, TurnReply, TurnRequest, Turns};
 
 /// How long making the beat's connection ready may take at first: connecting, logging in, preparing. What is lost
-/// on the way there may be lost for good, and each slot that is waited through is missed: so a try is soon given
-/// up, and the next may take twice as long, up to [`CONNECT_TIMEOUT_MAX`].
+/// on the way there may be lost for good, and each slot that is waited through is missed: so most tries are soon
+/// given up, and only some may take longer, up to [`CONNECT_TIMEOUT_MAX`] ([`Patience`]).
 const CONNECT_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 /// The longest that it may take.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(10);
@@ -77,6 +78,8 @@ pub struct Pulse {
     pub held: u32,
     /// No claim is on its way or lost: `held` is all that this node has.
     pub settled: bool,
+    /// How long a node may need to leave: the round of the longest ring, and the two slots that a change takes.
+    pub round: Duration,
     /// Why the last statement on the turn row failed; none when it was answered.
     pub trouble: Option<String>,
 }
@@ -141,7 +144,7 @@ pub(crate) struct TurnsTask<C: Clock, S: Store, T: Stage> {
     /// The statement on the jobs that the engine waits for.
     asked: Option<RequestId>,
     /// How long the next try to connect may take.
-    patience: Duration,
+    patience: Patience,
     trouble: Option<String>,
     log: NoteLog,
 }
@@ -173,7 +176,7 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
             channels,
             line: Line::Down,
             asked: None,
-            patience: CONNECT_TIMEOUT_MIN,
+            patience: Patience::new(CONNECT_TIMEOUT_MIN, CONNECT_TIMEOUT_MAX),
             trouble: None,
             log,
         }
@@ -304,7 +307,7 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
 
     fn put_on_line(&mut self, mut turns: S::Turns, waiting: Waiting) {
         let Waiting { request, statement, not_after } = waiting;
-        if self.clock.now() > not_after {
+        if self.clock.now() > not_after && !T::Bugs::plants(Bug::EffectIsSentLate) {
             self.line = Line::Ready(turns);
             self.not_sent(request);
             return;
@@ -346,12 +349,15 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
             Line::Connecting(_, waiting) => waiting,
             _ => None,
         };
+        if connection.is_ok() {
+            self.patience.rewarded();
+        }
         match (connection, waiting) {
             (Ok(turns), Some(waiting)) => self.put_on_line(turns, waiting),
             (Ok(turns), None) => self.line = Line::Ready(turns),
             (Err(Unconnected { error, timed_out }), waiting) => {
                 if timed_out {
-                    self.patience = (self.patience * 2).min(CONNECT_TIMEOUT_MAX);
+                    self.patience.spent();
                 }
                 self.log.unreachable(&error);
                 self.trouble = Some(error.to_string());
@@ -414,7 +420,7 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
     }
 
     fn connect(&self) -> Connecting<S::Turns> {
-        let (store, patience) = (self.store.clone(), self.patience);
+        let (store, patience) = (self.store.clone(), self.patience.now());
         Box::pin(async move {
             let connecting = tokio::time::timeout(patience, store.turns());
             match connecting.await {
@@ -452,6 +458,13 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
         }
     }
 
+    fn round(&self) -> Duration {
+        let Some(row) = self.engine.row() else { return Duration::ZERO };
+        let rings = row.roster.versions.iter().map(|version| version.ring.len());
+        let slots = u32::try_from(rings.max().unwrap_or(0) + 2).unwrap_or(u32::MAX);
+        row.cadence.period.as_duration().saturating_mul(slots)
+    }
+
     fn publish(&self) {
         let Status { offset, rank, left, held, settled, .. } = self.engine.status(self.clock.now());
         self.channels.pulse.send_replace(Pulse {
@@ -460,6 +473,7 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
             left,
             held,
             settled,
+            round: self.round(),
             trouble: self.trouble.clone(),
         });
     }

@@ -77,7 +77,7 @@ impl<C: Clock, S: Store, T: Stage> WorkTask<C, S, T> {
         let (holds, inputs) = (self.holds.clone(), self.inputs.clone());
         async move {
             let sent = clock.now();
-            if sent > not_after {
+            if sent > not_after && !T::Bugs::plants(Bug::EffectIsSentLate) {
                 let _ = inputs.send(Input::Failed { request, fate: Fate::NotSent }.into());
                 return;
             }

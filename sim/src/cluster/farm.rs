@@ -167,6 +167,8 @@ pub(super) struct Life {
     pub(super) beat_error: i64,
     /// The end of the statement on the turn row that it asked for last.
     pub(super) not_after: LocalInstant,
+    /// The same of the one on the jobs.
+    pub(super) work_not_after: LocalInstant,
     /// Statements on the turn row since the start of this window.
     pub(super) window: (u64, u32),
     /// When it last held as much as it can.

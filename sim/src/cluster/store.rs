@@ -174,6 +174,7 @@ impl Store for RemoteStore {
 
     async fn renew(&self, node: NodeId, report: &NodeReport) -> Result<CheckIn, StoreError> {
         let report = *report;
+        self.process.farm.look().work_handed_over(node);
         self.ask(What::Work, move |session| {
             let done = at_once(session.store.renew(node, &report))?;
             session.farm.look().renewed(node);
@@ -190,6 +191,7 @@ impl Store for RemoteStore {
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
         let (queues, report) = (queues.clone(), *report);
+        self.process.farm.look().work_handed_over(node);
         self.ask(What::Work, move |session| {
             let done = at_once(session.store.claim(node, claim, &queues, &report))?;
             session.farm.look().claimed_outside(node, &done);
@@ -205,6 +207,7 @@ impl Store for RemoteStore {
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
         let report = *report;
+        self.process.farm.look().work_handed_over(node);
         self.ask(What::Work, move |session| {
             let done = at_once(session.store.recover(node, token, &report))?;
             session.farm.look().recovered(node, &done);
@@ -220,6 +223,7 @@ impl Store for RemoteStore {
         report: &NodeReport,
     ) -> Result<CheckIn, StoreError> {
         let report = *report;
+        self.process.farm.look().work_handed_over(node);
         self.ask(What::Work, move |session| {
             let done = at_once(session.store.release(node, token, &report))?;
             session.farm.look().released();
@@ -236,6 +240,7 @@ impl Store for RemoteStore {
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
         let (holds, report) = (holds.to_vec(), *report);
+        self.process.farm.look().work_handed_over(node);
         // Whoever is at the other end of an old connection need not be the server that answers now.
         drop(self.idle.lock().await.take());
         self.ask(What::Work, move |session| {

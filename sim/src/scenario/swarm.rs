@@ -70,7 +70,7 @@ pub fn swarm_of_processes(seed: u64) -> Scenario {
 fn hard_on_jobs(seed: u64, unit: u64, count: u32) -> Vec<Planned> {
     let mut random = Stream::new(seed, "hard on jobs");
     let mut faults = Vec::new();
-    for kind in [0, 1, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8] {
+    for kind in [0, 1, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 9] {
         let (wanted, node) = (random.below(3) == 0, random.below(u64::from(count)) as u32);
         let at = Span((20 + random.below(20)) * unit + random.below(unit));
         let long = Span(3_000_000_000 + random.below(5_000_000_000));
@@ -84,6 +84,7 @@ fn hard_on_jobs(seed: u64, unit: u64, count: u32) -> Vec<Planned> {
             5 => Fault::TargetDown { node, lasts: long },
             6 => Fault::CutBack { node, lasts: long },
             7 => Fault::Outage { lasts: short },
+            9 => Fault::Stall { node, lasts: short },
             _ => Fault::Failover { lasts: short, loses: Span(short.0 / 2), clock: Shift(0) },
         };
         if wanted {

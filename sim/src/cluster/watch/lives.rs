@@ -73,6 +73,7 @@ impl World {
             skipped: Slot(i64::MIN),
             beat_error: 0,
             not_after: header.now,
+            work_not_after: header.now,
             window: (self.now, 0),
             full_at: self.now,
             idle_work: 0,
@@ -151,7 +152,10 @@ impl World {
                 self.life(number).not_after = *not_after;
                 self.turn_asked(number, statement);
             }
-            Output::Work { statement, .. } => self.work_asked(number, statement),
+            Output::Work { statement, not_after, .. } => {
+                self.life(number).work_not_after = *not_after;
+                self.work_asked(number, statement);
+            }
             Output::Retire(_) => {
                 self.oracle.marks.reach(Mark::CameBackLost);
                 self.disturbed(self.now, Disturbance::Reborn);
@@ -197,6 +201,12 @@ impl World {
                 jobs.claimed(now, number, claim.token, violations);
             }
         }
+        self.stalls(host);
+    }
+
+    /// A process that is to stall does so now: it has decided, and nothing has happened yet.
+    fn stalls(&mut self, host: u32) {
+        let now = self.now;
         let stall = std::mem::take(&mut self.host(host).next.stall);
         if stall > 0 {
             let fault = Fault::Stall { node: host, lasts: Span(stall) };
@@ -222,6 +232,8 @@ impl World {
                 format!("life {number} asks for {statement:?} again and again without jobs")
             });
         }
+        let host = self.lives[number as usize].host;
+        self.stalls(host);
     }
 
     fn noted(&mut self, number: u32, note: &Note) {

@@ -1,6 +1,6 @@
 //! Decides what is told of statements on the turn row: from the shell that hands them over to the answer.
 
-use turnwise_engine::{NodeId, Slot, TurnKind, TurnStatement};
+use turnwise_engine::{LocalInstant, NodeId, Slot, TurnKind, TurnStatement};
 use turnwise_node::store::{Store, StoreError, TurnReply};
 
 use crate::cluster::database::{Session, at_once};
@@ -33,7 +33,21 @@ impl World {
     pub(in crate::cluster) fn turn_handed_over(&mut self, host: u32) {
         let local = self.local(host);
         let Some(number) = self.hosts[host as usize].life else { return };
-        let not_after = self.lives[number as usize].not_after;
+        self.in_time(number, local, self.lives[number as usize].not_after);
+    }
+
+    /// The shell hands a statement on the jobs, one that its engine asked for, to its connection.
+    pub(in crate::cluster) fn work_handed_over(&mut self, node: NodeId) {
+        let Some(number) = self.by_id.get(&node).copied() else { return };
+        let (host, not_after) = {
+            let life = &self.lives[number as usize];
+            (life.host, life.work_not_after)
+        };
+        let local = self.local(host);
+        self.in_time(number, local, not_after);
+    }
+
+    fn in_time(&mut self, number: u32, local: LocalInstant, not_after: LocalInstant) {
         if local > not_after {
             self.violated(Invariant::Bounded, || {
                 format!("life {number} sends an effect {:?} after its end", local.since(not_after))
