@@ -472,7 +472,7 @@ fn a_database_that_is_away_is_told_apart_and_its_password_kept() {
 #[test]
 fn a_database_url_that_names_none_is_bad_configuration() {
     let place = Place::empty();
-    for url in ["mysql://a/b", "turnwise.db", ""] {
+    for url in ["oracle://a/b", "turnwise.db", ""] {
         place.run(&["nodes", "--database-url", url]).fails(78, &[]);
     }
 }
