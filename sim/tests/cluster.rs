@@ -15,16 +15,21 @@ use turnwise_sim::tier::Tier;
 /// What the tier found in the shell, each a scenario that failed before the shell was mended.
 #[test]
 fn what_was_found_once_is_found_no_more() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/cluster");
+    let scenarios = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let readme = std::fs::read_to_string(scenarios.join("README.md")).unwrap();
+    let folder = scenarios.join("cluster");
     let mut count = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        assert!(readme.contains(&format!("`cluster/{name}`")), "{name} is not in the README");
         let scenario = Scenario::from_json(&std::fs::read_to_string(&path).unwrap()).unwrap();
         let report = Tier::Cluster.run(&scenario, false);
         assert!(report.violations.is_empty(), "{}: {:?}", path.display(), report.violations);
         count += 1;
     }
-    assert!(count > 0, "there are no scenarios");
+    let told = readme.matches("\n| `cluster/").count();
+    assert_eq!(count, told, "the README names files that are not there");
 }
 
 /// Fixed ways of whole milliseconds, clocks that show whole milliseconds more than true time, statements that take

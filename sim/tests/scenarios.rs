@@ -1,4 +1,5 @@
-//! What once failed and must not fail again: every file of `sim/scenarios`, whose README says what each was.
+//! What once failed in the lab and must not fail again: every file of `sim/scenarios`, whose README says what each
+//! was. (Those of the cluster are run by `cluster.rs`.)
 
 #![allow(clippy::unwrap_used)]
 
@@ -25,5 +26,6 @@ fn what_once_failed_does_not_fail_again() {
         assert_eq!(report.violations, [], "{name}");
         ran += 1;
     }
-    assert_eq!(ran, readme.matches("\n| `").count(), "the README names files that are not there");
+    let told = readme.matches("\n| `").count() - readme.matches("\n| `cluster/").count();
+    assert_eq!(ran, told, "the README names files that are not there");
 }

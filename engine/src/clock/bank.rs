@@ -174,7 +174,9 @@ impl Bank {
         let deviation = 4.0 * scale + grain + longer;
         let belief = Belief::new(
             grain / 2.0 - 1.5 * scale,
-            oldest.back.saturating_sub(self.base) as f64 + grain / 2.0 + 1.5 * scale,
+            oldest.back_at_sending(rate).saturating_sub(self.base) as f64
+                + grain / 2.0
+                + 1.5 * scale,
             deviation * deviation,
             rate,
             rate_deviation * rate_deviation,
@@ -206,9 +208,10 @@ impl Bank {
             guess.advance(seconds, by as f64);
         }
         let there = sample.transit.saturating_sub(self.base) as f64;
-        let back = sample.back.saturating_sub(self.base) as f64;
+        let rate = self.lead().f;
+        let back = sample.back_at_sending(rate).saturating_sub(self.base) as f64;
         let grain = sample.resolution as f64;
-        let calm = self.events(there, back, grain, seconds);
+        let calm = self.events(there, back, sample, seconds);
         let usual = calm && !self.late.iter().any(Late::is_some);
         let far = self.lead().weight - DOUBT / 2.0;
         for guess in &mut self.guesses {
@@ -247,14 +250,18 @@ impl Bank {
 
     /// What cannot be chance: steps of the clock, and ways that became shorter or longer. True when there
     /// was nothing.
-    fn events(&mut self, there: f64, back: f64, grain: f64, seconds: f64) -> bool {
+    fn events(&mut self, there: f64, back: f64, sample: &Sample, seconds: f64) -> bool {
         let lead = *self.lead();
+        let grain = sample.resolution as f64;
         let guess = &self.guesses[self.lead];
         let scale = guess.scale;
         let scales = [scale, scale.max(guess.commit)];
         let spreads = guess.spread;
         let late = [there - lead.u, lead.d - back - grain];
-        let deviations = [Leg::There, Leg::Back].map(|leg| libm::sqrt(lead.variance(leg)));
+        // The way back was seen later, by a rate that is uncertain too.
+        let took = sample.took as f64 / 1e9;
+        let deviations = [(Leg::There, 0.0), (Leg::Back, took * took * lead.ff)]
+            .map(|(leg, later)| libm::sqrt(lead.variance(leg) + later));
         let early = [0, 1].map(|leg| late[leg] + grain < -(6.0 * deviations[leg] + scales[leg]));
         // Of a step one leg is early and the other late, by as much or more.
         let alike = |leg: usize| {

@@ -142,17 +142,25 @@ struct Sample {
     transit: i64,
     /// `t2 - t3`: the offset less the way back.
     back: i64,
+    /// `t3 - t0`: so much later than the rest `back` was seen.
+    took: i64,
     /// The stamps may be so much earlier than what they stand for.
     resolution: i64,
 }
 
 impl Sample {
     const NONE: Self =
-        Self { sent: LocalInstant::from_nanos(0), transit: 0, back: 0, resolution: 0 };
+        Self { sent: LocalInstant::from_nanos(0), transit: 0, back: 0, took: 0, resolution: 0 };
 
     /// The time that it was on the road, both ways.
     fn delay(&self) -> i64 {
         self.transit.saturating_sub(self.back)
+    }
+
+    /// `back` as it would have been at the time of sending, of clocks that drift apart by `rate` ns/s: in the time that a
+    /// statement is held up on its way there they drift by more than the queues on a calm way back add.
+    fn back_at_sending(&self, rate: f64) -> i64 {
+        self.back.saturating_sub((rate * (self.took as f64 / 1e9)) as i64)
     }
 
     /// Whether no clock that runs at any likely rate can agree with both: the clock was set between them.
@@ -227,6 +235,7 @@ impl<S: Sabotage> Clock<S> {
             sent: exchange.sent,
             transit: upper,
             back: lower,
+            took: exchange.round_trip(),
             resolution: i64::from(exchange.resolution),
         });
         self.smallest_round_trip = self.smallest_round_trip.min(exchange.round_trip());
@@ -438,7 +447,7 @@ mod tests {
                 hash = (hash ^ value as u64).wrapping_mul(0x0100_0000_01b3);
             }
         }
-        assert_eq!(hash, 13_386_168_460_340_501_159);
+        assert_eq!(hash, 6_040_122_706_358_160_510);
     }
 
     #[test]
@@ -498,6 +507,28 @@ mod tests {
         assert!((weather.1 - 2_240_000).abs() < 60_000, "{weather:?}");
         let longer = see(&mut clock, 60, 2_000_000);
         assert!((longer.1 - 2_240_000).abs() < 30_000, "{longer:?}");
+    }
+
+    #[test]
+    fn a_statement_that_is_held_up_is_no_step_however_fast_the_clock_drifts_meanwhile() {
+        let mut clock = Clock::new();
+        let drift = |at: i64| at / 1_000_000 * 160;
+        for turn in 1..40_i64 {
+            let at = 1_000_000_000 + turn * 800_000_000;
+            let held = if turn == 30 { 135_000_000 } else { 0 };
+            // The offset at the arrival; by the time of the answer's receipt the clock has drifted further.
+            let sent = LocalInstant::from_nanos(at.unsigned_abs());
+            let there = 17_000_000 + held;
+            let arrived = ServerInstant::from_nanos(OFFSET + at + there + drift(at + there));
+            let received = sent.offset(there + 9_000_000);
+            let answered = arrived.offset(1_000_000);
+            let exchange = Exchange { sent, arrived, answered, received, resolution: 1_000 };
+            if turn > 10 {
+                let missed = clock.transit(sent).unwrap() - difference(arrived, sent);
+                assert!((missed + held).abs() < 100_000, "{turn}: {missed}");
+            }
+            clock.observe(&exchange);
+        }
     }
 
     proptest::proptest! {

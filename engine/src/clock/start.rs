@@ -108,6 +108,7 @@ mod tests {
             sent: LocalInstant::from_nanos(0),
             transit: 7_000 + delay,
             back: 7_000,
+            took: delay,
             resolution: 1,
         })
     }

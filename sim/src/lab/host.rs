@@ -42,6 +42,8 @@ pub(super) struct Life<D> {
     pub(super) turn_awaited: Option<RequestId>,
     pub(super) turn_is_read: bool,
     pub(super) work_awaited: Option<RequestId>,
+    /// When it last gave up a statement on the jobs.
+    pub(super) work_given_up: Option<u64>,
     /// What the machine was told of its target.
     pub(super) target_told: bool,
     pub(super) running: BTreeSet<(u64, Token)>,
@@ -80,6 +82,7 @@ impl<D> Life<D> {
             turn_awaited: None,
             turn_is_read: false,
             work_awaited: None,
+            work_given_up: None,
             target_told: true,
             running: BTreeSet::new(),
             ending: BTreeSet::new(),

@@ -498,7 +498,10 @@ impl<'a, D: Driver> Lab<'a, D> {
             Output::Abandon(request) => {
                 if let Some(life) = &mut self.hosts[number as usize].life {
                     life.turn_awaited = life.turn_awaited.filter(|awaited| *awaited != request);
-                    life.work_awaited = life.work_awaited.filter(|awaited| *awaited != request);
+                    if life.work_awaited == Some(request) {
+                        life.work_awaited = None;
+                        life.work_given_up = Some(self.now);
+                    }
                 }
             }
             Output::Retire(_) => {

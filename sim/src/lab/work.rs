@@ -15,6 +15,8 @@ use crate::sometimes;
 const END_AGAIN: u64 = 1_000_000_000;
 /// So many statements on the jobs may follow when there are none any more.
 const IDLE_WORK_MAX: u32 = 8;
+/// So long after it gave up a statement on the jobs a node may wait before it tries again.
+const RETRIED_WITHIN: u64 = 500_000_000;
 /// A job that was due for so many periods, and so long, while a node had a free place is lost.
 const OVERDUE_PERIODS: u64 = 8;
 const OVERDUE: u64 = 8_000_000_000;
@@ -329,7 +331,11 @@ impl<D: Driver> Lab<'_, D> {
     pub(super) fn check_counts(&mut self, number: u32) {
         let Some(life) = &self.hosts[number as usize].life else { return };
         let (id, holds, counted) = (life.number, life.holds(), life.machine.held());
+        // However calm the farm, one statement on the jobs may be held up on the road until it is given up.
+        let retries =
+            life.work_given_up.is_some_and(|given_up| self.now <= given_up + RETRIED_WITHIN);
         let waits = life.turn_awaited.is_some() || life.work_awaited.is_some() || life.draining;
+        let waits = waits || retries;
         if D::PROMISES && !waits && self.oracle.ring.is_calm(self.now) {
             let knows = counted.is_some() && life.machine.next_turn().is_some();
             if !knows {
