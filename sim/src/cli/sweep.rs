@@ -166,7 +166,10 @@ fn sweep(arguments: &Arguments, scenario_of: &(dyn Fn(u64) -> Scenario + Sync)) 
                         break;
                     }
                     let scenario = scenario_of(seed);
-                    mine.take(arguments.tier, seed, scenario);
+                    if let Some(found) = mine.take(arguments.tier, seed, scenario) {
+                        // A long sweep may be stopped before it tells what it found.
+                        bar.suspend(|| eprintln!("seed {seed}: {found}"));
+                    }
                     bar.inc(1);
                     if mine.failed.len() >= ENOUGH {
                         stop.store(true, Ordering::Relaxed);
@@ -186,7 +189,8 @@ fn sweep(arguments: &Arguments, scenario_of: &(dyn Fn(u64) -> Scenario + Sync)) 
 }
 
 impl Sum {
-    fn take(&mut self, tier: Tier, seed: u64, scenario: Scenario) {
+    /// Run a scenario; what was found in it first, if anything was.
+    fn take(&mut self, tier: Tier, seed: u64, scenario: Scenario) -> Option<String> {
         let report = tier.run(&scenario, false);
         self.marks.add(&report.marks);
         self.sim_seconds += report.sim_seconds;
@@ -196,10 +200,14 @@ impl Sum {
         self.checks += report.interval.0;
         self.jobs += report.jobs.enqueued;
         self.hash = self.hash.wrapping_add(report.trace_hash);
-        if report.violated > 0 {
-            self.failures += 1;
-            self.failed.push((seed, scenario, report));
+        if report.violated == 0 {
+            return None;
         }
+        let first = report.violations.first();
+        let found = first.map(|first| format!("{}: {}", first.invariant.as_str(), first.detail));
+        self.failures += 1;
+        self.failed.push((seed, scenario, report));
+        Some(found.unwrap_or_default())
     }
 
     fn add(&mut self, other: Self) {
