@@ -148,6 +148,11 @@ impl<S: Sabotage> Turns<S> {
         self.view.as_ref().map_or(Period::DEFAULT, |view| view.row.cadence.period_at(view.read))
     }
 
+    /// The period at a slot, by the newest row.
+    fn period_at(&self, slot: Slot) -> Period {
+        self.view.as_ref().map_or(Period::DEFAULT, |view| view.row.cadence.period_at(slot))
+    }
+
     pub(crate) fn deadline(&self) -> Option<(LocalInstant, Reason)> {
         if let Some(in_flight) = &self.in_flight {
             return Some((in_flight.patience, Reason::TurnPatience));
@@ -203,6 +208,10 @@ impl<S: Sabotage> Turns<S> {
             },
             TurnKind::Change { change, .. } => Sent::Change(change.kind),
         };
+        let period = match kind {
+            Sent::Beat(slot) => self.period_at(slot),
+            _ => slot.map_or(self.period(), |slot| self.period_at(slot)),
+        };
         let slowness = match self.failures {
             failures if failures.is_multiple_of(PATIENCE_GROWS_AFTER) => {
                 1 + failures.min(1_000) / PATIENCE_GROWS_AFTER
@@ -211,12 +220,12 @@ impl<S: Sabotage> Turns<S> {
         };
         let patience = match clock.round_trips() {
             None => {
-                let first = self.period().as_duration().max(Duration::from_secs(1));
+                let first = period.as_duration().max(Duration::from_secs(1));
                 (first * slowness).min(PATIENCE_UNKNOWN)
             }
             Some((shortest, longest)) => {
                 let (part, whole) = PATIENCE_OF_PERIOD;
-                let nanos = (self.period().as_nanos() * part / whole)
+                let nanos = (period.as_nanos() * part / whole)
                     .max(shortest.saturating_mul(PATIENCE_ROUND_TRIPS))
                     .max(longest.saturating_mul(PATIENCE_LONGEST))
                     .max(nanos(PATIENCE_MIN))
@@ -281,6 +290,7 @@ impl<S: Sabotage> Turns<S> {
         if let Sent::Beat(slot) = in_flight.kind
             && let Some(not_after) = in_flight.again_until
             && now <= not_after
+            && now < in_flight.patience
         {
             // A connection that died while it was idle shows it only now. The same beat again, on another: the
             // fence lets one of them in, and the licence is for this slot as before.

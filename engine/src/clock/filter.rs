@@ -3,7 +3,7 @@
 use super::law::{Evidence, Law};
 
 /// The rate is surely within this, in ns/s.
-const RATE_MAX: f64 = 500_000.0;
+pub(super) const RATE_MAX: f64 = 500_000.0;
 
 /// What one model believes: a normal law over (u, d, f), and how much the model itself is believed.
 ///

@@ -1,6 +1,7 @@
 //! Decides what the first exchanges say, before there are enough for the filters.
 
 use super::Sample;
+use super::filter::RATE_MAX;
 
 /// So many exchanges are seen before the filters begin.
 pub(super) const START: usize = 8;
@@ -60,7 +61,8 @@ fn are_apart(some: &[Sample], group: &[Sample]) -> bool {
 }
 
 /// The rate of the first samples in ns/s, and how wrong it may be: a regression of the middles, each weighed
-/// down by its delay beyond the shortest, drawn towards zero by the noise.
+/// down by its delay beyond the shortest, drawn towards zero by the noise. Where two that were both fast lie close
+/// together, what they differ by is not the rate: it is no more than clocks drift apart.
 pub(super) fn first_rate(first: &[Sample], shortest: i64, scale: f64) -> (f64, f64) {
     let [oldest, ..] = first else { return (0.0, RATE_DEVIATION) };
     let (mut w, mut wx, mut wy, mut wxx, mut wxy) = (0.0, 0.0, 0.0, 0.0, 0.0);
@@ -80,7 +82,8 @@ pub(super) fn first_rate(first: &[Sample], shortest: i64, scale: f64) -> (f64, f
     let grain = oldest.resolution as f64;
     let noise = 4.0 * scale * scale + grain * grain / 12.0;
     let precision = wxx - wx * wx / w + noise / (RATE_DEVIATION * RATE_DEVIATION);
-    ((wxy - wx * wy / w) / precision, libm::sqrt(4.0 * noise / precision))
+    let rate = (wxy - wx * wy / w) / precision;
+    (rate.clamp(-RATE_MAX, RATE_MAX), libm::sqrt(4.0 * noise / precision))
 }
 
 /// The scale of the way there alone, of the first samples: the median of how far each is from the line between
@@ -101,6 +104,7 @@ pub(super) fn bent_scale(first: &[Sample; START], leg: fn(&Sample) -> i64) -> f6
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::law::least_scale;
     use crate::units::LocalInstant;
 
     fn took<const N: usize>(delays: [i64; N]) -> [Sample; N] {
@@ -118,6 +122,21 @@ mod tests {
         assert_eq!(other_road(&took([900, 910, 905, 5_000, 5_020, 5_010, 5_005])), 3, "longer");
         assert_eq!(other_road(&took([5_000, 900, 910, 905, 920])), 1, "shorter");
         assert_eq!(other_road(&took([900, 90_000, 5_000, 5_020, 5_010, 5_005])), 2, "held between");
+    }
+
+    #[test]
+    fn no_rate_is_beyond_what_clocks_do() {
+        // Two that took the shortest time, an eighth of a second apart, and two that waited for 3 ms.
+        let seen = [(0, 0, 122), (122, 3, 122), (5_546, 7, 125), (9_543, 8, 125)];
+        let first = seen.map(|(sent, later, took)| Sample {
+            sent: LocalInstant::from_nanos(sent * 1_000_000),
+            transit: later * 1_000_000,
+            back: (later - took) * 1_000_000,
+            took: took * 1_000_000,
+            resolution: 1_000,
+        });
+        let (rate, _) = first_rate(&first, 122_000_000, least_scale(1_000.0));
+        assert_eq!(rate, RATE_MAX);
     }
 
     #[test]

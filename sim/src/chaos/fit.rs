@@ -47,6 +47,7 @@ fn misfit_fault(fault: Fault) -> Option<&'static str> {
         Fault::ServerStep { .. } | Fault::ServerSlew { .. } => {
             "the server's clock is this machine's, which is not to be set"
         }
+        Fault::Period { .. } => "its judge counts in one period",
         Fault::Failover { .. } => "there is one server",
         _ => return None,
     })

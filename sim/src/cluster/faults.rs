@@ -1,8 +1,9 @@
 //! Decides what each fault does to the simulated machines and the network, and tells the judge.
 
 use turmoil::Sim;
-use turnwise_engine::ServerIdentity;
+use turnwise_engine::{Change, Period, ServerIdentity, TurnRow};
 use turnwise_node::job::JobState;
+use turnwise_node::store::Store;
 
 use super::database::{Database, at_once};
 use super::farm::{Farm, World};
@@ -220,6 +221,13 @@ impl Cluster<'_> {
                     self.plan(now + lasts.0 * host / count, What::Deploy(host as u32));
                 }
             }
+            Fault::Period { to } if world.out_until <= now => {
+                let store = world.store.clone();
+                drop(world);
+                if let Some(row) = store.and_then(|store| change_period(&store, to)) {
+                    farm.look().tell_period(&row.cadence);
+                }
+            }
             Fault::Slow { by, .. } => {
                 world.slow += by.0;
                 self.plan(until, What::SlowEnds(by.0));
@@ -345,6 +353,16 @@ fn drain(world: &mut World, number: u32) {
     }
 }
 
+/// Somebody who is no node changes the period: not while an earlier change is pending. Returns the row as it is now.
+fn change_period(store: &Database, to: Period) -> Option<TurnRow> {
+    let (slot, row, identity) = at_once(store.stamp()).ok()?;
+    if let Some(change) = Change::period(&row, to, slot) {
+        // Nobody comes between the two: the simulated world stands still.
+        at_once(store.change(&change, identity)).ok()?;
+    }
+    at_once(store.look()).ok().map(|look| look.row)
+}
+
 fn step_server(world: &mut World, by: i64) {
     let now = world.now;
     world.server.look().0.step(by);
@@ -359,6 +377,7 @@ fn step_server(world: &mut World, by: i64) {
 fn lose_what_came_after(farm: &Farm, older: &Database) {
     let newer = farm.look().store.clone();
     let known = newer.map(|store| super::all_jobs(&store)).unwrap_or_default();
+    let nodes = at_once(older.nodes()).unwrap_or_default();
     let older = super::all_jobs(older);
     let mut world = farm.look();
     let now = world.now;
@@ -369,6 +388,12 @@ fn lose_what_came_after(farm: &Farm, older: &Database) {
     }
     for job in older.iter().filter(|job| job.finished_at.is_none()) {
         world.oracle.jobs.reopened(now, job_of(job.id));
+    }
+    // Who was declared lost after that state was copied lives again.
+    for node in nodes.iter().filter(|node| node.state != "lost") {
+        if let Some(life) = world.by_id.get(&node.id).copied() {
+            world.lives[life as usize].lost_at = None;
+        }
     }
     world.known_lost.clear();
     world.kept.clear();

@@ -1,5 +1,7 @@
 //! Decides which scenarios this tier can express: its network moves in whole milliseconds and carries TCP.
 
+use turnwise_engine::Period;
+
 use crate::scenario::{Fault, Road, Scenario, Span};
 
 /// The network's step.
@@ -22,6 +24,15 @@ pub fn misfit(scenario: &Scenario) -> Option<String> {
             "a period of {}: the cluster's network moves in steps of 1 ms, so that a period is at least {PERIOD_MIN} ms here; the lab takes shorter ones",
             scenario.period
         ));
+    }
+    for (number, planned) in scenario.faults.iter().enumerate() {
+        if let Fault::Period { to } = planned.fault
+            && to.as_millis() < PERIOD_MIN
+        {
+            return Some(format!(
+                "faults[{number}].to: a period of {to}: it is at least {PERIOD_MIN} ms here"
+            ));
+        }
     }
     for (number, node) in scenario.nodes.iter().enumerate() {
         for (name, road) in [("there", &node.there), ("back", &node.back)] {
@@ -55,8 +66,13 @@ pub fn fit(mut scenario: Scenario) -> Scenario {
         }
     }
     for planned in &mut scenario.faults {
-        if let Fault::Route { there, back, .. } = &mut planned.fault {
-            (*there, *back) = (up(*there), up(*back));
+        match &mut planned.fault {
+            Fault::Route { there, back, .. } => (*there, *back) = (up(*there), up(*back)),
+            Fault::Period { to } => {
+                let millis = to.as_millis().max(PERIOD_MIN);
+                *to = Period::from_millis(millis).unwrap_or(*to);
+            }
+            _ => {}
         }
     }
     scenario

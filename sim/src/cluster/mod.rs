@@ -154,7 +154,13 @@ impl<'a> Cluster<'a> {
     fn new(scenario: &'a Scenario, farm: Farm) -> Self {
         set_true_now(0);
         let server = farm.look().server.clone();
-        farm.look().store = Database::sabotaged("sqlite::memory:", Arc::new(server)).ok();
+        let store = Database::sabotaged("sqlite::memory:", Arc::new(server)).ok();
+        farm.look().store = store.clone();
+        if let Some(store) = store.filter(|_| scenario.changes_period()) {
+            // No node asks for a period then: it has one from the start.
+            let _ = at_once(store.migrate());
+            let _ = at_once(store.agree_period(Some(scenario.period)));
+        }
         let mut sim = network(scenario.seed);
         let there = farm.clone();
         sim.host(DATABASE, move || database::process(there.clone()));
@@ -332,7 +338,8 @@ async fn process(farm: Farm, number: u32) -> turmoil::Result {
     let process = Process { farm: farm.clone(), host: number };
     let (config, chance) = {
         let mut world = farm.look();
-        let period = world.scenario.period;
+        // Whoever asks for a period is refused where another one is in force.
+        let period = (!world.scenario.changes_period()).then_some(world.scenario.period);
         let host = world.host(number);
         host.stop = Some(handle);
         let mut chance = [0; 16];
@@ -358,7 +365,7 @@ async fn process(farm: Farm, number: u32) -> turmoil::Result {
 fn config(
     number: u32,
     capacity: u32,
-    period: turnwise_engine::Period,
+    period: Option<turnwise_engine::Period>,
 ) -> Result<RunConfig, Box<dyn std::error::Error>> {
     Ok(RunConfig {
         database_url: "sqlite::memory:".to_owned(),
@@ -366,7 +373,7 @@ fn config(
         allow_origins: AllowedOrigins::default(),
         name: node(number),
         listen: None,
-        period: Some(period),
+        period,
         capacity,
         queues: None,
         drain_timeout: DRAIN_TIMEOUT,

@@ -1,8 +1,6 @@
 //! Decides what becomes of a request on its way to the database and of its answer on its way back: the roads of
 //! the scenario, and the faults that befall one message.
 
-use turnwise_engine::lease;
-
 use super::farm::{Host, World};
 use super::mail::{HOP, What, Work};
 use crate::oracle::{Disturbance, Mark};
@@ -84,7 +82,7 @@ impl World {
 
     fn accident(&mut self, number: u32, what: Disturbance) {
         self.disturbed(self.now + self.period, what);
-        let lease = lease(self.scenario.period).as_nanos() as u64;
+        let lease = self.scenario.longest_lease();
         let until = self.now + 2 * lease + 2 * self.period;
         let host = self.host(number);
         host.excused_until = host.excused_until.max(until);

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use turnwise_engine::{
-    Bug, Claim, NodeId, Period, Sabotage, ServerIdentity, ServerInstant, Slot, Token, TurnKind,
-    TurnRow, TurnStatement, WorkStatement, lease,
+    Bug, Change, Claim, NodeId, Period, Sabotage, ServerIdentity, ServerInstant, Slot, Token,
+    TurnKind, TurnRow, TurnStatement, WorkStatement, lease,
 };
 
 /// How much earlier than its time a beat may claim a job that is due on its boundary.
@@ -102,6 +102,14 @@ impl Database {
         let due = at.as_nanos();
         self.waiting.insert((due, job));
         self.jobs.insert(job, Job { attempt: 0, due, running: None });
+    }
+
+    /// Somebody who is no node changes the period: not while an earlier change is pending.
+    pub(super) fn change_period(&mut self, to: Period, at: ServerInstant) {
+        let now = self.row.stamp(at, None, None);
+        if let Some(change) = Change::period(&self.row, to, now) {
+            self.row.change(now, None, &change);
+        }
     }
 
     /// The jobs that have not ended.

@@ -1,6 +1,6 @@
 //! Decides what each fault does to the world, and tells the judge.
 
-use turnwise_engine::{Input, lease};
+use turnwise_engine::Input;
 
 use super::host::Host;
 use super::{Driver, Lab, What};
@@ -75,7 +75,7 @@ impl<D: Driver> Lab<'_, D> {
             self.disturbed(until, what);
         }
         if let Some(node) = fault.node() {
-            let lease = lease(self.scenario.period).as_nanos() as u64;
+            let lease = self.scenario.longest_lease();
             let excused = until + lease + 2 * self.period + 2_000_000_000;
             let host = &mut self.hosts[node as usize];
             host.excused_until = host.excused_until.max(excused);
@@ -178,12 +178,23 @@ impl<D: Driver> Lab<'_, D> {
                     self.push(now + lasts.0 * host / count, What::Deploy(host as u32));
                 }
             }
+            Fault::Period { to } if self.out_until <= now => {
+                self.database.change_period(to, self.server.stamp(now));
+                self.tell_period();
+            }
             Fault::Slow { by, .. } => {
                 self.slow += by.0;
                 self.push(until, What::SlowEnds(by.0));
             }
             _ => {}
         }
+    }
+
+    /// The period may be another one since the last statement.
+    pub(super) fn tell_period(&mut self) {
+        let cadence = self.database.row.cadence;
+        self.oracle.period_is(self.now, &cadence);
+        self.period = cadence.period.as_nanos() as u64;
     }
 
     fn drain(&mut self, node: u32) {
@@ -207,7 +218,7 @@ impl<D: Driver> Lab<'_, D> {
             return;
         }
         host.deployed = true;
-        let lease = lease(self.scenario.period).as_nanos() as u64;
+        let lease = self.scenario.longest_lease();
         host.excused_until = host.excused_until.max(self.now + lease + 2 * self.period);
         self.drain(node);
     }
@@ -247,7 +258,7 @@ impl<D: Driver> Lab<'_, D> {
         }
         self.step_server(clock.0);
         self.oracle.ring.another_server();
-        let lease = lease(self.scenario.period).as_nanos() as u64;
+        let lease = self.scenario.longest_lease();
         for host in &mut self.hosts {
             // What the old server granted is void: what it had committed last may be forgotten.
             host.excused_until = host.excused_until.max(self.now + lease + 10 * self.period);

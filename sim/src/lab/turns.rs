@@ -140,7 +140,7 @@ impl<D: Driver> Lab<'_, D> {
     /// Chance delayed or lost a message.
     fn accident(&mut self, number: u32, what: Disturbance) {
         self.disturbed(self.now + self.period, what);
-        let lease = turnwise_engine::lease(self.scenario.period).as_nanos() as u64;
+        let lease = self.scenario.longest_lease();
         let host = &mut self.hosts[number as usize];
         host.excused_until = host.excused_until.max(self.now + 2 * lease + 2 * self.period);
     }
@@ -174,6 +174,7 @@ impl<D: Driver> Lab<'_, D> {
         let clock = self.server.stamp(now);
         let done = self.database.turn::<D::Rules>(statement, clock);
         let slot = done.now.unwrap_or(Slot(0));
+        self.tell_period();
         self.trace([2 + u64::from(life) * 8, slot.0 as u64, u64::from(done.done)]);
         self.notice(&done);
         let row = &self.database.row;

@@ -50,6 +50,7 @@ marks! {
     LargeRing = "a ring of ten or more",
     StepProven = "a node proved a step of the server's clock",
     Biased = "a step back was absorbed by the bias",
+    PeriodChanged = "a change of the period came into force",
     ServerChanged = "a node noticed another server",
     WholeRoundSilent = "a silence of a whole round ended",
     ClaimedWithBeat = "a beat claimed jobs",

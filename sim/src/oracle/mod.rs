@@ -14,6 +14,7 @@ mod marks;
 mod ring;
 
 use serde::{Deserialize, Serialize};
+use turnwise_engine::{Cadence, Period};
 
 pub use clock::ClockJudge;
 pub use jobs::{JobsJudge, JobsTally};
@@ -162,6 +163,15 @@ impl Oracle {
             jobs: JobsJudge::default(),
             marks: Marks::default(),
             violations: Violations::default(),
+        }
+    }
+
+    /// How slots lie on the server's time by the row that was just read.
+    pub fn period_is(&mut self, now: u64, cadence: &Cadence) {
+        let nanos = |period: Period| period.as_nanos() as u64;
+        let next = cadence.next.map(|next| nanos(next.period));
+        if self.ring.period_is(now, nanos(cadence.period), next) {
+            self.marks.reach(Mark::PeriodChanged);
         }
     }
 }

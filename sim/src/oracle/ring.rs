@@ -65,6 +65,7 @@ impl Disturbance {
             | Fault::Reset { .. }
             | Fault::HoldChange { .. }
             | Fault::Stall { .. } => None,
+            Fault::Period { .. } => None,
             _ if !alive && fault.lasts() == Span::ZERO => None,
             Fault::Kill { .. } => Some(Self::Crash),
             other => Some(Self::Fault(other)),
@@ -76,6 +77,8 @@ impl Disturbance {
 #[derive(Clone, Debug)]
 pub struct RingJudge {
     period: u64,
+    /// Or the one that follows, if that is longer.
+    longest: u64,
     living: usize,
     last: Option<Arrival>,
     /// From here on everything must be perfect, unless disturbed again.
@@ -150,6 +153,7 @@ impl RingJudge {
     pub(super) fn new(period: u64) -> Self {
         Self {
             period,
+            longest: period,
             living: 0,
             last: None,
             calm_from: 0,
@@ -298,6 +302,26 @@ impl RingJudge {
         }
     }
 
+    /// The period in force, and the one that follows. Neither disturbs anything. True when the one in force is new.
+    pub fn period_is(&mut self, now: u64, period: u64, next: Option<u64>) -> bool {
+        let longest = next.map_or(period, |next| next.max(period));
+        let grows = longest > self.longest;
+        self.longest = longest;
+        if grows && now < self.fired_from {
+            self.clocks_set(now);
+        }
+        let changed = self.period != period;
+        if let Some(episode) = &mut self.episode
+            && changed
+        {
+            // What it may cost is counted in periods.
+            episode.alone = false;
+            episode.until = episode.until.max(now);
+        }
+        self.period = period;
+        changed
+    }
+
     /// Another server answers from now on: its history may lack the last beats.
     pub fn another_server(&mut self) {
         self.renumbered = true;
@@ -306,7 +330,7 @@ impl RingJudge {
     /// Clocks were set, or stood still, at `now`: which slot it is must be learned anew.
     pub fn clocks_set(&mut self, now: u64) {
         self.fired.clear();
-        self.fired_from = now + 2 * (self.living as u64 + 4) * self.period;
+        self.fired_from = now + 2 * (self.living as u64 + 4) * self.longest;
     }
 
     /// A living node sends a beat for `slot`.
@@ -357,7 +381,7 @@ impl RingJudge {
         self.close_if_settled(now, marks, violations);
         if self.episode.is_none() && self.living > 0 {
             let last = self.last.map_or(0, |last| last.at).max(self.calm_from);
-            if now.saturating_sub(last) > 3 * self.period {
+            if now.saturating_sub(last) > 3 * self.longest {
                 violations.add(now, Invariant::Recovery, || {
                     format!("nobody has beaten since {} us; {} live", last / 1_000, self.living)
                 });
@@ -373,7 +397,7 @@ impl RingJudge {
         }
         // At short periods it is the statements' patience that counts.
         episode.until
-            + slots * self.period
+            + slots * self.longest
             + if self.period < 1_000_000_000 { 3_500_000_000 } else { 0 }
     }
 
@@ -413,7 +437,7 @@ impl RingJudge {
         }
         // The first beat after a long silence is not judged by the gap before it.
         if let Some(last) = &mut self.last
-            && last.at + 2 * self.period < settled
+            && last.at + 2 * self.longest < settled
             && self.living > 0
         {
             violations.add(settled, Invariant::Recovery, || {

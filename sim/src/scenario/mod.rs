@@ -300,6 +300,11 @@ pub enum Fault {
         /// From the first to the last that is told to leave.
         lasts: Span,
     },
+    /// The period is changed, as `turnwise period` does it: it holds a round later.
+    Period {
+        /// What it will be.
+        to: Period,
+    },
     /// Each statement takes so much longer.
     Slow {
         /// How much.
@@ -338,6 +343,7 @@ impl Fault {
             Self::ServerRestart { .. } => "server_restart",
             Self::Failover { .. } => "failover",
             Self::Deploy { .. } => "deploy",
+            Self::Period { .. } => "period",
             Self::Slow { .. } => "slow",
         }
     }
@@ -370,6 +376,7 @@ impl Fault {
             | Self::ServerRestart { .. }
             | Self::Failover { .. }
             | Self::Deploy { .. }
+            | Self::Period { .. }
             | Self::Slow { .. } => None,
         }
     }
@@ -471,5 +478,24 @@ impl Scenario {
             load: Load::default(),
             faults: Vec::new(),
         }
+    }
+
+    /// Whether the period is changed in it.
+    pub fn changes_period(&self) -> bool {
+        self.faults.iter().any(|planned| matches!(planned.fault, Fault::Period { .. }))
+    }
+
+    /// The longest period that may be in force in it.
+    pub fn longest_period(&self) -> Period {
+        let later = self.faults.iter().filter_map(|planned| match planned.fault {
+            Fault::Period { to } => Some(to),
+            _ => None,
+        });
+        later.fold(self.period, Ord::max)
+    }
+
+    /// How long a lease may last in it, in nanoseconds.
+    pub(crate) fn longest_lease(&self) -> u64 {
+        turnwise_engine::lease(self.longest_period()).as_nanos() as u64
     }
 }

@@ -10,6 +10,8 @@ use crate::random::Stream;
 
 /// How many kinds of faults there are.
 const KINDS: u64 = 25;
+/// A change makes the period at most so many times as long.
+const LONGER: u64 = 3;
 
 /// How long a run is, in periods: faults begin after `calm`, and happen within `faulty`.
 #[derive(Clone, Copy)]
@@ -112,6 +114,9 @@ fn drawn(seed: u64, random: Stream, period: u32, count: u32, course: Course) -> 
     if faults.is_empty() {
         faults.extend(deploy(seed, unit, course));
     }
+    let changed = other_period(seed, period, course);
+    faults.extend(changed);
+    faults.sort_by_key(|planned| planned.at);
     let last = faults
         .iter()
         .map(|planned: &Planned| planned.at.0 + planned.fault.lasts().0)
@@ -120,7 +125,7 @@ fn drawn(seed: u64, random: Stream, period: u32, count: u32, course: Course) -> 
         .unwrap_or(0)
         .max((course.calm + course.faulty) * unit);
     // By then the ring has settled, and what was enqueued can have ended.
-    let settled = (4 * u64::from(count) + 20) * unit;
+    let settled = (4 * u64::from(count) + 20) * unit * changed.map_or(1, |_| LONGER);
     let jobs_end = if load.every == Span::ZERO { 0 } else { 20_000_000_000 };
     Scenario {
         version: VERSION,
@@ -142,6 +147,18 @@ fn deploy(seed: u64, unit: u64, course: Course) -> Option<Planned> {
     let at = Span(course.calm * unit + random.below(course.faulty / 2 * unit));
     let lasts = Span(1 + random.below(60 * unit));
     (random.below(2) == 0).then_some(Planned { at, fault: Fault::Deploy { lasts } })
+}
+
+/// In one run of six the period is changed, to half of it or up to [`LONGER`] times as much.
+fn other_period(seed: u64, period: u32, course: Course) -> Option<Planned> {
+    // A stream of its own: what other seeds draw stays as it is.
+    let mut random = Stream::new(seed, "swarm periods");
+    let wanted = random.below(6) == 0;
+    let unit = u64::from(period) * 1_000_000;
+    let at = Span((course.calm + random.below(course.faulty)) * unit + random.below(unit));
+    let millis = period / 2 + random.below(u64::from(period) * 2 + u64::from(period) / 2) as u32;
+    let to = Period::from_millis(millis.clamp(50, 10_000)).ok()?;
+    wanted.then_some(Planned { at, fault: Fault::Period { to } })
 }
 
 struct Swarm {
@@ -333,8 +350,8 @@ mod tests {
             .flat_map(|seed| swarm(seed).faults)
             .map(|planned| planned.fault.name())
             .collect();
-        // A deploy is not drawn among the others.
-        assert_eq!(drawn.len() as u64, KINDS + 1);
+        // A deploy and a change of the period are not drawn among the others.
+        assert_eq!(drawn.len() as u64, KINDS + 2);
     }
 
     #[test]

@@ -10,13 +10,11 @@ mod work;
 
 pub(super) use lives::Answered;
 
-use turnwise_engine::lease;
-
 use super::farm::World;
 
 impl World {
-    /// How long a lease that was granted now would hold.
+    /// How long a lease that was granted now may hold.
     pub(super) fn lease(&self) -> u64 {
-        lease(self.scenario.period).as_nanos() as u64
+        self.scenario.longest_lease()
     }
 }

@@ -1,6 +1,6 @@
 //! Decides what is told of statements on the turn row: from the shell that hands them over to the answer.
 
-use turnwise_engine::{LocalInstant, NodeId, Slot, TurnKind, TurnStatement};
+use turnwise_engine::{Cadence, LocalInstant, NodeId, Slot, TurnKind, TurnStatement};
 use turnwise_node::store::{Store, StoreError, TurnReply};
 
 use crate::cluster::database::{Session, at_once};
@@ -77,6 +77,7 @@ impl World {
         let now = self.now;
         let Some(number) = self.by_id.get(&statement.node).copied() else { return };
         let slot = reply.now;
+        self.tell_period(&reply.row.cadence);
         self.trace([2 + u64::from(number) * 8, slot.0 as u64, u64::from(reply.done)]);
         let error = reply.exchange.arrived.nanos_from(reply.row.cadence.boundary(slot));
         let here = self.hosts[host as usize].life == Some(number);
@@ -103,6 +104,12 @@ impl World {
                 }
             }
         }
+    }
+
+    /// The period may be another one since the last statement.
+    pub(in crate::cluster) fn tell_period(&mut self, cadence: &Cadence) {
+        self.oracle.period_is(self.now, cadence);
+        self.period = cadence.period.as_nanos() as u64;
     }
 
     fn beat_arrived(
