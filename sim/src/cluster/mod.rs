@@ -361,7 +361,7 @@ fn config(
     period: turnwise_engine::Period,
 ) -> Result<RunConfig, Box<dyn std::error::Error>> {
     Ok(RunConfig {
-        database_url: "sqlite::memory:".to_owned(),
+        database_urls: vec!["sqlite::memory:".to_owned()],
         targets: Targets::parse(&[origin(number)])?,
         allow_origins: AllowedOrigins::default(),
         name: node(number),

@@ -5,7 +5,7 @@ use turnwise_engine::Fate;
 
 use super::PgStore;
 use crate::store::StoreError;
-use crate::store::errors::Trouble;
+use crate::store::errors::{REPLACED, Trouble};
 
 /// Whether the connection may be used for a further statement: the server answered and goes on.
 pub(super) fn leaves_connection_usable(trouble: &Trouble) -> bool {
@@ -15,7 +15,7 @@ pub(super) fn leaves_connection_usable(trouble: &Trouble) -> bool {
             let code = error.code().unwrap_or_default();
             !is_away(&code) && !code.is_empty()
         }
-        Trouble::Sql(_) => false,
+        Trouble::Sql(_) | Trouble::Replaced(_) => false,
     }
 }
 
@@ -26,74 +26,72 @@ fn is_away(code: &str) -> bool {
         || matches!(code, "53300" | "55P03" | "25006" | "57P01" | "57P02" | "57P03")
 }
 
-impl PgStore {
-    /// The error of a connect: nothing was sent.
-    pub(super) fn connecting(&self, error: &sqlx::Error) -> StoreError {
-        if let sqlx::Error::Database(database) = error {
-            let code = database.code().unwrap_or_default();
-            if !is_away(&code) {
-                return self.said(&code, database.message());
-            }
-            return self.not_reached(database.message().to_owned());
+/// The error of a connect to the server `name`: nothing was sent.
+pub(super) fn connecting(name: &str, error: &sqlx::Error) -> StoreError {
+    let not_reached =
+        |reason| StoreError::Unreachable { database: name.to_owned(), reason, fate: Fate::NotSent };
+    if let sqlx::Error::Database(database) = error {
+        let code = database.code().unwrap_or_default();
+        if !is_away(&code) {
+            return said(name, &code, database.message());
         }
-        self.not_reached(plain(error))
+        return not_reached(database.message().to_owned());
     }
+    not_reached(plain(error))
+}
 
-    pub(super) fn not_reached(&self, reason: String) -> StoreError {
-        StoreError::Unreachable {
-            database: self.database().to_owned(),
-            reason,
-            fate: Fate::NotSent,
+/// The server `name` will not do.
+pub(super) fn refused(name: &str, reason: String, remedy: &str) -> StoreError {
+    StoreError::Refused { database: name.to_owned(), reason, remedy: remedy.to_owned() }
+}
+
+fn said(name: &str, code: &str, message: &str) -> StoreError {
+    let database = name.to_owned();
+    match meaning(code) {
+        Meaning::SchemaMissing => {
+            let missing = message.strip_suffix(" does not exist").unwrap_or(message).to_owned();
+            StoreError::SchemaMissing { database, missing }
         }
+        Meaning::Refused(remedy) => refused(name, format!("{message} ({code})"), remedy),
+        Meaning::Failed { may_pass } => {
+            let reason = format!("{message} ({code})");
+            StoreError::Failed { database, reason, may_pass }
+        }
+    }
+}
+
+impl PgStore {
+    pub(super) fn not_reached(&self, reason: String) -> StoreError {
+        self.inner.servers.not_reached(reason)
     }
 
     /// The error of a statement that was sent.
     pub(super) fn trouble(&self, trouble: Trouble) -> StoreError {
+        let database = self.database().to_owned();
         let error = match trouble {
-            Trouble::Corrupt(what) => {
-                return StoreError::Corrupt { database: self.database().to_owned(), what };
+            Trouble::Corrupt(what) => return StoreError::Corrupt { database, what },
+            Trouble::Replaced(fate) => {
+                let reason = REPLACED.to_owned();
+                return StoreError::Unreachable { database, reason, fate };
             }
             Trouble::Sql(error) => error,
         };
         let reason = match &error {
-            sqlx::Error::Database(database) => {
-                let code = database.code().unwrap_or_default();
+            sqlx::Error::Database(error) => {
+                let code = error.code().unwrap_or_default();
                 if !is_away(&code) {
-                    return self.said(&code, database.message());
+                    return said(&database, &code, error.message());
                 }
-                database.message().to_owned()
+                error.message().to_owned()
             }
             // These never came as far as the server.
             sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_) => {
                 let reason = error.to_string();
-                let database = self.database().to_owned();
                 return StoreError::Failed { database, reason, may_pass: false };
             }
             other => plain(other),
         };
-        StoreError::Unreachable {
-            database: self.database().to_owned(),
-            reason,
-            fate: Fate::Unknown,
-        }
-    }
-
-    fn said(&self, code: &str, message: &str) -> StoreError {
-        let database = self.database().to_owned();
-        match meaning(code) {
-            Meaning::SchemaMissing => {
-                let missing = message.strip_suffix(" does not exist").unwrap_or(message).to_owned();
-                StoreError::SchemaMissing { database, missing }
-            }
-            Meaning::Refused(remedy) => {
-                let reason = format!("{message} ({code})");
-                StoreError::Refused { database, reason, remedy: remedy.to_owned() }
-            }
-            Meaning::Failed { may_pass } => {
-                let reason = format!("{message} ({code})");
-                StoreError::Failed { database, reason, may_pass }
-            }
-        }
+        StoreError::Unreachable { database, reason, fate: Fate::Unknown }
     }
 }
 
