@@ -2,7 +2,7 @@
 //! loopback, and gone with the process that started it, however that ends. For tests, and for runs of real
 //! processes. What cannot be set up panics with what to do about it.
 //!
-//! - [`postgres`]: PostgreSQL; [`mariadb`]: MariaDB.
+//! - [`postgres`]: PostgreSQL; [`replicated`]: a primary and its standby; [`mariadb`]: MariaDB.
 #![allow(
     clippy::unwrap_used,
     reason = "a server that cannot be set up is the end of whoever asked for it"
@@ -11,3 +11,4 @@
 
 pub mod mariadb;
 pub mod postgres;
+pub mod replicated;

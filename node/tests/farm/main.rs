@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod failover;
 mod farm;
 
 use std::collections::BTreeMap;

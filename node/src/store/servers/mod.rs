@@ -2,6 +2,8 @@
 //! statements are ever on their way to two of them: before another server is chosen, whatever waits for the old one
 //! gives up. How a server is dialled, and how it says who it is, are its store's.
 
+mod choice;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use futures_util::future::{BoxFuture, FutureExt, select_all};
 use tokio::sync::{Mutex, RwLock, watch};
 use turnwise_engine::{Fate, ServerIdentity};
 
+use self::choice::decide;
 use super::StoreError;
 use super::errors::Trouble;
 use crate::shell::patience::Patience;
@@ -77,6 +80,8 @@ struct Choice {
     chosen: Option<(usize, Who)>,
     /// The newest history that any server of the cluster has shown.
     newest: Option<History>,
+    /// Old primaries that take writes beside the chosen server, as was said last.
+    outdated: Vec<String>,
     patience: Patience,
 }
 
@@ -134,6 +139,7 @@ impl<D: Dial> Servers<D> {
         let choice = Choice {
             chosen: None,
             newest: None,
+            outdated: Vec::new(),
             patience: Patience::new(OTHERS_TIMEOUT_MIN, OTHERS_TIMEOUT_MAX),
         };
         Self {
@@ -155,9 +161,10 @@ impl<D: Dial> Servers<D> {
     pub(super) async fn connect(&self) -> Result<Line<D::Session>, StoreError> {
         let mut choice = self.choice.lock().await;
         let survey = self.survey(&mut choice.patience).await;
-        let place = decide(&survey.answers, choice.chosen.as_ref(), choice.newest, |place| {
-            self.dials[place].name()
-        })?;
+        let name = |place: usize| self.dials[place].name();
+        let decision = decide(&survey.answers, choice.chosen.as_ref(), choice.newest, name)?;
+        warn_of(&mut choice.outdated, decision.outdated);
+        let place = decision.place;
         let mut sessions = survey.sessions.into_iter();
         let session = sessions.find(|(from, _)| *from == place);
         let who = survey.answers.into_iter().find(|(from, _)| *from == place);
@@ -269,227 +276,108 @@ impl<D: Dial> Servers<D> {
     }
 }
 
-/// What to do about a database that nobody can write to.
-const NO_PRIMARY: &str = "Nodes wait for a server that takes writes: promote a standby or start the primary; and give a node the URL of every server (--database-url, repeated), so that it finds the one";
-
-/// Why two servers cannot be told apart.
-const SIDE_BY_SIDE: &str =
-    "they take writes side by side, and nothing shows which is the newer one";
-
-/// Which of the servers that answered to use: the one that takes writes; of several, the one with the newest history.
-/// `newest` is the newest that was ever seen: a server that is behind it was replaced.
-fn decide<'a>(
-    answers: &[(usize, Result<Who, StoreError>)],
-    chosen: Option<&(usize, Who)>,
-    newest: Option<History>,
-    name: impl Fn(usize) -> &'a str,
-) -> Result<usize, StoreError> {
-    let mut able: Vec<(usize, &Who)> = Vec::new();
-    let mut unfit: Vec<(usize, String)> = Vec::new();
-    for (place, answer) in answers {
-        match answer {
-            Err(_) => {}
-            Ok(Who { read_only: Some(reason), .. }) => unfit.push((*place, reason.clone())),
-            Ok(who) => able.push((*place, who)),
-        }
+/// Say it when there is an old primary that was not there before.
+fn warn_of(said: &mut Vec<String>, outdated: Vec<String>) {
+    if *said != outdated && !outdated.is_empty() {
+        tracing::warn!("{}", outdated.join("; "));
     }
-    one_cluster(&able, &name)?;
-    let cluster = able.iter().find_map(|(_, who)| Some(who.history?.cluster));
-    let seen = newest.filter(|newest| Some(newest.cluster) == cluster);
-    let timelines = able.iter().filter_map(|(_, who)| who.history).chain(seen);
-    let best = timelines.map(|history| history.timeline).max();
-    able.retain(|(place, who)| match (who.history, best) {
-        (Some(its), Some(best)) if its.timeline < best => {
-            unfit.push((*place, outdated(its.timeline, best)));
-            false
-        }
-        _ => true,
-    });
-    let in_use = |(place, who): &&(usize, &Who)| {
-        chosen.is_some_and(|(chosen, then)| chosen == place && then == *who)
-    };
-    if let Some((place, _)) = able.iter().find(in_use) {
-        return Ok(*place);
-    }
-    match able.first() {
-        None => Err(nobody(answers, unfit, name)),
-        // One server by two names is one server.
-        Some((place, who)) if able.iter().all(|able| able.1.identity == who.identity) => Ok(*place),
-        Some(_) => Err(two(&able, SIDE_BY_SIDE, &name)),
-    }
-}
-
-/// Why a server that takes writes is left alone.
-fn outdated(its: i64, best: i64) -> String {
-    format!(
-        "takes writes on timeline {its}, and another has taken over on timeline {best}: it is an old primary that must be stopped and made a standby (pg_rewind)"
-    )
-}
-
-/// Servers of two clusters are two databases.
-fn one_cluster<'a>(
-    able: &[(usize, &Who)],
-    name: impl Fn(usize) -> &'a str,
-) -> Result<(), StoreError> {
-    let mut clusters = able.iter().filter_map(|(_, who)| Some(who.history?.cluster));
-    let Some(first) = clusters.next() else { return Ok(()) };
-    match clusters.all(|cluster| cluster == first) {
-        true => Ok(()),
-        false => Err(two(able, "they are two databases, not copies of one", name)),
-    }
-}
-
-fn two<'a>(able: &[(usize, &Who)], reason: &str, name: impl Fn(usize) -> &'a str) -> StoreError {
-    let names: Vec<_> = able.iter().map(|(place, _)| name(*place)).collect();
-    StoreError::Refused {
-        database: names.join(" and "),
-        reason: reason.to_owned(),
-        remedy: "Name a primary and its standbys, and see that only one of them takes writes (read_only on the others)".to_owned(),
-    }
-}
-
-/// No server will do. What only a person can mend is said as it is when waiting for another server is no use.
-fn nobody<'a>(
-    answers: &[(usize, Result<Who, StoreError>)],
-    unfit: Vec<(usize, String)>,
-    name: impl Fn(usize) -> &'a str,
-) -> StoreError {
-    let errors = || answers.iter().filter_map(|(_, answer)| answer.as_ref().err());
-    let waits = !unfit.is_empty() || errors().any(StoreError::is_transient);
-    if let Some(error) = errors().next()
-        && (answers.len() == 1 || !waits)
-    {
-        return error.clone();
-    }
-    let unfit =
-        unfit.into_iter().map(|(place, reason)| (place, format!("{} {reason}", name(place))));
-    let away = answers.iter().filter_map(|(place, answer)| match answer.as_ref().err()? {
-        StoreError::Unreachable { reason, .. } => {
-            Some((*place, format!("{}: {reason}", name(*place))))
-        }
-        error => Some((*place, error.to_string())),
-    });
-    let mut reasons: Vec<_> = unfit.chain(away).collect();
-    reasons.sort();
-    let reasons: Vec<_> = reasons.into_iter().map(|(_, reason)| reason).collect();
-    StoreError::NotWritable { reason: reasons.join("; "), remedy: NO_PRIMARY }
+    *said = outdated;
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex as Lock;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
-    const CLUSTER: i64 = 7;
+    /// A server that takes writes when it is told to.
+    struct Fake {
+        name: &'static str,
+        timeline: i64,
+        writes: Arc<AtomicBool>,
+    }
 
-    fn primary(timeline: i64, started: i64) -> Who {
-        Who {
-            identity: ServerIdentity { started, timeline },
-            history: Some(History { cluster: CLUSTER, timeline }),
-            read_only: None,
+    impl Dial for Fake {
+        type Session = &'static str;
+
+        fn name(&self) -> &str {
+            self.name
+        }
+
+        async fn dial(&self) -> Result<(&'static str, Who), StoreError> {
+            let timeline = self.timeline;
+            let writes = self.writes.load(Ordering::Relaxed);
+            let who = Who {
+                identity: ServerIdentity { started: timeline, timeline },
+                history: writes.then_some(History { cluster: 1, timeline }),
+                read_only: (!writes).then(|| "is a replica".to_owned()),
+            };
+            Ok((self.name, who))
         }
     }
 
-    fn replica(started: i64) -> Who {
-        Who {
-            read_only: Some("is a read-only replica".to_owned()),
-            history: None,
-            ..primary(0, started)
+    fn pair() -> (Servers<Fake>, [Arc<AtomicBool>; 2]) {
+        let writes = [Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false))];
+        let [first, second] = writes.clone();
+        let servers = vec![
+            Fake { name: "old", timeline: 1, writes: first },
+            Fake { name: "new", timeline: 2, writes: second },
+        ];
+        (Servers::new(servers), writes)
+    }
+
+    /// A statement, from its start to its end or to when it is given up.
+    struct Sent<'a>(&'a str, &'a Lock<Vec<String>>);
+
+    impl Drop for Sent<'_> {
+        fn drop(&mut self) {
+            self.1.lock().unwrap().push(format!("over at {}", self.0));
         }
     }
 
-    fn away() -> StoreError {
-        StoreError::Unreachable {
-            database: "x".to_owned(),
-            reason: "connection refused".to_owned(),
-            fate: Fate::NotSent,
-        }
+    #[tokio::test]
+    async fn what_waits_for_the_old_server_gives_up_before_anything_goes_to_the_new_one() {
+        let (servers, writes) = pair();
+        let old = servers.connect().await.unwrap();
+        assert_eq!((old.session, old.bond.holds()), ("old", true));
+        let happened = Lock::default();
+        let waiting = async {
+            let statement = async {
+                let _sent = Sent(old.session, &happened);
+                std::future::pending::<Result<(), Trouble>>().await
+            };
+            old.bond.carry(statement).await
+        };
+        let taking_over = async {
+            tokio::task::yield_now().await;
+            writes[1].store(true, Ordering::Relaxed);
+            let new = servers.connect().await.unwrap();
+            let ask = async {
+                happened.lock().unwrap().push(new.session.to_owned());
+                Ok::<_, Trouble>(())
+            };
+            new.bond.carry(ask).await.unwrap();
+            new
+        };
+        let (given_up, new) = tokio::join!(waiting, taking_over);
+        assert!(matches!(given_up, Err(Trouble::Replaced(Fate::Unknown))));
+        assert_eq!(*happened.lock().unwrap(), ["over at old", "new"]);
+        // A connection that waits idle does not reach the old one any more.
+        let ask = async { Err::<(), _>(Trouble::corrupt("it was sent".to_owned())) };
+        assert!(matches!(old.bond.carry(ask).await, Err(Trouble::Replaced(Fate::NotSent))));
+        assert!(!old.bond.holds() && new.bond.holds());
     }
 
-    fn wrong_password() -> StoreError {
-        StoreError::Refused {
-            database: "x".to_owned(),
-            reason: "password".to_owned(),
-            remedy: "Check it".to_owned(),
-        }
-    }
-
-    fn choose(
-        answers: Vec<Result<Who, StoreError>>,
-        chosen: Option<(usize, Who)>,
-        newest: Option<i64>,
-    ) -> Result<usize, StoreError> {
-        let answers: Vec<_> = answers.into_iter().enumerate().collect();
-        let newest = newest.map(|timeline| History { cluster: CLUSTER, timeline });
-        decide(&answers, chosen.as_ref(), newest, |place| ["a", "b", "c"][place])
-    }
-
-    #[test]
-    fn the_server_that_takes_writes_is_chosen() {
-        assert_eq!(choose(vec![Ok(replica(1)), Ok(primary(1, 2))], None, None).ok(), Some(1));
-        assert_eq!(choose(vec![Err(away()), Ok(primary(1, 2))], None, None).ok(), Some(1));
-        assert_eq!(
-            choose(vec![Err(wrong_password()), Ok(primary(1, 2))], None, None).ok(),
-            Some(1)
-        );
-        // One server by two names.
-        assert_eq!(choose(vec![Ok(primary(1, 2)), Ok(primary(1, 2))], None, None).ok(), Some(0));
-        let chosen = Some((1, primary(1, 2)));
-        assert_eq!(choose(vec![Ok(primary(1, 2)), Ok(primary(1, 2))], chosen, None).ok(), Some(1));
-    }
-
-    #[test]
-    fn of_two_that_take_writes_the_newer_history_counts() {
-        for chosen in [None, Some((0, primary(1, 1))), Some((1, primary(2, 2)))] {
-            let both = vec![Ok(primary(1, 1)), Ok(primary(2, 2))];
-            assert_eq!(choose(both, chosen, None).ok(), Some(1));
-        }
-        // Alone, the old one is known by what was seen before.
-        let error = choose(vec![Ok(primary(1, 1)), Err(away())], None, Some(2)).unwrap_err();
-        assert!(error.is_transient());
-        let said = error.to_string();
-        assert!(
-            said.contains("a takes writes on timeline 1") && said.contains("timeline 2"),
-            "{said}"
-        );
-        assert!(said.contains("b: connection refused") && said.contains("old primary"), "{said}");
-        // Another cluster has timelines of its own.
-        let mut restored = primary(1, 3);
-        restored.history = Some(History { cluster: 8, timeline: 1 });
-        assert_eq!(choose(vec![Ok(restored)], None, Some(2)).ok(), Some(0));
-    }
-
-    #[test]
-    fn two_that_nothing_tells_apart_are_refused_unless_one_is_in_use() {
-        let both = || vec![Ok(primary(1, 1)), Ok(primary(1, 2))];
-        let error = choose(both(), None, None).unwrap_err();
-        assert!(!error.is_transient() && error.to_string().contains("a and b"), "{error}");
-        assert_eq!(choose(both(), Some((1, primary(1, 2))), None).ok(), Some(1));
-        let mut other = primary(1, 2);
-        other.history = Some(History { cluster: 8, timeline: 1 });
-        let error = choose(vec![Ok(primary(1, 1)), Ok(other)], None, None).unwrap_err();
-        assert!(error.to_string().contains("two databases"), "{error}");
-    }
-
-    #[test]
-    fn without_a_primary_every_server_is_named_with_its_reason() {
-        let error = choose(vec![Ok(replica(1))], None, None).unwrap_err();
-        let said = error.to_string();
-        assert!(error.is_transient() && error.fate() == Fate::NotSent);
-        assert!(
-            said.contains("a is a read-only replica") && said.contains("--database-url"),
-            "{said}"
-        );
-        let error = choose(vec![Err(away()), Ok(replica(1))], None, None).unwrap_err();
-        let said = error.to_string();
-        assert!(said.contains("a: connection refused; b is a read-only replica"), "{said}");
-        assert!(matches!(
-            choose(vec![Err(away())], None, None),
-            Err(StoreError::Unreachable { .. })
-        ));
-        // Nobody but a person can mend it: no waiting.
-        let error = choose(vec![Err(wrong_password()), Err(wrong_password())], None, None);
-        assert!(matches!(error, Err(StoreError::Refused { .. })));
-        let error = choose(vec![Err(wrong_password()), Err(away())], None, None).unwrap_err();
-        assert!(error.is_transient() && error.to_string().contains("Check it"), "{error}");
+    #[tokio::test]
+    async fn connections_to_one_server_live_side_by_side() {
+        let (servers, writes) = pair();
+        let first = servers.connect().await.unwrap();
+        let second = servers.connect().await.unwrap();
+        assert!(first.bond.holds() && second.bond.holds());
+        // Nobody takes over from a server that nobody else replaces, though it may not say what it did.
+        writes[0].store(false, Ordering::Relaxed);
+        assert!(servers.connect().await.is_err());
+        assert!(first.bond.holds() && second.bond.holds());
     }
 }
