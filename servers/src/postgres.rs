@@ -107,6 +107,8 @@ impl Cluster {
             .args(["-R", "-X", "stream", "-c", "fast", "-N", "-d", &primary]);
         succeed(&mut backup);
         append(&data.join("postgresql.conf"), &self.own_settings());
+        // A primary that is back after a crash is not to wait for long for its standby.
+        append(&data.join("postgresql.conf"), "wal_retrieve_retry_interval = '200ms'\n");
         self.launch();
     }
 

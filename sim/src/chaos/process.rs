@@ -23,8 +23,8 @@ pub(super) struct Recipe {
     pub(super) folder: PathBuf,
     pub(super) host: u32,
     pub(super) plan: Node,
-    /// Its database, by its own road.
-    pub(super) database: String,
+    /// The servers of its database, by its own road.
+    pub(super) database: Vec<String>,
     /// Its web app.
     pub(super) target: String,
     /// How often it was started.
@@ -62,7 +62,7 @@ impl Recipe {
         }
         command
             .arg("run")
-            .args(["--database-url", &self.database])
+            .args(self.database.iter().flat_map(|url| ["--database-url", url]))
             .args(["--target", &self.target])
             .args(["--name", &name])
             .args(["--listen", "off"])
