@@ -117,6 +117,20 @@ impl Cluster {
         assert_eq!(self.psql("SELECT pg_promote(true, 60)"), "t", "no promotion: {}", self.log());
     }
 
+    /// Offer TLS from now on, with this certificate and its key (PEM).
+    pub fn use_tls(&self, certificate: &str, key: &str) {
+        for (name, content) in [("server.crt", certificate), ("server.key", key)] {
+            let file = self.data().join(name);
+            fs::write(&file, content).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+            if let Some((uid, gid)) = self.user {
+                chown(&file, Some(uid), Some(gid)).unwrap();
+            }
+        }
+        self.psql("ALTER SYSTEM SET ssl = on");
+        self.restart();
+    }
+
     /// The URL of the database `postgres`.
     pub fn url(&self) -> String {
         self.url_of("postgres")

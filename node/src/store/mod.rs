@@ -17,6 +17,7 @@ pub mod postgres;
 mod rows;
 mod servers;
 pub mod sqlite;
+mod tls;
 mod urls;
 
 use std::future::Future;

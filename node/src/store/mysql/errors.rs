@@ -7,6 +7,7 @@ use turnwise_engine::Fate;
 use super::MySqlStore;
 use crate::store::StoreError;
 use crate::store::errors::{REPLACED, Trouble};
+use crate::store::tls;
 
 /// The number of the error, when it is the server's.
 fn number(error: &sqlx::Error) -> Option<u16> {
@@ -26,6 +27,10 @@ fn is_away(number: u16) -> bool {
 
 /// The error of a connect to the server `name`: nothing was sent.
 pub(super) fn connecting(name: &str, error: &sqlx::Error) -> StoreError {
+    if let Some((reason, remedy)) = tls::trouble(error) {
+        let (database, remedy) = (name.to_owned(), remedy.to_owned());
+        return StoreError::Refused { database, reason, remedy };
+    }
     let reason = match (number(error), error.as_database_error()) {
         (Some(number), Some(error)) if !is_away(number) => {
             return said(name, number, error.message());

@@ -6,6 +6,7 @@ use turnwise_engine::Fate;
 use super::PgStore;
 use crate::store::StoreError;
 use crate::store::errors::{REPLACED, Trouble};
+use crate::store::tls;
 
 /// Whether the connection may be used for a further statement: the server answered and goes on.
 pub(super) fn leaves_connection_usable(trouble: &Trouble) -> bool {
@@ -37,7 +38,10 @@ pub(super) fn connecting(name: &str, error: &sqlx::Error) -> StoreError {
         }
         return not_reached(database.message().to_owned());
     }
-    not_reached(plain(error))
+    match tls::trouble(error) {
+        Some((reason, remedy)) => refused(name, reason, remedy),
+        None => not_reached(plain(error)),
+    }
 }
 
 /// The server `name` will not do.

@@ -6,6 +6,7 @@ use url::Url;
 
 use crate::store::StoreError;
 use crate::store::errors::without_password;
+use crate::store::tls;
 
 /// Parameters that the driver knows.
 const KNOWN: &[&str] = &[
@@ -55,7 +56,10 @@ pub(super) struct Known {
     pub(super) pooler: bool,
 }
 
-/// Sort the parameters of a URL. Fails when it has one that nobody knows, or asks for a pooler of no known kind.
+/// Parameters by their names.
+type Pairs = [(String, String)];
+
+/// Sort the parameters of a URL. Fails when it has one that nobody knows, or such as would not do what they seem to.
 pub(super) fn known(url: &str) -> Result<Known, StoreError> {
     // What cannot be read here is told by the driver.
     let Ok(mut parsed) = Url::parse(url) else {
@@ -63,47 +67,65 @@ pub(super) fn known(url: &str) -> Result<Known, StoreError> {
     };
     let bad = |reason| StoreError::BadUrl { url: without_password(url), reason };
     let is_known = |key: &str| KNOWN.contains(&key) || key.starts_with("options[");
+    let is_named = |key: &str| PASSED_OVER.contains(&key) || POOLER.contains(&key);
     let pairs: Vec<(String, String)> = parsed.query_pairs().into_owned().collect();
-    let mut pooler = false;
-    for (key, value) in &pairs {
-        if POOLER.contains(&key.as_str()) {
-            pooler = match (key.as_str(), value.as_str()) {
-                ("pooler", "transaction") | ("pgbouncer", "true") => true,
-                ("pooler", "session") | ("pgbouncer", "false") => false,
-                _ => {
-                    return Err(bad(format!(
-                        "{key} is neither pooler=transaction (each transaction has another session) nor pooler=session"
-                    )));
-                }
-            };
-        } else if !is_known(key) && !PASSED_OVER.contains(&key.as_str()) {
-            return Err(bad(format!(
-                "there is no parameter {key:?} for this; leave it out, or write it as one of {}, pooler",
-                KNOWN.join(", ")
-            )));
-        }
+    if let Some((key, _)) = pairs.iter().find(|(key, _)| !is_known(key) && !is_named(key)) {
+        return Err(bad(format!(
+            "there is no parameter {key:?} for this; leave it out, or write it as one of {}, pooler",
+            KNOWN.join(", ")
+        )));
     }
-    let with_options =
-        |(key, _): &(String, String)| key == "options" || key.starts_with("options[");
-    if pooler && pairs.iter().any(with_options) {
-        return Err(bad(
-            "a pooler in transaction mode takes no options; set them for the role (ALTER ROLE … SET …)".to_owned(),
-        ));
+    let pooler = pooler(&pairs).map_err(bad)?;
+    if let Some(wrong) = wrong_tls(&pairs) {
+        return Err(bad(wrong));
     }
     if pairs.iter().all(|(key, _)| is_known(key)) {
         return Ok(Known { url: url.to_owned(), pooler });
     }
     let kept: Vec<_> = pairs.iter().filter(|(key, _)| is_known(key)).collect();
-    match kept.is_empty() {
-        true => parsed.set_query(None),
-        false => {
-            parsed
-                .query_pairs_mut()
-                .clear()
-                .extend_pairs(kept.iter().map(|(key, value)| (key, value)));
-        }
+    if kept.is_empty() {
+        parsed.set_query(None);
+    } else {
+        parsed.query_pairs_mut().clear().extend_pairs(kept.iter().map(|(key, value)| (key, value)));
     }
     Ok(Known { url: parsed.into(), pooler })
+}
+
+/// Whether a pooler is in the way.
+fn pooler(pairs: &Pairs) -> Result<bool, String> {
+    let mut pooler = false;
+    for (key, value) in pairs.iter().filter(|(key, _)| POOLER.contains(&key.as_str())) {
+        pooler = match (key.as_str(), value.as_str()) {
+            ("pooler", "transaction") | ("pgbouncer", "true") => true,
+            ("pooler", "session") | ("pgbouncer", "false") => false,
+            _ => {
+                return Err(format!(
+                    "{key} is neither pooler=transaction (each transaction has another session) nor pooler=session"
+                ));
+            }
+        };
+    }
+    let options = |(key, _): &(String, String)| key == "options" || key.starts_with("options[");
+    if pooler && pairs.iter().any(options) {
+        return Err("a pooler in transaction mode takes no options; set them for the role (ALTER ROLE … SET …)".to_owned());
+    }
+    Ok(pooler)
+}
+
+/// What is wrong with what it says of TLS.
+fn wrong_tls(pairs: &Pairs) -> Option<String> {
+    let value_of = |keys: &[&str]| {
+        let named = |(key, _): &&(String, String)| keys.contains(&key.as_str());
+        pairs.iter().find(named).map(|(_, value)| value.as_str())
+    };
+    let own = [["sslcert", "ssl-cert"], ["sslkey", "ssl-key"]].map(|keys| value_of(&keys));
+    let own: Vec<_> = own.into_iter().flatten().collect();
+    let settings = tls::Settings {
+        mode: value_of(&["sslmode", "ssl-mode"]),
+        authority: value_of(&["sslrootcert", "ssl-root-cert", "ssl-ca"]),
+        own: &own,
+    };
+    tls::wrong(settings, ["sslmode=verify-ca", "sslmode=verify-full"])
 }
 
 #[cfg(test)]
