@@ -383,7 +383,7 @@ fn programs() -> PathBuf {
 }
 
 /// Whom the server runs as, when that is not who runs the tests: uid and gid.
-fn user(folder: &Path) -> Option<(u32, u32)> {
+pub(crate) fn user(folder: &Path) -> Option<(u32, u32)> {
     if fs::metadata(folder).unwrap().uid() != 0 {
         return None;
     }

@@ -38,6 +38,11 @@ impl Postgres {
         cluster().url_of(&self.name)
     }
 
+    /// The name of the database.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Connect again, after the server was restarted.
     pub(crate) async fn reconnect(&self) {
         *self.connection.lock().await = connect(&self.name).await;

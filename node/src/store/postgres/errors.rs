@@ -120,7 +120,7 @@ fn meaning(code: &str) -> Meaning {
         }
         // What a pooler says to the settings of a session, or to a statement that was prepared on another.
         "08P01" | "26000" | "42P05" => {
-            "Connect to the server itself, or to a pooler in session mode that lets the startup parameter `options` through"
+            "Say in the URL that a pooler in transaction mode is in the way (pooler=transaction), or connect to the server itself, or to a pooler in session mode that lets the startup parameter `options` through"
         }
         _ => match code.get(..2).unwrap_or_default() {
             "28" => "Check user and password in the URL, and pg_hba.conf on the server",
