@@ -183,6 +183,8 @@ impl Cluster {
     pub fn kill9(&self) {
         let mut server = self.server();
         let Some(mut child) = server.take() else { return };
+        // It is not to make another process between the look and the blow.
+        let _ = kill(pid(&child), Signal::SIGSTOP);
         let children = children(child.id());
         let _ = kill(pid(&child), Signal::SIGKILL);
         for process in &children {

@@ -8,16 +8,22 @@ use turnwise_node::job::JobId;
 use turnwise_node::store::postgres::PgStore;
 use turnwise_servers::pgbouncer::PgBouncer;
 
-use crate::postgres::{Postgres, cluster};
+use crate::postgres::{Ground, Postgres};
 use crate::world::{self, State, Tried, World};
 
 /// A database behind a pooler.
 pub(crate) struct Pooled(Postgres);
 
-/// The one pooler of this test process.
+/// A server of this arm's own: the other one's is killed now and then.
+fn ground() -> &'static Ground {
+    static GROUND: OnceLock<Ground> = OnceLock::new();
+    GROUND.get_or_init(Ground::start)
+}
+
+/// The pooler before it.
 pub(crate) fn pooler() -> &'static PgBouncer {
     static POOLER: OnceLock<PgBouncer> = OnceLock::new();
-    POOLER.get_or_init(|| PgBouncer::start(cluster()))
+    POOLER.get_or_init(|| PgBouncer::start(ground().cluster()))
 }
 
 impl Pooled {
@@ -41,8 +47,8 @@ impl World for Pooled {
         F: Future<Output = ()> + Send + 'static,
     {
         let world = match state {
-            State::Empty => Postgres::empty().await,
-            State::Fresh => Postgres::fresh().await,
+            State::Empty => Postgres::empty_on(ground()).await,
+            State::Fresh => Postgres::fresh_on(ground()).await,
         };
         world::attempt(promise(Self(world))).await
     }

@@ -56,12 +56,37 @@ fn said(name: &str, code: &str, message: &str) -> StoreError {
             let missing = message.strip_suffix(" does not exist").unwrap_or(message).to_owned();
             StoreError::SchemaMissing { database, missing }
         }
-        Meaning::Refused(remedy) => refused(name, format!("{message} ({code})"), remedy),
+        Meaning::Refused(remedy) => {
+            let grant = if code == DENIED { grant(message, name) } else { None };
+            let remedy = grant.as_deref().unwrap_or(remedy);
+            refused(name, format!("{message} ({code})"), remedy)
+        }
         Meaning::Failed { may_pass } => {
             let reason = format!("{message} ({code})");
             StoreError::Failed { database, reason, may_pass }
         }
     }
+}
+
+/// The SQLSTATE of a privilege that is missing.
+const DENIED: &str = "42501";
+
+/// What to run for a privilege that `message` says is missing, for the role that the server `name` is used as; none: the
+/// message does not say which.
+fn grant(message: &str, name: &str) -> Option<String> {
+    let what = message.strip_prefix("permission denied for ")?;
+    let (kind, object) = what.split_once(' ')?;
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let url = url::Url::parse(name.split(" or ").next()?).ok()?;
+    let role = quoted(url.username());
+    let privilege = match kind {
+        "database" => format!("CREATE ON DATABASE {}", quoted(object)),
+        "schema" => format!("USAGE ON SCHEMA {}", quoted(object)),
+        "table" => "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA turnwise".to_owned(),
+        "function" => "EXECUTE ON ALL FUNCTIONS IN SCHEMA turnwise".to_owned(),
+        _ => return None,
+    };
+    Some(format!("As its owner, run: GRANT {privilege} TO {role}"))
 }
 
 impl PgStore {
@@ -115,7 +140,7 @@ fn meaning(code: &str) -> Meaning {
     let remedy = match code {
         "42P01" | "42883" | "3F000" | "42704" | "42703" => return Meaning::SchemaMissing,
         "3D000" => "Create the database, or name another in the URL",
-        "42501" => {
+        DENIED => {
             "Grant the role what it lacks, or let the owner of the schema run `turnwise migrate`"
         }
         // What a pooler says to the settings of a session, or to a statement that was prepared on another.
@@ -163,6 +188,19 @@ mod tests {
         for code in ["42P01", "42883"] {
             assert_eq!(meaning(code), Meaning::SchemaMissing, "{code}");
         }
+    }
+
+    #[test]
+    fn a_privilege_that_is_missing_is_named_by_its_grant() {
+        let grant = |what: &str| {
+            let message = format!("permission denied for {what}");
+            grant(&message, "postgres://app@a:1/d or postgres://app@b:1/d").unwrap_or_default()
+        };
+        assert!(grant("database d").ends_with("run: GRANT CREATE ON DATABASE \"d\" TO \"app\""));
+        assert!(grant("schema turnwise").contains("USAGE ON SCHEMA \"turnwise\" TO \"app\""));
+        assert!(grant("table jobs").contains("ON ALL TABLES IN SCHEMA turnwise"));
+        assert!(grant("function node_renew").contains("EXECUTE ON ALL FUNCTIONS"));
+        assert_eq!(grant("tablespace x"), "");
     }
 
     #[test]

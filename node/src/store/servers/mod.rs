@@ -5,7 +5,7 @@
 mod choice;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, select_all};
@@ -66,8 +66,8 @@ pub(super) struct Servers<D> {
     dials: Vec<D>,
     /// All of them as they may be shown.
     names: String,
-    /// Held while it is found out which server to use: one at a time.
     choice: Mutex<Choice>,
+    patience: Lock<Patience>,
     /// Counts the choices. What waits for a server of an earlier one gives up.
     number: watch::Sender<u64>,
     /// Whoever waits for a server holds it shared.
@@ -82,7 +82,6 @@ struct Choice {
     newest: Option<History>,
     /// Old primaries that take writes beside the chosen server, as was said last.
     outdated: Vec<String>,
-    patience: Patience,
 }
 
 /// A connection to the server that was chosen when it was made.
@@ -132,20 +131,26 @@ struct Survey<S> {
     answers: Vec<(usize, Result<Who, StoreError>)>,
 }
 
+impl<S> Survey<S> {
+    /// The server at a place, when it let the node in.
+    fn take(self, place: usize) -> Option<(usize, S, Who)> {
+        let session = self.sessions.into_iter().find(|(from, _)| *from == place)?.1;
+        let who = self.answers.into_iter().find(|(from, _)| *from == place)?.1.ok()?;
+        Some((place, session, who))
+    }
+}
+
 impl<D: Dial> Servers<D> {
     /// The servers that `dials` lead to: one at least.
     pub(super) fn new(dials: Vec<D>) -> Self {
         let names: Vec<_> = dials.iter().map(Dial::name).collect();
-        let choice = Choice {
-            chosen: None,
-            newest: None,
-            outdated: Vec::new(),
-            patience: Patience::new(OTHERS_TIMEOUT_MIN, OTHERS_TIMEOUT_MAX),
-        };
+        let choice = Choice { chosen: None, newest: None, outdated: Vec::new() };
+        let patience = Patience::new(OTHERS_TIMEOUT_MIN, OTHERS_TIMEOUT_MAX);
         Self {
             names: names.join(" or "),
             dials,
             choice: Mutex::new(choice),
+            patience: Lock::new(patience),
             number: watch::Sender::new(0),
             gate: Arc::default(),
         }
@@ -159,22 +164,28 @@ impl<D: Dial> Servers<D> {
     /// A new connection to the server that takes writes. All servers are asked, so that one which only seems to be the
     /// primary is found out.
     pub(super) async fn connect(&self) -> Result<Line<D::Session>, StoreError> {
-        let mut choice = self.choice.lock().await;
-        let survey = self.survey(&mut choice.patience).await;
-        let name = |place: usize| self.dials[place].name();
-        let decision = decide(&survey.answers, choice.chosen.as_ref(), choice.newest, name)?;
-        warn_of(&mut choice.outdated, decision.outdated);
-        let place = decision.place;
-        let mut sessions = survey.sessions.into_iter();
-        let session = sessions.find(|(from, _)| *from == place);
-        let who = survey.answers.into_iter().find(|(from, _)| *from == place);
-        let (Some((_, session)), Some((_, Ok(who)))) = (session, who) else {
-            return Err(self.not_reached("a server that was chosen has no connection".to_owned()));
-        };
-        self.choose(&mut choice, place, who).await;
-        let current = self.number.subscribe();
-        let number = *current.borrow();
-        Ok(Line { session, bond: Bond { number, current, gate: Arc::clone(&self.gate) } })
+        loop {
+            let before = *self.number.borrow();
+            // Nobody waits for another's tries: what is lost on one road may come through on the next.
+            let survey = self.survey().await;
+            let mut choice = self.choice.lock().await;
+            let name = |place: usize| self.dials[place].name();
+            let decision = decide(&survey.answers, choice.chosen.as_ref(), choice.newest, name)?;
+            let Some((place, session, who)) = survey.take(decision.place) else {
+                return Err(self.not_reached("the chosen server has no connection".to_owned()));
+            };
+            let is_old_news = *self.number.borrow() != before;
+            if is_old_news && choice.chosen.as_ref().is_none_or(|(_, chosen)| *chosen != who) {
+                // Another was chosen while this was found out: look again.
+                continue;
+            }
+            warn_of(&mut choice.outdated, decision.outdated);
+            self.choose(&mut choice, place, who).await;
+            let current = self.number.subscribe();
+            let number = *current.borrow();
+            let gate = Arc::clone(&self.gate);
+            return Ok(Line { session, bond: Bond { number, current, gate } });
+        }
     }
 
     /// Look again and again whether another server has taken over. Never ends; with one server there is nothing to see.
@@ -205,7 +216,7 @@ impl<D: Dial> Servers<D> {
     }
 
     /// Ask all servers at once.
-    async fn survey(&self, patience: &mut Patience) -> Survey<D::Session> {
+    async fn survey(&self) -> Survey<D::Session> {
         let mut dials: Vec<BoxFuture<'_, _>> =
             (0..self.dials.len()).map(|place| self.ask(place).boxed()).collect();
         let mut survey = Survey { sessions: Vec::new(), answers: Vec::new() };
@@ -222,7 +233,7 @@ impl<D: Dial> Servers<D> {
                     Err(_) => {
                         let found = |who: &Who| who.read_only.is_none();
                         if !survey.answers.iter().any(|(_, who)| who.as_ref().is_ok_and(found)) {
-                            patience.spent();
+                            self.patience().spent();
                         }
                         self.silent(&mut survey);
                         return survey;
@@ -231,7 +242,7 @@ impl<D: Dial> Servers<D> {
             };
             dials = rest;
             let would_do = matches!(&answer, Ok((_, who)) if who.read_only.is_none());
-            let wait = if would_do { GRACE } else { patience.now() };
+            let wait = if would_do { GRACE } else { self.patience().now() };
             let then = tokio::time::Instant::now() + wait;
             until = Some(until.map_or(then, |until: tokio::time::Instant| until.min(then)));
             let who = answer.map(|(session, who)| {
@@ -240,8 +251,12 @@ impl<D: Dial> Servers<D> {
             });
             survey.answers.push((place, who));
         }
-        patience.rewarded();
+        self.patience().rewarded();
         survey
+    }
+
+    fn patience(&self) -> MutexGuard<'_, Patience> {
+        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ask(&self, place: usize) -> (usize, Result<(D::Session, Who), StoreError>) {
@@ -286,8 +301,9 @@ fn warn_of(said: &mut Vec<String>, outdated: Vec<String>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex as Lock;
     use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tokio::sync::Notify;
 
     use super::*;
 
@@ -296,6 +312,8 @@ mod tests {
         name: &'static str,
         timeline: i64,
         writes: Arc<AtomicBool>,
+        /// The next answer is on its way until this is told.
+        slow: Arc<Lock<Option<Arc<Notify>>>>,
     }
 
     impl Dial for Fake {
@@ -308,9 +326,14 @@ mod tests {
         async fn dial(&self) -> Result<(&'static str, Who), StoreError> {
             let timeline = self.timeline;
             let writes = self.writes.load(Ordering::Relaxed);
+            let slow = self.slow.lock().unwrap().take();
+            if let Some(arrives) = slow {
+                arrives.notified().await;
+            }
             let who = Who {
                 identity: ServerIdentity { started: timeline, timeline },
-                history: writes.then_some(History { cluster: 1, timeline }),
+                // As MariaDB: nothing shows which is the newer one.
+                history: None,
                 read_only: (!writes).then(|| "is a replica".to_owned()),
             };
             Ok((self.name, who))
@@ -321,8 +344,8 @@ mod tests {
         let writes = [Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false))];
         let [first, second] = writes.clone();
         let servers = vec![
-            Fake { name: "old", timeline: 1, writes: first },
-            Fake { name: "new", timeline: 2, writes: second },
+            Fake { name: "old", timeline: 1, writes: first, slow: Arc::default() },
+            Fake { name: "new", timeline: 2, writes: second, slow: Arc::default() },
         ];
         (Servers::new(servers), writes)
     }
@@ -351,6 +374,7 @@ mod tests {
         };
         let taking_over = async {
             tokio::task::yield_now().await;
+            writes[0].store(false, Ordering::Relaxed);
             writes[1].store(true, Ordering::Relaxed);
             let new = servers.connect().await.unwrap();
             let ask = async {
@@ -367,6 +391,25 @@ mod tests {
         let ask = async { Err::<(), _>(Trouble::corrupt("it was sent".to_owned())) };
         assert!(matches!(old.bond.carry(ask).await, Err(Trouble::Replaced(Fate::NotSent))));
         assert!(!old.bond.holds() && new.bond.holds());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_overtaken_by_a_choice_does_not_undo_it() {
+        let (servers, writes) = pair();
+        let arrives = Arc::new(Notify::new());
+        *servers.dials[0].slow.lock().unwrap() = Some(Arc::clone(&arrives));
+        let late = servers.connect();
+        let then = async {
+            tokio::task::yield_now().await;
+            // The old server's word is still on its way when the new one takes over.
+            writes[0].store(false, Ordering::Relaxed);
+            writes[1].store(true, Ordering::Relaxed);
+            let new = servers.connect().await.unwrap();
+            arrives.notify_one();
+            new
+        };
+        let (late, new) = tokio::join!(late, then);
+        assert_eq!((late.unwrap().session, new.session, new.bond.holds()), ("new", "new", true));
     }
 
     #[tokio::test]
