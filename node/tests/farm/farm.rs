@@ -184,6 +184,11 @@ impl Farm {
         self.query(&sql).await.iter().map(|row| row.get(0)).collect()
     }
 
+    /// The server that takes writes.
+    pub(crate) fn server(&self) -> &Cluster {
+        self.database.primary()
+    }
+
     /// The two servers of a farm on a primary and its standby.
     pub(crate) fn pair(&self) -> &Replicated {
         match &self.database {

@@ -11,6 +11,7 @@ mod support;
 
 mod failover;
 mod farm;
+mod pooler;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};

@@ -139,17 +139,22 @@ pub(crate) async fn a_beat_that_is_given_up_frees_the_turn_row(w: MySql) {
     let statement = TurnStatement { node: a.id, believed: None, kind };
     let (queues, report) = (&Queues::All, NodeReport::default());
     let request = TurnRequest { statement: &statement, queues, report };
-    // Each is given up one step later than the one before: some of them while they hold the lock.
-    let mut given_up = 0;
-    for steps in 0..12 {
-        let mut turns = a.store.turns().await.unwrap();
-        let beat = turns.execute(&request, &local_clock);
-        given_up += i32::from(up_to(steps, beat).await.is_none());
-        drop(turns);
-        b.read().await;
+    // Each is given up one step later than the one before: some of them while they hold the lock. On a busy machine an
+    // answer may be there before it is waited for: then once more.
+    let mut most = 0;
+    for _ in 0..5 {
+        let mut given_up = 0;
+        for steps in 0..12 {
+            let mut turns = a.store.turns().await.unwrap();
+            let beat = turns.execute(&request, &local_clock);
+            given_up += i32::from(up_to(steps, beat).await.is_none());
+            drop(turns);
+            b.read().await;
+        }
+        most = most.max(given_up);
     }
     // Its first packet, and its second, are waited for.
-    assert!(given_up > 2, "{given_up} beats were given up");
+    assert!(most > 2, "{most} beats of a row were given up");
 }
 
 /// What a future comes to, unless it is woken more often than that.
