@@ -222,6 +222,32 @@ async fn an_old_primary_that_comes_back_gets_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_was_replaced_and_goes_on_answering_is_left() {
+    let target = Target::start().await;
+    let mut farm = Farm::start_replicated(&target, Replication::Asynchronous).await;
+    farm.node("a", Wrap::None);
+    farm.node("b", Wrap::None);
+    farm.until_ring_has(2).await;
+    let ask_old = |farm: &Farm, sql: &str| farm.pair().servers()[0].psql(sql);
+    let before = farm.last_slot().await;
+    // The nodes' connections to the old one stand, and every statement is answered.
+    farm.pair().promote();
+    let both = "SELECT count(DISTINCT node)::text FROM turnwise.beats WHERE slot > ";
+    farm.until("both beat at the new one", Duration::from_secs(60), async |farm| {
+        farm.query_text(&format!("{both}{before}")).await == "2"
+    })
+    .await;
+    farm.until_ring_has(2).await;
+    let beats = "SELECT count(*) FROM turnwise.beats";
+    let then = ask_old(&farm, beats);
+    let since = farm.last_slot().await;
+    farm.slots_pass(12).await;
+    assert_eq!(ask_old(&farm, beats), then, "the old primary gets beats");
+    assert_eq!(farm.missed_since(since).await, 0, "{:?}", farm.beats_since(since).await);
+    assert!(farm.said("a").contains("timeline 1"), "{}", farm.said("a"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_with_a_replica_alone_says_so_and_waits() {
     let target = Target::start().await;
     let mut farm = Farm::start_replicated(&target, Replication::Synchronous).await;

@@ -752,7 +752,7 @@ mod tests {
         };
         let scenario = options.scenario();
         assert!(scenario.faults.len() > 100);
-        assert_eq!(crate::chaos::misfit(&scenario, false), None);
+        assert_eq!(misfit(&scenario, false), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::options::Farm;
 use super::replay::load;
 use super::{Outcome, keep, show, write_file};
 use crate::chaos::{Kind, Rig, misfit, run as run_chaos, with_failovers};
+use crate::scenario::Scenario;
 
 /// The program that people run, as real processes against a real database server that is made for the run: with
 /// clocks that are wrong, roads as long as you choose, kills, stops, cuts, and a database that is killed or does not
@@ -53,19 +54,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Outcome {
-    let scenario = match &arguments.scenario {
-        Some(file) => load(file)?,
-        None => arguments.farm.scenario()?,
-    };
-    let replica = arguments.replica;
-    if replica && arguments.database != Kind::Postgres {
-        return Err("--replica: of PostgreSQL alone a standby is made here; leave out --database"
-            .to_owned());
-    }
-    let scenario = if replica { with_failovers(scenario) } else { scenario };
-    if let Some(misfit) = misfit(&scenario, replica) {
-        return Err(format!("real processes cannot do this: {misfit}"));
-    }
+    let (scenario, replica) = (scenario(arguments)?, arguments.replica);
     let folder = match &arguments.folder {
         Some(folder) => folder.clone(),
         None => std::env::temp_dir().join(format!("turnwise-chaos-{}", std::process::id())),
@@ -107,6 +96,24 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
         let _ = std::fs::remove_dir_all(&folder);
     }
     Ok(None)
+}
+
+/// What is to be done to real processes.
+fn scenario(arguments: &Arguments) -> Result<Scenario, String> {
+    let scenario = match &arguments.scenario {
+        Some(file) => load(file)?,
+        None => arguments.farm.scenario()?,
+    };
+    let replica = arguments.replica;
+    if replica && arguments.database != Kind::Postgres {
+        return Err("--replica: of PostgreSQL alone a standby is made here; leave out --database"
+            .to_owned());
+    }
+    let scenario = if replica { with_failovers(scenario) } else { scenario };
+    if let Some(misfit) = misfit(&scenario, replica) {
+        return Err(format!("real processes cannot do this: {misfit}"));
+    }
+    Ok(scenario)
 }
 
 /// A folder with nothing in it.
