@@ -1,10 +1,15 @@
-//! TLS to a real PostgreSQL, with full verification: who is let in, and what is said to those who are not.
+//! TLS to a real PostgreSQL and a real MariaDB, with full verification: who is let in, and what is said to those who are
+//! not.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 use turnwise_node::exit;
 use turnwise_node::store::{AnyStore, Store, StoreError};
+use turnwise_servers::mariadb::MariaDb;
 use turnwise_servers::postgres::Cluster;
 
 /// An authority, and a file with its certificate.
@@ -47,13 +52,16 @@ async fn connect(server: &Cluster, host: &str, parameters: &str) -> Result<Strin
 
 /// A refusal that names the reason and the remedy.
 async fn is_refused(server: &Cluster, host: &str, parameters: &str, words: [&str; 2]) {
-    let error = connect(server, host, parameters).await.unwrap_err();
+    says(&connect(server, host, parameters).await.unwrap_err(), words);
+}
+
+fn says(error: &StoreError, words: [&str; 2]) {
     let said = error.to_string();
     println!("    {said}");
     assert!(words.iter().all(|word| said.contains(word)), "{words:?}: {said}");
     assert!(!said.contains("geheim"), "{said}");
     assert!(!error.is_transient(), "waiting mends nothing");
-    assert_eq!(exit::of_store(&error), exit::BAD_CONFIGURATION);
+    assert_eq!(exit::of_store(error), exit::BAD_CONFIGURATION);
 }
 
 #[tokio::test]
@@ -92,4 +100,39 @@ async fn the_server_is_verified_and_every_refusal_says_why_and_what_to_do() {
     let expired = params.signed_by(&key, &right.issuer).unwrap();
     server.use_tls(&expired.pem(), &key.serialize_pem());
     is_refused(&server, "localhost", &full, ["expired", "Renew"]).await;
+}
+
+#[tokio::test]
+async fn mariadb_is_verified_likewise() {
+    let folder = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir();
+    let folder = folder.unwrap();
+    let (right, wrong) = (Authority::new(&folder, "right"), Authority::new(&folder, "wrong"));
+    let (certificate, key) = right.certify("localhost");
+    let file = |name: &str, content: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        // The server runs as another user.
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (certificate, key) = (file("server.crt", certificate), file("server.key", key));
+    let server = MariaDb::start_with(&[
+        &format!("--ssl-cert={certificate}"),
+        &format!("--ssl-key={key}"),
+        "--require-secure-transport=ON",
+    ]);
+    server.sql("CREATE DATABASE jobs; CREATE USER app@'127.0.0.1' IDENTIFIED BY 'geheim'; GRANT ALL ON jobs.* TO app@'127.0.0.1'");
+    let url = |host: &str, mode: &str, authority: &Authority| {
+        let port = server.port();
+        format!("mysql://app:geheim@{host}:{port}/jobs?ssl-mode={mode}&ssl-ca={}", authority.file)
+    };
+    let migrate = async |url: String| AnyStore::connect(&url, 1)?.migrate().await;
+    migrate(url("localhost", "VERIFY_IDENTITY", &right)).await.unwrap();
+    let other_name = migrate(url("127.0.0.1", "VERIFY_IDENTITY", &right)).await;
+    says(&other_name.unwrap_err(), ["not valid for name", "subjectAltName"]);
+    let other_authority = migrate(url("localhost", "VERIFY_IDENTITY", &wrong)).await;
+    says(&other_authority.unwrap_err(), ["UnknownIssuer", "ssl-ca"]);
+    migrate(url("127.0.0.1", "VERIFY_CA", &right)).await.unwrap();
+    let unused = migrate(url("localhost", "REQUIRED", &right)).await;
+    says(&unused.unwrap_err(), ["nothing is checked", "ssl-mode=VERIFY_IDENTITY"]);
 }
