@@ -18,7 +18,7 @@ pub const BAD_CONFIGURATION: u8 = 78;
 /// The code for a failure of the store.
 pub fn of_store(error: &StoreError) -> u8 {
     match error {
-        StoreError::Unreachable { .. } => UNREACHABLE,
+        StoreError::Unreachable { .. } | StoreError::NotWritable { .. } => UNREACHABLE,
         StoreError::TooLong { .. } | StoreError::Failed { .. } | StoreError::Corrupt { .. } => {
             FAILED
         }

@@ -44,7 +44,7 @@ fn to_its_end<F: Future>(runtime: Runtime, future: F) -> F::Output {
 
 #[expect(clippy::disallowed_methods, reason = "all chance of the process begins here")]
 async fn run_on(config: RunConfig, clock: MachineClock) -> ExitCode {
-    let store = match AnyStore::connect(&config.database_url, OTHER_CONNECTIONS) {
+    let store = match AnyStore::connect_all(&config.database_urls, OTHER_CONNECTIONS) {
         Ok(store) => store,
         Err(error) => return exit::report(exit::of_store(&error), error.to_string()),
     };
@@ -81,12 +81,15 @@ async fn run_on(config: RunConfig, clock: MachineClock) -> ExitCode {
             ),
         }
     }
+    let watch = store.clone();
+    let watch = tokio::spawn(async move { watch.watch().await });
     let chance = Uuid::new_v4().into_bytes();
     let leaves = Leaves { clock, store, caller, chance };
     let result = shell::run(&leaves, &PreciseThread, &config, &pulse, journal.as_ref(), stop).await;
     if let Some(journal) = journal {
         journal.close();
     }
+    watch.abort();
     if let Some(api) = api {
         api.abort();
     }

@@ -478,6 +478,26 @@ fn a_database_url_that_names_none_is_bad_configuration() {
 }
 
 #[test]
+fn several_databases_that_are_no_copies_of_one_are_bad_configuration() {
+    let place = Place::empty();
+    let cases = [
+        ("postgres://u:geheim@a/d", "mysql://u:geheim@b/d", "leave one kind out"),
+        ("postgres://u:geheim@a/d", "postgres://u:geheim@b/e", "a primary and its standbys"),
+        ("sqlite://a.db", "sqlite://b.db", "give one URL"),
+        ("postgres://u:geheim@a/d", "postgres://u:geheim@b/d?sslmod=require", "sslmod"),
+    ];
+    for (one, other, word) in cases {
+        let ran = place.run(&["nodes", "--database-url", one, "--database-url", other]);
+        ran.fails(78, &[word]);
+        assert!(!ran.stderr.contains("geheim"), "{ran:?}");
+        let place = Place::empty().with("DATABASE_URL", &format!("{one} {other}"));
+        place.run(&["nodes"]).fails(78, &[word]);
+    }
+    let ran = place.run(&["nodes", "--database-url", "postgres://127.0.0.1:1,127.0.0.1:2/d"]);
+    ran.fails(69, &["127.0.0.1:1/d: ", "127.0.0.1:2/d: ", "promote a standby"]);
+}
+
+#[test]
 fn another_period_than_the_databases_is_refused() {
     let place = Place::migrated();
     place.run(&["period", "1s"]).ok();

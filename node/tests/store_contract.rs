@@ -1,5 +1,5 @@
 //! The contract of the stores: what a node may rely on, whatever the database. One list of promises, run
-//! on SQLite in a file, on a real PostgreSQL and on a real MariaDB; each promise has a database of its own.
+//! on SQLite in a file, on a real PostgreSQL, alone and behind a pooler, and on a real MariaDB; each promise has a database of its own.
 //!
 //! `PROMISE=words cargo test -p turnwise-node --test store_contract` runs those with `words` in their name.
 #![allow(clippy::unwrap_used, reason = "a promise that cannot be tried is broken")]
@@ -21,6 +21,10 @@ mod mysql;
 mod only;
 #[path = "store_contract/only_mariadb.rs"]
 mod only_mariadb;
+#[path = "store_contract/only_pooled.rs"]
+mod only_pooled;
+#[path = "store_contract/pooled.rs"]
+mod pooled;
 #[path = "store_contract/postgres.rs"]
 mod postgres;
 #[path = "store_contract/rows.rs"]
@@ -39,6 +43,7 @@ mod views;
 mod world;
 
 use mysql::MySql;
+use pooled::Pooled;
 use postgres::Postgres;
 use score::{Score, contract, promises};
 use sqlite::Sqlite;
@@ -67,10 +72,23 @@ async fn postgres_keeps_the_contract() {
         only::a_row_that_an_app_holds_delays_nobody,
         only::times_without_end_are_far_away,
         only::errors_say_what_to_do,
+        only::a_missing_privilege_is_named_by_its_grant,
         only::another_encoding_is_refused,
         only::few_connections_are_held,
         only::a_reconciliation_takes_a_new_connection,
         only::a_crash_of_the_server_loses_nothing_acknowledged,
+    }
+    score.judge();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_behind_a_pooler_keeps_the_contract() {
+    let mut score = Score::new("pooled", &[]);
+    contract::<Pooled>(&mut score).await;
+    promises! { score, Pooled, Fresh;
+        only_pooled::a_beat_is_one_round_trip,
+        only_pooled::sessions_are_left_as_they_were,
+        only_pooled::a_pooler_that_was_not_named_is_refused,
     }
     score.judge();
 }
@@ -88,6 +106,7 @@ async fn mariadb_keeps_the_contract() {
         only_mariadb::times_are_utc_whoever_writes_them,
         only_mariadb::errors_say_what_to_do,
         only_mariadb::a_server_that_cannot_tell_its_stamps_apart_is_refused,
+        only_mariadb::the_server_that_takes_writes_is_found_and_found_again,
         only_mariadb::few_connections_are_held,
         only_mariadb::a_reconciliation_takes_a_new_connection,
         only_mariadb::a_crash_of_the_server_loses_nothing_acknowledged,

@@ -2,7 +2,8 @@
 //! loopback, and gone with the process that started it, however that ends. For tests, and for runs of real
 //! processes. What cannot be set up panics with what to do about it.
 //!
-//! - [`postgres`]: PostgreSQL; [`mariadb`]: MariaDB.
+//! - [`postgres`]: PostgreSQL; [`replicated`]: a primary and its standby; [`pgbouncer`]: a pooler before one;
+//!   [`mariadb`]: MariaDB.
 #![allow(
     clippy::unwrap_used,
     reason = "a server that cannot be set up is the end of whoever asked for it"
@@ -10,4 +11,6 @@
 #![allow(clippy::disallowed_methods, reason = "real servers take real time")]
 
 pub mod mariadb;
+pub mod pgbouncer;
 pub mod postgres;
+pub mod replicated;

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Kills the server and removes its folder when its standard input closes, which it does when the test
 /// process ends. A process that is not this server keeps its life: the number may be another's by then.
-const WATCHDOG: &str = r#"
+pub(crate) const WATCHDOG: &str = r#"
 cat > /dev/null
 pid=$(head -n 1 "$1/pid" 2> /dev/null)
 name() { cat "/proc/$pid/cmdline" || ps -o command= -p "$pid"; }

@@ -52,6 +52,14 @@ impl Cluster {
 
     /// The same with these environment variables for the server: to lie to it about the time.
     pub fn start_with(environment: &[(&str, &str)]) -> Self {
+        let cluster = Self::without_data(environment);
+        cluster.init();
+        cluster.launch();
+        cluster
+    }
+
+    /// A folder and a port for a server that has no data yet.
+    pub(crate) fn without_data(environment: &[(&str, &str)]) -> Self {
         let programs = programs();
         let folder = std::env::temp_dir().join(format!("turnwise-pg-{}", uuid::Uuid::new_v4()));
         fs::create_dir(&folder).unwrap();
@@ -71,7 +79,7 @@ impl Cluster {
             .unwrap();
         let lifeline = watchdog.stdin.take().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let cluster = Self {
+        Self {
             programs,
             folder,
             port,
@@ -82,10 +90,45 @@ impl Cluster {
                 .collect(),
             server: Mutex::default(),
             watchdog: Some((watchdog, lifeline)),
-        };
-        cluster.init();
-        cluster.launch();
-        cluster
+        }
+    }
+
+    /// Become a standby of `primary`, with its data in place of what was here, and follow it.
+    pub(crate) fn follow(&self, primary: &Self, name: &str) {
+        self.kill9();
+        let data = self.data();
+        let _ = fs::remove_dir_all(&data);
+        let primary =
+            format!("host=127.0.0.1 port={} user=postgres application_name={name}", primary.port);
+        let mut backup = self.program("pg_basebackup");
+        backup
+            .arg("-D")
+            .arg(&data)
+            .args(["-R", "-X", "stream", "-c", "fast", "-N", "-d", &primary]);
+        succeed(&mut backup);
+        append(&data.join("postgresql.conf"), &self.own_settings());
+        // A primary that is back after a crash is not to wait for long for its standby.
+        append(&data.join("postgresql.conf"), "wal_retrieve_retry_interval = '200ms'\n");
+        self.launch();
+    }
+
+    /// Take over: a server that follows nobody any more, with a history of its own from here on.
+    pub(crate) fn promote(&self) {
+        assert_eq!(self.psql("SELECT pg_promote(true, 60)"), "t", "no promotion: {}", self.log());
+    }
+
+    /// Offer TLS from now on, with this certificate and its key (PEM).
+    pub fn use_tls(&self, certificate: &str, key: &str) {
+        for (name, content) in [("server.crt", certificate), ("server.key", key)] {
+            let file = self.data().join(name);
+            fs::write(&file, content).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+            if let Some((uid, gid)) = self.user {
+                chown(&file, Some(uid), Some(gid)).unwrap();
+            }
+        }
+        self.psql("ALTER SYSTEM SET ssl = on");
+        self.restart();
     }
 
     /// The URL of the database `postgres`.
@@ -140,6 +183,8 @@ impl Cluster {
     pub fn kill9(&self) {
         let mut server = self.server();
         let Some(mut child) = server.take() else { return };
+        // It is not to make another process between the look and the blow.
+        let _ = kill(pid(&child), Signal::SIGSTOP);
         let children = children(child.id());
         let _ = kill(pid(&child), Signal::SIGKILL);
         for process in &children {
@@ -182,7 +227,7 @@ impl Cluster {
     /// Crash the server, keep a copy of what it had written, and start it again.
     pub fn keep_copy(&self) {
         self.kill9();
-        succeed(Command::new("cp").arg("-a").arg(self.folder.join("data")).arg(self.copy()));
+        succeed(Command::new("cp").arg("-a").arg(self.data()).arg(self.copy()));
         self.launch();
     }
 
@@ -190,7 +235,7 @@ impl Cluster {
     /// without anything that was committed since it was made.
     pub fn fail_over_to_copy(&self) {
         self.kill9();
-        let data = self.folder.join("data");
+        let data = self.data();
         fs::remove_dir_all(&data).unwrap();
         fs::rename(self.copy(), &data).unwrap();
         fs::remove_file(data.join("postmaster.pid")).unwrap();
@@ -217,7 +262,7 @@ impl Cluster {
     }
 
     fn init(&self) {
-        let data = self.folder.join("data");
+        let data = self.data();
         let mut initdb = self.program("initdb");
         initdb.arg("-D").arg(&data).args([
             "-U",
@@ -229,28 +274,34 @@ impl Cluster {
             "--no-sync",
         ]);
         succeed(&mut initdb);
-        let socket = self.folder.display();
-        let settings = format!(
-            "listen_addresses = '127.0.0.1'\n\
-             unix_socket_directories = '{socket}'\n\
-             port = {}\n\
+        let settings = "listen_addresses = '127.0.0.1'\n\
              max_connections = 200\n\
              shared_preload_libraries = 'pg_stat_statements'\n\
-             logging_collector = off\n",
-            self.port
-        );
-        append(&data.join("postgresql.conf"), &settings);
+             logging_collector = off\n";
+        append(&data.join("postgresql.conf"), settings);
+        append(&data.join("postgresql.conf"), &self.own_settings());
         fs::write(
             data.join("pg_hba.conf"),
             "local all all trust\n\
              host all postgres 127.0.0.1/32 trust\n\
+             host replication postgres 127.0.0.1/32 trust\n\
              host all all 127.0.0.1/32 scram-sha-256\n",
         )
         .unwrap();
     }
 
+    /// Where it is reached: no other server's, though its data may be a copy.
+    fn own_settings(&self) -> String {
+        let socket = self.folder.display();
+        format!("unix_socket_directories = '{socket}'\nport = {}\n", self.port)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
     fn launch(&self) {
-        let data = self.folder.join("data");
+        let data = self.data();
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
         let mut postgres = self.program("postgres");
         postgres.envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -261,7 +312,8 @@ impl Cluster {
         loop {
             let state = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
             let ours = state.lines().next() == Some(child.id().to_string().as_str());
-            if ours && state.lines().last().is_some_and(|line| line.trim() == "ready") {
+            let takes_connections = |line: &str| matches!(line.trim(), "ready" | "standby");
+            if ours && state.lines().last().is_some_and(takes_connections) {
                 break;
             }
             let exited = child.try_wait().unwrap();
@@ -325,15 +377,15 @@ fn programs() -> PathBuf {
     folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     folders
         .into_iter()
-        .find(|folder| ["initdb", "postgres", "psql"].iter().all(|name| folder.join(name).exists()))
+        .find(|folder| ["initdb", "postgres", "psql", "pg_basebackup"].iter().all(|name| folder.join(name).exists()))
         .expect(
-            "these tests need PostgreSQL's server programs (initdb, postgres, psql): install them \
+            "these tests need PostgreSQL's server programs (initdb, postgres, psql, pg_basebackup): install them \
              (Debian: apt-get install postgresql) or put their folder on the PATH",
         )
 }
 
 /// Whom the server runs as, when that is not who runs the tests: uid and gid.
-fn user(folder: &Path) -> Option<(u32, u32)> {
+pub(crate) fn user(folder: &Path) -> Option<(u32, u32)> {
     if fs::metadata(folder).unwrap().uid() != 0 {
         return None;
     }

@@ -15,10 +15,12 @@ use crate::store::{AnyStore, Store};
 pub(super) struct Common {
     /// The database: sqlite://FILE, or postgres://USER:PASSWORD@HOST/NAME, or mysql:// likewise [default: sqlite://turnwise.db]
     ///
+    /// Repeat it for each server of one database, a primary and its standbys, in any order: the one that takes writes is
+    /// found, and found again after a failover. In a variable they are separated by spaces, in the file they are a list.
     /// Also from TURNWISE_DATABASE_URL, DATABASE_URL or `database-url` in the file. A password on the
     /// command line can be seen by other users of the machine: prefer the environment.
     #[arg(long, value_name = "URL")]
-    pub(super) database_url: Option<String>,
+    pub(super) database_url: Vec<String>,
 
     /// The configuration file [default: turnwise.toml, if it is there]
     ///
@@ -47,7 +49,7 @@ impl Common {
     pub(super) fn unchecked_store(&self) -> Result<AnyStore, Failure> {
         let environment = Environment::of_process()?;
         let layers = Layers::new(self.flags(), &environment, self.config.as_deref())?;
-        Ok(AnyStore::connect(&config::database_url(&layers)?, 1)?)
+        Ok(AnyStore::connect_all(&config::database_urls(&layers)?, 1)?)
     }
 }
 

@@ -76,14 +76,14 @@ fn values(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<String>, &'stati
     match (setting.kind, value) {
         (Kind::Switch, DeValue::Boolean(on)) => Ok(vec![on.to_string()]),
         (Kind::Switch, _) => Err("write true or false, without quotes"),
-        (Kind::One | Kind::Many, DeValue::String(text)) => Ok(vec![text.to_string()]),
+        (Kind::One | Kind::Many | Kind::Urls, DeValue::String(text)) => Ok(vec![text.to_string()]),
         (Kind::One, DeValue::Integer(number)) => Ok(vec![number.to_string()]),
         (Kind::One, _) => Err("write a text in quotes, or a whole number"),
-        (Kind::Many, DeValue::Array(items)) => items
+        (Kind::Many | Kind::Urls, DeValue::Array(items)) => items
             .iter()
             .map(|item| item.get_ref().as_str().map(str::to_owned).ok_or(NOT_TEXTS))
             .collect(),
-        (Kind::Many, _) => Err(NOT_TEXTS),
+        (Kind::Many | Kind::Urls, _) => Err(NOT_TEXTS),
     }
 }
 

@@ -137,6 +137,7 @@ impl Given {
                 .map(|value| value.trim().to_owned())
                 .filter(|value| !value.is_empty())
                 .collect(),
+            Kind::Urls => values.iter().flat_map(|value| urls(value)).collect(),
         };
         Self { source, values }
     }
@@ -159,6 +160,22 @@ impl Given {
     pub(super) fn bad(&self, reason: impl fmt::Display) -> ConfigError {
         self.source.bad(reason)
     }
+}
+
+/// The URLs in a text. A word that is the beginning of no URL belongs to the one before it: a file's name may have a
+/// space.
+fn urls(text: &str) -> Vec<String> {
+    let mut urls: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match urls.last_mut() {
+            Some(last) if !word.contains("://") => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            _ => urls.push(word.to_owned()),
+        }
+    }
+    urls
 }
 
 /// Flags over the environment over the file.
@@ -242,6 +259,27 @@ mod tests {
             let layers = Layers::new(Flags::default(), &environment(variables), None).unwrap();
             assert_eq!(layers.get("database-url").unwrap().value(), url);
         }
+    }
+
+    #[test]
+    fn several_servers_are_named_one_after_the_other() {
+        let both = ["postgres://a,b/d", "postgres://c/d"];
+        let mut flags = Flags::default();
+        flags.add("database-url", both);
+        let none = environment(&[]);
+        let layers = Layers::new(flags, &none, None).unwrap();
+        assert_eq!(layers.get("database-url").unwrap().values(), both);
+        let set = environment(&[("DATABASE_URL", " postgres://a,b/d \n postgres://c/d ")]);
+        let layers = Layers::new(Flags::default(), &set, None).unwrap();
+        assert_eq!(layers.get("database-url").unwrap().values(), both);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.toml");
+        std::fs::write(&path, "database-url = ['postgres://a,b/d', 'postgres://c/d']").unwrap();
+        let layers = Layers::new(Flags::default(), &none, Some(&path)).unwrap();
+        assert_eq!(layers.get("database-url").unwrap().values(), both);
+        let set = environment(&[("DATABASE_URL", "sqlite:///my jobs.db")]);
+        let layers = Layers::new(Flags::default(), &set, None).unwrap();
+        assert_eq!(layers.get("database-url").unwrap().values(), ["sqlite:///my jobs.db"]);
     }
 
     #[test]

@@ -39,8 +39,9 @@ pub const NAME_BYTES_MAX: usize = 100;
 /// Everything that a node is told before it runs, checked.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RunConfig {
-    /// The database. It may hold a password: [`fmt::Debug`] leaves it out.
-    pub database_url: String,
+    /// The servers of the database: one, or a primary and its standbys. They may hold passwords: [`fmt::Debug`] leaves
+    /// them out.
+    pub database_urls: Vec<String>,
     /// The origins that jobs with a path are called on.
     pub targets: Targets,
     /// The origins that jobs may name in full.
@@ -134,7 +135,7 @@ impl RunConfig {
     pub fn from_layers(layers: &Layers) -> Result<Self, ConfigError> {
         let queues = queues(layers)?;
         Ok(Self {
-            database_url: database_url(layers)?,
+            database_urls: database_urls(layers)?,
             targets: targets(layers, queues.as_deref())?,
             allow_origins: match layers.get("allow-origin") {
                 Some(given) => AllowedOrigins::parse(given.values()).map_err(|e| given.bad(e))?,
@@ -159,7 +160,7 @@ impl RunConfig {
 impl fmt::Debug for RunConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            database_url: _,
+            database_urls: _,
             targets,
             allow_origins,
             name,
@@ -174,7 +175,7 @@ impl fmt::Debug for RunConfig {
             log_format,
         } = self;
         f.debug_struct("RunConfig")
-            .field("database_url", &format_args!("…"))
+            .field("database_urls", &format_args!("…"))
             .field("targets", targets)
             .field("allow_origins", allow_origins)
             .field("name", name)
@@ -191,13 +192,15 @@ impl fmt::Debug for RunConfig {
     }
 }
 
-/// The database that the layers name. Its form is checked where it is opened.
-pub fn database_url(layers: &Layers) -> Result<String, ConfigError> {
-    let parse = |text: &str| match text {
-        "" => Err("a database URL is empty".to_owned()),
-        url => Ok(url.to_owned()),
+/// The servers of the database that the layers name. Their form is checked where they are opened.
+pub fn database_urls(layers: &Layers) -> Result<Vec<String>, ConfigError> {
+    let Some(given) = layers.get("database-url") else {
+        return Ok(vec![DEFAULT_DATABASE_URL.to_owned()]);
     };
-    Ok(one(layers, "database-url", parse)?.unwrap_or_else(|| DEFAULT_DATABASE_URL.to_owned()))
+    match given.values() {
+        [] => Err(given.bad("a database URL is empty")),
+        urls => Ok(urls.to_vec()),
+    }
 }
 
 /// A period from text such as `1s` or `250ms`, or what is wrong with it.
@@ -380,7 +383,7 @@ mod tests {
     #[test]
     fn without_a_word_it_runs_with_the_defaults() {
         let config = run(&[]).unwrap();
-        assert_eq!(config.database_url, DEFAULT_DATABASE_URL);
+        assert_eq!(config.database_urls, [DEFAULT_DATABASE_URL]);
         assert_eq!(config.targets.to_string(), Targets::DEFAULT);
         let address = DEFAULT_LISTEN.parse().unwrap();
         assert_eq!(config.listen, Some(Listen { address, explicit: false }));

@@ -16,13 +16,15 @@ pub enum Kind {
     One,
     /// One or several texts: a list in the file, separated by commas elsewhere.
     Many,
+    /// One or several URLs: a list in the file, separated by white space elsewhere (a comma may stand in a URL).
+    Urls,
     /// True or false.
     Switch,
 }
 
 /// Every setting.
 pub const SETTINGS: &[Setting] = &[
-    Setting { key: "database-url", kind: Kind::One },
+    Setting { key: "database-url", kind: Kind::Urls },
     Setting { key: "target", kind: Kind::Many },
     Setting { key: "target-host-header", kind: Kind::One },
     Setting { key: "allow-origin", kind: Kind::Many },

@@ -15,7 +15,7 @@ mod holds;
 mod journal;
 mod life;
 mod notes;
-mod patience;
+pub(crate) mod patience;
 mod runs;
 mod stage;
 mod start;

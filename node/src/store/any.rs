@@ -4,10 +4,10 @@ use turnwise_engine::{
     Change, Claim, LocalInstant, NodeId, Period, ServerIdentity, Slot, Token, TurnRow,
 };
 
-use super::errors::without_password;
 use super::mysql::{MySqlStore, MySqlTurns};
 use super::postgres::{PgStore, PgTurns};
 use super::sqlite::{SqliteStore, SqliteTurns};
+use super::urls::{self, Kind};
 use super::{
     CheckIn, Claimed, Look, NodeReport, NodeView, Queues, Registration, Store, StoreError,
     TurnReply, TurnRequest, Turns,
@@ -40,15 +40,30 @@ impl AnyStore {
     /// The store that `url` names. Nothing is dialled or opened yet. At most `max_connections` are used at
     /// once beside those of [`Store::turns`]; SQLite always uses one.
     pub fn connect(url: &str, max_connections: u32) -> Result<Self, StoreError> {
-        let scheme = url.split(':').next().unwrap_or_default();
-        match scheme {
-            "sqlite" => SqliteStore::open(url).map(Self::Sqlite),
-            "postgres" | "postgresql" => PgStore::open(url, max_connections).map(Self::Postgres),
-            "mysql" | "mariadb" => MySqlStore::open(url, max_connections).map(Self::MySql),
-            _ => Err(StoreError::BadUrl {
-                url: without_password(url),
-                reason: "a URL begins with sqlite://, postgres://, postgresql://, mysql:// or mariadb://".to_owned(),
-            }),
+        Self::connect_all(&[url], max_connections)
+    }
+
+    /// The store whose servers these URLs name: a primary and its standbys, in any order. Statements go to the one that
+    /// takes writes, whichever that is.
+    pub fn connect_all<U: AsRef<str>>(
+        urls: &[U],
+        max_connections: u32,
+    ) -> Result<Self, StoreError> {
+        let (kind, servers) = urls::servers(urls)?;
+        match kind {
+            Kind::Sqlite => SqliteStore::open(&servers[0]).map(Self::Sqlite),
+            Kind::Postgres => PgStore::open_all(&servers, max_connections).map(Self::Postgres),
+            Kind::MySql => MySqlStore::open_all(&servers, max_connections).map(Self::MySql),
+        }
+    }
+
+    /// Look again and again whether another of the servers has taken over, while the one in use answers as if nothing
+    /// had happened. Never ends. A store works without; then it looks whenever it connects.
+    pub async fn watch(&self) {
+        match self {
+            Self::Sqlite(_) => std::future::pending().await,
+            Self::Postgres(store) => store.watch().await,
+            Self::MySql(store) => store.watch().await,
         }
     }
 }

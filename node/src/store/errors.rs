@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use turnwise_engine::Fate;
+
 /// An error inside a store.
 #[derive(Debug)]
 pub(super) enum Trouble {
@@ -10,7 +12,12 @@ pub(super) enum Trouble {
     Sql(sqlx::Error),
     /// A value that no version of this program writes.
     Corrupt(String),
+    /// Another server was chosen meanwhile.
+    Replaced(Fate),
 }
+
+/// What is said of a statement whose server is not the chosen one any more.
+pub(super) const REPLACED: &str = "another server has taken over";
 
 impl Trouble {
     pub(super) fn corrupt(what: String) -> Self {
@@ -23,6 +30,7 @@ impl fmt::Display for Trouble {
         match self {
             Self::Sql(error) => error.fmt(f),
             Self::Corrupt(what) => f.write_str(what),
+            Self::Replaced(_) => f.write_str(REPLACED),
         }
     }
 }
@@ -51,6 +59,9 @@ const SHOWN: &[&str] = &[
     "dbname",
     "user",
     "application_name",
+    "sslrootcert",
+    "target_session_attrs",
+    "pooler",
     "mode",
     "cache",
     "immutable",

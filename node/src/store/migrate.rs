@@ -2,7 +2,9 @@
 //! only ever added, so that binaries of several versions can share a database; each names the least
 //! version that may use the schema from then on.
 
-use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, PgConnection, SqliteConnection};
+use sqlx::{
+    AssertSqlSafe, Connection, Executor, MySqlConnection, PgConnection, Row, SqliteConnection,
+};
 
 use super::StoreError;
 use super::errors::Trouble;
@@ -96,24 +98,16 @@ fn missing<'a>(
     known.iter().filter(|step| !applied.iter().any(|(version, _)| *version == step.version))
 }
 
-/// The steps that a PostgreSQL database has.
+/// The steps that a PostgreSQL database has. (Here nothing is prepared: it is done once, and a pooler may be in the way.)
 pub(super) async fn postgres_applied(connection: &mut PgConnection) -> Result<Applied, Trouble> {
-    let there: bool = sqlx::query_scalar("SELECT to_regclass('turnwise.migrations') IS NOT NULL")
-        .fetch_one(&mut *connection)
-        .await?;
-    if !there {
+    let there = "SELECT to_regclass('turnwise.migrations') IS NOT NULL";
+    let there = connection.fetch_one(sqlx::raw_sql(there)).await?;
+    if !there.try_get::<bool, _>(0)? {
         return Ok(Vec::new());
     }
-    let applied = sqlx::query_as("SELECT version, least_binary FROM turnwise.migrations")
-        .fetch_all(connection)
-        .await?;
-    Ok(applied)
-}
-
-/// The encoding of a PostgreSQL database.
-pub(super) async fn postgres_encoding(connection: &mut PgConnection) -> Result<String, Trouble> {
-    let sql = "SELECT current_setting('server_encoding')";
-    Ok(sqlx::query_scalar(sql).fetch_one(connection).await?)
+    let applied = "SELECT version, least_binary FROM turnwise.migrations";
+    let applied = connection.fetch_all(sqlx::raw_sql(applied)).await?;
+    applied.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
 /// Texts of jobs go through unchanged only when the database stores what every text can be.
@@ -134,11 +128,8 @@ pub(super) async fn postgres_apply(
     allowed: impl Fn(&Applied) -> Result<(), StoreError> + Send,
 ) -> Result<Result<Vec<String>, StoreError>, Trouble> {
     let mut transaction = connection.begin().await?;
-    sqlx::query("SET LOCAL lock_timeout = 0").execute(&mut *transaction).await?;
-    sqlx::query("SELECT pg_advisory_xact_lock($1)")
-        .bind(ADVISORY_LOCK)
-        .execute(&mut *transaction)
-        .await?;
+    let lock = format!("SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock({ADVISORY_LOCK})");
+    transaction.execute(sqlx::raw_sql(AssertSqlSafe(lock))).await?;
     let applied = postgres_applied(&mut transaction).await?;
     if let Err(refused) = allowed(&applied) {
         return Ok(Err(refused));
@@ -147,10 +138,9 @@ pub(super) async fn postgres_apply(
     for step in missing(POSTGRES, &applied) {
         if names.is_empty() && applied.is_empty() {
             // The schema may have been made beforehand, for a role that may not make one.
-            let schema: bool = sqlx::query_scalar("SELECT to_regnamespace('turnwise') IS NOT NULL")
-                .fetch_one(&mut *transaction)
-                .await?;
-            if !schema {
+            let schema = "SELECT to_regnamespace('turnwise') IS NOT NULL";
+            let schema = transaction.fetch_one(sqlx::raw_sql(schema)).await?;
+            if !schema.try_get::<bool, _>(0)? {
                 transaction.execute(sqlx::raw_sql("CREATE SCHEMA turnwise")).await?;
             }
             transaction
@@ -162,14 +152,13 @@ pub(super) async fn postgres_apply(
                 .await?;
         }
         transaction.execute(sqlx::raw_sql(step.sql)).await?;
-        sqlx::query(
-            "INSERT INTO turnwise.migrations (version, name, least_binary) VALUES ($1, $2, $3)",
-        )
-        .bind(step.version)
-        .bind(step.name)
-        .bind(step.least_binary())
-        .execute(&mut *transaction)
-        .await?;
+        let applied = format!(
+            "INSERT INTO turnwise.migrations (version, name, least_binary) VALUES ({}, '{}', '{}')",
+            step.version,
+            step.name,
+            step.least_binary()
+        );
+        transaction.execute(sqlx::raw_sql(AssertSqlSafe(applied))).await?;
         names.push(step.name.to_owned());
     }
     transaction.commit().await?;

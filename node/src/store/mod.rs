@@ -15,7 +15,10 @@ pub mod migrate;
 pub mod mysql;
 pub mod postgres;
 mod rows;
+mod servers;
 pub mod sqlite;
+mod tls;
+mod urls;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -338,7 +341,7 @@ pub struct Look {
 }
 
 /// Why a store did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// No connection, or it broke.
     #[error("the database at {database} cannot be reached: {reason}")]
@@ -349,6 +352,14 @@ pub enum StoreError {
         reason: String,
         /// Whether the statement may have been executed.
         fate: Fate,
+    },
+    /// No server of the database takes writes: replicas alone, or none at all.
+    #[error("no database server takes writes: {reason}. {remedy}")]
+    NotWritable {
+        /// Each server, without its password, and what is the matter with it.
+        reason: String,
+        /// What to do.
+        remedy: &'static str,
     },
     /// The database as it is, or this user's rights in it, do not do. Waiting will not mend it.
     #[error("the database at {database} cannot be used: {reason}. {remedy}")]
@@ -448,6 +459,11 @@ impl StoreError {
 
     /// Whether waiting may help: the database is away or in difficulties, not wrong.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Failed { may_pass: true, .. })
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::NotWritable { .. }
+                | Self::Failed { may_pass: true, .. }
+        )
     }
 }

@@ -16,6 +16,7 @@ use tempfile::{NamedTempFile, TempDir};
 
 use crate::support::target::Target;
 use turnwise_servers::postgres::Cluster;
+use turnwise_servers::replicated::{Replicated, Replication};
 
 /// What a node's process is started in.
 #[derive(Clone, Copy, Debug)]
@@ -44,11 +45,34 @@ pub(crate) struct Attempt {
     pub(crate) error: Option<String>,
 }
 
+/// The farm's database.
+enum Database {
+    Alone(Cluster),
+    Replicated(Replicated),
+}
+
+impl Database {
+    /// The server that takes writes.
+    fn primary(&self) -> &Cluster {
+        match self {
+            Self::Alone(cluster) => cluster,
+            Self::Replicated(pair) => pair.primary(),
+        }
+    }
+
+    /// What the nodes are told.
+    fn urls(&self) -> String {
+        match self {
+            Self::Alone(cluster) => cluster.url(),
+            Self::Replicated(pair) => pair.servers().each_ref().map(Cluster::url).join(" "),
+        }
+    }
+}
+
 /// The farm. Its nodes die and its database is removed with it.
 pub(crate) struct Farm {
     nodes: BTreeMap<String, Child>,
-    cluster: Cluster,
-    url: String,
+    database: Database,
     target: String,
     logs: TempDir,
     clock: Option<NamedTempFile>,
@@ -56,7 +80,13 @@ pub(crate) struct Farm {
 
 impl Farm {
     pub(crate) async fn start(target: &Target) -> Self {
-        Self::start_on(Cluster::start(), target, None).await
+        Self::start_on(Database::Alone(Cluster::start()), target, None).await
+    }
+
+    /// A farm on a primary and its standby.
+    pub(crate) async fn start_replicated(target: &Target, replication: Replication) -> Self {
+        let pair = Replicated::start(replication);
+        Self::start_on(Database::Replicated(pair), target, None).await
     }
 
     /// A farm whose database server has a clock that [`Farm::set_server_clock`] sets.
@@ -71,14 +101,12 @@ impl Farm {
             ("FAKETIME_NO_CACHE", "1"),
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
         ]);
-        Self::start_on(cluster, target, Some(file)).await
+        Self::start_on(Database::Alone(cluster), target, Some(file)).await
     }
 
-    async fn start_on(cluster: Cluster, target: &Target, clock: Option<NamedTempFile>) -> Self {
-        let url = cluster.url();
+    async fn start_on(database: Database, target: &Target, clock: Option<NamedTempFile>) -> Self {
         let logs = tempfile::tempdir().unwrap();
-        let farm =
-            Self { nodes: BTreeMap::new(), cluster, url, target: target.origin(), logs, clock };
+        let farm = Self { nodes: BTreeMap::new(), database, target: target.origin(), logs, clock };
         let (code, said) = farm.turnwise(&["migrate"]);
         assert_eq!(code, Some(0), "{said}");
         farm.execute("create extension if not exists pg_stat_statements").await;
@@ -87,6 +115,12 @@ impl Farm {
 
     /// Start a node.
     pub(crate) fn node(&mut self, name: &str, wrap: Wrap) {
+        let urls = self.database.urls();
+        self.node_on(name, wrap, &urls);
+    }
+
+    /// Start a node that is told of these servers.
+    pub(crate) fn node_on(&mut self, name: &str, wrap: Wrap, urls: &str) {
         let binary = env!("CARGO_BIN_EXE_turnwise");
         let mut command = match wrap {
             Wrap::None => Command::new(binary),
@@ -105,7 +139,7 @@ impl Farm {
         };
         command
             .args(["run", "--name", name, "--listen", "127.0.0.1:0", "--target", &self.target])
-            .env("DATABASE_URL", &self.url)
+            .env("DATABASE_URL", urls)
             .env("TURNWISE_LOG", "info")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -150,22 +184,35 @@ impl Farm {
         self.query(&sql).await.iter().map(|row| row.get(0)).collect()
     }
 
+    /// The server that takes writes.
+    pub(crate) fn server(&self) -> &Cluster {
+        self.database.primary()
+    }
+
+    /// The two servers of a farm on a primary and its standby.
+    pub(crate) fn pair(&self) -> &Replicated {
+        match &self.database {
+            Database::Replicated(pair) => pair,
+            Database::Alone(_) => panic!("this farm has one server"),
+        }
+    }
+
     pub(crate) fn crash_database(&mut self) {
-        self.cluster.kill9();
+        self.database.primary().kill9();
     }
 
     pub(crate) async fn restart_database(&mut self) {
-        self.cluster.restart();
+        self.database.primary().restart();
     }
 
     /// Crash the database, keep a copy of it, and start it again.
     pub(crate) fn keep_copy_of_database(&mut self) {
-        self.cluster.keep_copy();
+        self.database.primary().keep_copy();
     }
 
     /// Crash the database. The copy takes over, with another history.
     pub(crate) fn fail_over_to_copy(&mut self) {
-        self.cluster.fail_over_to_copy();
+        self.database.primary().fail_over_to_copy();
     }
 
     /// Set the server's clock to the true time and so many seconds.
@@ -181,14 +228,14 @@ impl Farm {
 
     /// The database's URL for another role of the server.
     pub(crate) fn url_as(&self, role: &str) -> String {
-        self.url.replace("postgres@", &format!("{role}@"))
+        self.database.primary().url().replace("postgres@", &format!("{role}@"))
     }
 
     /// Run the binary to its end: exit code and all that it said.
     pub(crate) fn turnwise(&self, args: &[&str]) -> (Option<i32>, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_turnwise"))
             .args(args)
-            .env("DATABASE_URL", &self.url)
+            .env("DATABASE_URL", self.database.urls())
             .output()
             .unwrap();
         let said = [output.stdout, output.stderr].concat();
@@ -199,7 +246,7 @@ impl Farm {
     pub(crate) fn run_to_end(&self, args: &[&str]) -> (Option<i32>, String) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_turnwise"))
             .args(args)
-            .env("DATABASE_URL", &self.url)
+            .env("DATABASE_URL", self.database.urls())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -365,7 +412,7 @@ impl Farm {
     }
 
     async fn query(&self, sql: &str) -> Vec<PgRow> {
-        let mut connection = PgConnection::connect(&self.url).await.unwrap();
+        let mut connection = PgConnection::connect(&self.database.primary().url()).await.unwrap();
         let rows =
             sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_all(&mut connection).await.unwrap();
         connection.close().await.unwrap();

@@ -9,7 +9,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod failover;
 mod farm;
+mod pooler;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -347,7 +349,7 @@ async fn what_waiting_will_not_mend_is_said_once_with_its_remedy() {
     };
     let (code, said) = run("app:right");
     assert_eq!(code, Some(78), "{said}");
-    assert!(said.contains("permission denied") && said.contains("Grant"), "{said}");
+    assert!(said.contains("permission denied") && said.contains("GRANT"), "{said}");
     let (code, said) = run("app:wrong");
     assert_eq!(code, Some(78), "{said}");
     assert!(said.contains("password") && !said.contains("wrong"), "{said}");

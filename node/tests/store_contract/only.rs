@@ -221,7 +221,7 @@ pub(crate) async fn errors_say_what_to_do(w: Postgres) {
     assert!(matches!(&denied, StoreError::Refused { .. }), "{denied:?}");
     w.run("GRANT USAGE ON SCHEMA turnwise TO app").await;
     let denied = look(w.url().replace("postgres@", "app:right@")).await;
-    assert!(matches!(&denied, StoreError::Refused { remedy, .. } if remedy.contains("Grant")));
+    assert!(matches!(&denied, StoreError::Refused { remedy, .. } if remedy.contains("GRANT")));
     assert!(!denied.is_transient());
     // Somebody altered the schema.
     let altered = Postgres::fresh().await;
@@ -259,6 +259,50 @@ pub(crate) async fn errors_say_what_to_do(w: Postgres) {
     let broken = store.look().await.unwrap_err();
     assert!(matches!(&broken, StoreError::Unreachable { fate: Fate::Unknown, .. }), "{broken:?}");
     store.look().await.unwrap();
+}
+
+pub(crate) async fn a_missing_privilege_is_named_by_its_grant(w: Postgres) {
+    w.run("CREATE ROLE clerk LOGIN PASSWORD 'clerk'").await;
+    w.run("REVOKE ALL ON ALL FUNCTIONS IN SCHEMA turnwise FROM PUBLIC").await;
+    w.run("GRANT SELECT ON public.test_clock TO clerk").await;
+    let url = w.url().replace("postgres@", "clerk:clerk@");
+    let all_of_it = async || -> Result<(), StoreError> {
+        let store = PgStore::open(&url, 1)?;
+        store.check_schema().await?;
+        store.agree_period(None).await?;
+        let node = turnwise_node::store::Registration {
+            id: crate::member::id(1),
+            name: "n".into(),
+            capacity: 1,
+        };
+        store.register(&node).await?;
+        store.enqueue(&[job()]).await?;
+        let claim = turnwise_engine::Claim { token: turnwise_engine::Token(1), limit: 1 };
+        let (queues, report) = Default::default();
+        let claimed = store.claim(node.id, claim, &queues, &report).await?;
+        store.end(node.id, &[end_of(&claimed.jobs[0], JobFate::Succeeded)]).await?;
+        store.stamp().await.map(|_| ())
+    };
+    // Do as it says, until it has nothing to say.
+    let mut grants = Vec::new();
+    while let Err(error) = all_of_it().await {
+        println!("    {error}");
+        let StoreError::Refused { remedy, .. } = error else { panic!("{error:?}") };
+        let (_, grant) = remedy.split_once("run: ").expect("no grant is named");
+        assert!(!grants.contains(&grant.to_owned()), "it does not help: {grant}");
+        w.run(grant).await;
+        grants.push(grant.to_owned());
+    }
+    assert_eq!(grants.len(), 3, "{grants:?}");
+    // For the schema itself, where there is none yet.
+    let empty = Postgres::empty().await;
+    let url = empty.url().replace("postgres@", "clerk:clerk@");
+    let error = PgStore::open(&url, 1).unwrap().migrate().await.unwrap_err();
+    println!("    {error}");
+    let said = error.to_string();
+    let (_, grant) = said.split_once("run: ").expect("no grant is named");
+    empty.run(grant).await;
+    PgStore::open(&url, 1).unwrap().migrate().await.unwrap();
 }
 
 pub(crate) async fn another_encoding_is_refused(w: Postgres) {

@@ -7,7 +7,7 @@ use sqlx::Executor;
 use turnwise_engine::{Fate, TurnKind, TurnStatement};
 use turnwise_node::job::{EndOutcome, JobFate, JobFilter, JobState};
 use turnwise_node::store::mysql::MySqlStore;
-use turnwise_node::store::{NodeReport, Queues, Store, StoreError, TurnRequest, Turns};
+use turnwise_node::store::{AnyStore, NodeReport, Queues, Store, StoreError, TurnRequest, Turns};
 
 use crate::member::{Member, enqueue, ids, job, job_at, local_clock};
 use crate::mysql::{MySql, connect, server};
@@ -139,17 +139,22 @@ pub(crate) async fn a_beat_that_is_given_up_frees_the_turn_row(w: MySql) {
     let statement = TurnStatement { node: a.id, believed: None, kind };
     let (queues, report) = (&Queues::All, NodeReport::default());
     let request = TurnRequest { statement: &statement, queues, report };
-    // Each is given up one step later than the one before: some of them while they hold the lock.
-    let mut given_up = 0;
-    for steps in 0..12 {
-        let mut turns = a.store.turns().await.unwrap();
-        let beat = turns.execute(&request, &local_clock);
-        given_up += i32::from(up_to(steps, beat).await.is_none());
-        drop(turns);
-        b.read().await;
+    // Each is given up one step later than the one before: some of them while they hold the lock. On a busy machine an
+    // answer may be there before it is waited for: then once more.
+    let mut most = 0;
+    for _ in 0..5 {
+        let mut given_up = 0;
+        for steps in 0..12 {
+            let mut turns = a.store.turns().await.unwrap();
+            let beat = turns.execute(&request, &local_clock);
+            given_up += i32::from(up_to(steps, beat).await.is_none());
+            drop(turns);
+            b.read().await;
+        }
+        most = most.max(given_up);
     }
     // Its first packet, and its second, are waited for.
-    assert!(given_up > 2, "{given_up} beats were given up");
+    assert!(most > 2, "{most} beats of a row were given up");
 }
 
 /// What a future comes to, unless it is woken more often than that.
@@ -297,6 +302,49 @@ pub(crate) async fn a_server_that_cannot_tell_its_stamps_apart_is_refused(w: MyS
     println!("    {error}");
     assert!(error.to_string().contains("--sysdate-is-now"), "{error}");
     assert_eq!(turnwise_node::exit::of_store(&error), turnwise_node::exit::BAD_CONFIGURATION);
+}
+
+pub(crate) async fn the_server_that_takes_writes_is_found_and_found_again(w: MySql) {
+    drop(w);
+    let servers = [MariaDb::start(), MariaDb::start_with(&["--read-only=ON"])];
+    let urls = servers.each_ref().map(|server| {
+        // Root may write whatever read_only says.
+        server.sql(
+            "CREATE DATABASE jobs; CREATE USER app@'127.0.0.1' IDENTIFIED BY 'geheim';
+             GRANT ALL ON jobs.* TO app@'127.0.0.1'",
+        );
+        server.url_of("jobs").replace("root@", "app:geheim@")
+    });
+    let jobs = |server: usize| servers[server].sql("SELECT count(*) FROM jobs.turnwise_jobs");
+    let set_read_only = |server: usize, to: &str| {
+        servers[server].sql(&format!("SET GLOBAL read_only = {to}"));
+    };
+    let alone = AnyStore::connect(&urls[1], 1).unwrap().migrate().await.unwrap_err();
+    println!("    {alone}");
+    let said = alone.to_string();
+    assert!(alone.is_transient() && said.contains("read_only is on") && !said.contains("geheim"));
+    // The schema is not replicated here: each gets its own.
+    let (one, both) = (&urls[..1], &urls[..]);
+    AnyStore::connect_all(one, 1).unwrap().migrate().await.unwrap();
+    let store = AnyStore::connect_all(both, 1).unwrap();
+    store.agree_period(None).await.unwrap();
+    store.enqueue(&[job()]).await.unwrap();
+    // The other one takes over.
+    set_read_only(0, "ON");
+    set_read_only(1, "OFF");
+    AnyStore::connect(&urls[1], 1).unwrap().migrate().await.unwrap();
+    let failed = store.enqueue(&[job()]).await.unwrap_err();
+    assert!(failed.is_transient(), "{failed:?}");
+    store.enqueue(&[job(), job()]).await.unwrap();
+    assert_eq!((jobs(0), jobs(1)), ("1".to_owned(), "2".to_owned()));
+    // Two that take writes cannot be told apart: whoever uses one stays there, nobody else begins.
+    set_read_only(0, "OFF");
+    let refused = AnyStore::connect_all(both, 1).unwrap().check_schema().await.unwrap_err();
+    println!("    {refused}");
+    assert!(!refused.is_transient() && refused.to_string().contains("side by side"));
+    store.turns().await.unwrap();
+    store.enqueue(&[job()]).await.unwrap();
+    assert_eq!((jobs(0), jobs(1)), ("1".to_owned(), "3".to_owned()));
 }
 
 pub(crate) async fn few_connections_are_held(w: MySql) {

@@ -15,6 +15,7 @@ use turnwise_servers::postgres::Cluster;
 
 /// A database on a real PostgreSQL.
 pub(crate) struct Postgres {
+    cluster: &'static Cluster,
     name: String,
     connection: tokio::sync::Mutex<PgConnection>,
 }
@@ -27,62 +28,98 @@ const TEST_CLOCK: &str = "
         SELECT coalesce(turnwise.instant(stands_at), clock_timestamp()) FROM public.test_clock
     $$;";
 
-/// The one server of this test process.
+/// A server on which databases are made.
+pub(crate) struct Ground {
+    cluster: Cluster,
+    /// There is a database with the schema, to be copied.
+    template: tokio::sync::OnceCell<()>,
+}
+
+impl Ground {
+    pub(crate) fn start() -> Self {
+        Self { cluster: Cluster::start(), template: tokio::sync::OnceCell::const_new() }
+    }
+
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+/// The server of this arm.
+fn ground() -> &'static Ground {
+    static GROUND: OnceLock<Ground> = OnceLock::new();
+    GROUND.get_or_init(Ground::start)
+}
+
+/// The same.
 pub(crate) fn cluster() -> &'static Cluster {
-    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(Cluster::start)
+    ground().cluster()
 }
 
 impl Postgres {
     pub(crate) fn url(&self) -> String {
-        cluster().url_of(&self.name)
+        self.cluster.url_of(&self.name)
+    }
+
+    /// The name of the database.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Connect again, after the server was restarted.
     pub(crate) async fn reconnect(&self) {
-        *self.connection.lock().await = connect(&self.name).await;
+        *self.connection.lock().await = connect(self.cluster, &self.name).await;
     }
 
     /// With the schema and a period of one second; its clock stands at noon.
     pub(crate) async fn fresh() -> Self {
-        static TEMPLATE: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
-        TEMPLATE
-            .get_or_init(|| async {
-                cluster().psql("CREATE DATABASE contract");
-                let store = PgStore::open(&cluster().url_of("contract"), 1).unwrap();
-                store.migrate().await.unwrap();
-                store.agree_period(None).await.unwrap();
-                drop(store);
-                cluster().psql_in("contract", TEST_CLOCK);
-                let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'contract'";
-                while cluster().psql(sessions) != "0" {
-                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-                }
-            })
-            .await;
-        let world = Self::create("contract").await;
-        world.set_clock(NOON).await;
-        world
+        Self::fresh_on(ground()).await
     }
 
     /// Without a schema.
     pub(crate) async fn empty() -> Self {
-        Self::create("template0").await
+        Self::empty_on(ground()).await
     }
 
-    async fn create(template: &str) -> Self {
+    /// The same on another server.
+    pub(crate) async fn fresh_on(ground: &'static Ground) -> Self {
+        let cluster = &ground.cluster;
+        let template = async || {
+            cluster.psql("CREATE DATABASE contract");
+            let store = PgStore::open(&cluster.url_of("contract"), 1).unwrap();
+            store.migrate().await.unwrap();
+            store.agree_period(None).await.unwrap();
+            drop(store);
+            cluster.psql_in("contract", TEST_CLOCK);
+            let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'contract'";
+            while cluster.psql(sessions) != "0" {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        ground.template.get_or_init(template).await;
+        let world = Self::create(cluster, "contract").await;
+        world.set_clock(NOON).await;
+        world
+    }
+
+    /// The same on another server.
+    pub(crate) async fn empty_on(ground: &'static Ground) -> Self {
+        Self::create(&ground.cluster, "template0").await
+    }
+
+    async fn create(cluster: &'static Cluster, template: &str) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let name = format!("contract_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let mut admin = PgConnection::connect(&cluster().url()).await.unwrap();
+        let mut admin = PgConnection::connect(&cluster.url()).await.unwrap();
         let sql = format!("CREATE DATABASE {name} TEMPLATE {template}");
         admin.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
         admin.close().await.unwrap();
-        Self { connection: connect(&name).await.into(), name }
+        Self { cluster, connection: connect(cluster, &name).await.into(), name }
     }
 }
 
-async fn connect(name: &str) -> PgConnection {
-    let mut connection = PgConnection::connect(&cluster().url_of(name)).await.unwrap();
+async fn connect(cluster: &Cluster, name: &str) -> PgConnection {
+    let mut connection = PgConnection::connect(&cluster.url_of(name)).await.unwrap();
     // What the test itself writes must not show among the server's disk writes.
     connection.execute(sqlx::raw_sql("SET synchronous_commit = off")).await.unwrap();
     connection

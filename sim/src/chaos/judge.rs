@@ -512,7 +512,8 @@ mod tests {
     use turnwise_engine::{Period, ServerInstant, Version};
 
     use super::*;
-    use crate::scenario::{LocalClock, Options, Road};
+    use crate::chaos::{misfit, with_failovers};
+    use crate::scenario::{LocalClock, Options, Planned, Road, Shift};
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -751,6 +752,27 @@ mod tests {
         };
         let scenario = options.scenario();
         assert!(scenario.faults.len() > 100);
-        assert_eq!(crate::chaos::misfit(&scenario), None);
+        assert_eq!(misfit(&scenario, false), None);
+    }
+
+    #[test]
+    fn with_a_standby_restarts_are_failovers_and_there_is_one_at_least() {
+        let mut scenario = seen().scenario;
+        let failovers = |scenario: &Scenario| {
+            let failover = |planned: &&Planned| matches!(planned.fault, Fault::Failover { .. });
+            scenario.faults.iter().filter(failover).count()
+        };
+        assert_eq!(failovers(&with_failovers(scenario.clone())), 1);
+        let lasts = Span::from_secs(3);
+        let restart = |at| Planned { at, fault: Fault::ServerRestart { lasts } };
+        scenario.faults = [10, 30].map(Span::from_secs).map(restart).to_vec();
+        let two = with_failovers(scenario);
+        assert_eq!((failovers(&two), two.faults.len()), (2, 2));
+        assert_eq!(misfit(&two, true), None);
+        assert!(misfit(&two, false).unwrap().contains("--replica"));
+        let loses = Fault::Failover { lasts, loses: lasts, clock: Shift(0) };
+        let mut scenario = two;
+        scenario.faults.push(Planned { at: lasts, fault: loses });
+        assert!(misfit(&scenario, true).unwrap().contains("acknowledged"));
     }
 }

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use turnwise_node::job::NewJob;
 use turnwise_node::store::{AnyStore, Store};
 
-pub use self::fit::misfit;
+pub use self::fit::{misfit, with_failovers};
 pub use self::server::Kind;
 
 use self::history::{Event, History};
@@ -53,6 +53,8 @@ const REAP_EVERY: u64 = 50_000_000;
 const STALLED: Duration = Duration::from_millis(100);
 /// How long the processes may take to stop, at the end.
 const PARTING: Duration = Duration::from_secs(6);
+/// What would stop a server while a standby is being made of another waits for so long, in nanoseconds.
+const AFTER_REBUILDING: u64 = 500_000_000;
 /// How often somebody at work tries the database again.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -65,6 +67,8 @@ pub struct Rig {
     pub folder: PathBuf,
     /// The database.
     pub database: Kind,
+    /// With a standby that takes over: PostgreSQL alone.
+    pub replica: bool,
 }
 
 /// Run a scenario that fits ([`misfit`]), for as long as it lasts; with a picture of what happened, if wanted.
@@ -78,7 +82,7 @@ pub fn run(scenario: &Scenario, rig: &Rig, picture: bool) -> Result<Report, Stri
         .build()
         .map_err(|error| format!("no threads can be started: {error}"))?;
     let started = Instant::now();
-    let server = Server::start(rig.database);
+    let server = Server::start(rig.database, rig.replica);
     let mut report = runtime.block_on(async {
         let mut farm = Farm::set_up(scenario, rig, server).await?;
         farm.run().await?;
@@ -101,6 +105,10 @@ struct Farm<'a> {
     planned: u64,
     /// Faults of the database that are on: it is up when there is none.
     outages: u32,
+    /// The primary is dead, and the standby is to take over.
+    failing_over: bool,
+    /// A new standby is being made: nothing else happens to the servers meanwhile.
+    rebuilding: Option<std::thread::JoinHandle<()>>,
 }
 
 struct Host {
@@ -132,6 +140,7 @@ enum What {
     TargetBack(u32),
     ServerResumes,
     ServerStarts,
+    StandbyTakesOver,
     SlowEnds(u64),
     Deploy(u32),
     Reap,
@@ -139,8 +148,9 @@ enum What {
 
 impl<'a> Farm<'a> {
     async fn set_up(scenario: &'a Scenario, rig: &'a Rig, server: Server) -> Result<Self, String> {
-        let url = server.url(server.address());
-        let store = AnyStore::connect(&url, 2).map_err(|error| error.to_string())?;
+        let servers = server.addresses();
+        let urls: Vec<_> = servers.iter().map(|address| server.url(*address)).collect();
+        let store = AnyStore::connect_all(&urls, 2).map_err(|error| error.to_string())?;
         let say = |error: turnwise_node::store::StoreError| error.to_string();
         store.migrate().await.map_err(say)?;
         store.agree_period(Some(scenario.period)).await.map_err(say)?;
@@ -149,9 +159,9 @@ impl<'a> Farm<'a> {
         let mut hosts = Vec::new();
         for (number, plan) in scenario.nodes.iter().enumerate() {
             let host = number as u32;
-            let (seed, database) = (scenario.seed, server.address());
+            let seed = scenario.seed;
             let no_port = |error| format!("no port of loopback can be had: {error}");
-            let relay = Relay::open(host, plan, seed, database, &history).await.map_err(no_port)?;
+            let relay = Relay::open(host, plan, seed, &servers, &history).await.map_err(no_port)?;
             let target = Target::open(host, scenario.load, seed, &history, &calls);
             let target = target.await.map_err(no_port)?;
             let recipe = Recipe {
@@ -159,7 +169,7 @@ impl<'a> Farm<'a> {
                 folder: rig.folder.clone(),
                 host,
                 plan: *plan,
-                database: server.url(relay.address),
+                database: relay.addresses.iter().map(|address| server.url(*address)).collect(),
                 target: format!("http://{}", target.address),
                 starts: 0,
             };
@@ -183,6 +193,8 @@ impl<'a> Farm<'a> {
             plans: BinaryHeap::new(),
             planned: 0,
             outages: 0,
+            failing_over: false,
+            rebuilding: None,
         };
         for (number, plan) in scenario.nodes.iter().enumerate() {
             farm.plan(plan.start.0, What::Start(number as u32));
@@ -225,9 +237,14 @@ impl<'a> Farm<'a> {
 
     /// All processes stop, so that their journals are whole.
     async fn part(&mut self) {
-        if self.outages > 0 {
+        if std::mem::take(&mut self.failing_over) {
+            self.server.take_over();
+        } else if self.outages > 0 {
             self.server.resume();
             self.server.restart();
+        }
+        if let Some(rebuilding) = self.rebuilding.take() {
+            let _ = rebuilding.join();
         }
         for host in &mut self.hosts {
             if let Some(process) = &host.process {
@@ -301,6 +318,7 @@ impl<'a> Farm<'a> {
                     self.server.restart();
                 }
             }
+            What::StandbyTakesOver => self.standby_takes_over(),
             What::SlowEnds(by) => {
                 for host in &self.hosts {
                     host.relay.state().slow -= by;
@@ -335,6 +353,14 @@ impl<'a> Farm<'a> {
     fn fault(&mut self, index: usize) {
         let fault = self.scenario.faults[index].fault;
         let now = self.history.now();
+        let stops_server = matches!(
+            fault,
+            Fault::Outage { .. } | Fault::ServerRestart { .. } | Fault::Failover { .. }
+        );
+        if stops_server && self.rebuilding.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            self.plan(now + AFTER_REBUILDING, What::Fault(index));
+            return;
+        }
         let until = now + fault.lasts().0;
         let alive = fault.node().is_none_or(|node| self.hosts[node as usize].process.is_some());
         self.history.write(Event::Fault(fault, alive));
@@ -410,6 +436,12 @@ impl<'a> Farm<'a> {
                 self.server.kill();
                 self.plan(until, What::ServerStarts);
             }
+            Fault::Failover { .. } if self.outages == 0 => {
+                self.outages += 1;
+                self.failing_over = true;
+                self.server.kill();
+                self.plan(until, What::StandbyTakesOver);
+            }
             Fault::Slow { by, .. } => {
                 for host in &self.hosts {
                     host.relay.state().slow += by.0;
@@ -424,6 +456,15 @@ impl<'a> Farm<'a> {
             }
             _ => {}
         }
+    }
+
+    /// And a new standby is made of the server that died, for the next time.
+    fn standby_takes_over(&mut self) {
+        self.outages -= 1;
+        self.failing_over = false;
+        self.server.take_over();
+        let server = Arc::clone(&self.server);
+        self.rebuilding = Some(std::thread::spawn(move || server.rebuild_standby()));
     }
 
     fn kill(&mut self, number: u32) {

@@ -23,8 +23,8 @@ pub(super) struct Recipe {
     pub(super) folder: PathBuf,
     pub(super) host: u32,
     pub(super) plan: Node,
-    /// Its database, by its own road.
-    pub(super) database: String,
+    /// The servers of its database, by its own road.
+    pub(super) database: Vec<String>,
     /// Its web app.
     pub(super) target: String,
     /// How often it was started.
@@ -53,7 +53,7 @@ impl Recipe {
             .append(true)
             .open(&log)
             .map_err(|error| format!("{} cannot be written: {error}", log.display()))?;
-        let mut command = Command::new(&self.program);
+        let mut command = bound_to_this_process(&self.program);
         for (variable, _) in std::env::vars_os() {
             let text = variable.to_string_lossy();
             if text.starts_with("TURNWISE_") || text == "DATABASE_URL" {
@@ -62,7 +62,7 @@ impl Recipe {
         }
         command
             .arg("run")
-            .args(["--database-url", &self.database])
+            .args(self.database.iter().flat_map(|url| ["--database-url", url]))
             .args(["--target", &self.target])
             .args(["--name", &name])
             .args(["--listen", "off"])
@@ -85,6 +85,19 @@ impl Recipe {
         })?;
         Ok(Process { child })
     }
+}
+
+/// The command for a program that is killed when this process ends, even if it is killed itself; where `setpriv`
+/// (util-linux) is not installed, only when it ends in good order.
+fn bound_to_this_process(program: &Path) -> Command {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if !std::env::split_paths(&path).any(|folder| folder.join("setpriv").exists()) {
+        return Command::new(program);
+    }
+    // It becomes the program, under the same number.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
 }
 
 /// The flag for this clock.

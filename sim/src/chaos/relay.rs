@@ -23,8 +23,8 @@ const RETRANSMISSION: u64 = 200_000_000;
 /// A node's road.
 #[derive(Clone, Debug)]
 pub(super) struct Relay {
-    /// Where the node finds its database.
-    pub(super) address: SocketAddr,
+    /// Where the node finds the servers of its database, in their order.
+    pub(super) addresses: Vec<SocketAddr>,
     road: Arc<Road>,
 }
 
@@ -57,16 +57,14 @@ enum Direction {
 type Parcel = (u64, Option<Vec<u8>>);
 
 impl Relay {
-    /// A road from a free port of loopback to the database, open until this process ends.
+    /// A road to the servers of the database, from a free port of loopback to each, open until this process ends.
     pub(super) async fn open(
         host: u32,
         plan: &scenario::Node,
         seed: u64,
-        database: SocketAddr,
+        servers: &[SocketAddr],
         history: &History,
     ) -> std::io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let address = listener.local_addr()?;
         let roads = Roads::new(plan, seed, &format!("node {host} relay"));
         let road = Arc::new(Road {
             host,
@@ -74,13 +72,18 @@ impl Relay {
             state: Mutex::new(State { roads, slow: 0, lose_answer: false }),
             broken: watch::channel(0).0,
         });
-        let accepting = Arc::clone(&road);
-        tokio::spawn(async move {
-            while let Ok((node, _)) = listener.accept().await {
-                tokio::spawn(connection(Arc::clone(&accepting), node, database));
-            }
-        });
-        Ok(Self { address, road })
+        let mut addresses = Vec::new();
+        for server in servers.iter().copied() {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+            addresses.push(listener.local_addr()?);
+            let accepting = Arc::clone(&road);
+            tokio::spawn(async move {
+                while let Ok((node, _)) = listener.accept().await {
+                    tokio::spawn(connection(Arc::clone(&accepting), node, server));
+                }
+            });
+        }
+        Ok(Self { addresses, road })
     }
 
     /// Look at the road, or change it.
@@ -130,10 +133,10 @@ impl Road {
     }
 }
 
-async fn connection(road: Arc<Road>, node: TcpStream, database: SocketAddr) {
+async fn connection(road: Arc<Road>, node: TcpStream, server: SocketAddr) {
     let mut broken = road.broken.subscribe();
     // A server that refuses is seen as one that refuses: the connection ends at once.
-    let Ok(server) = TcpStream::connect(database).await else { return };
+    let Ok(server) = TcpStream::connect(server).await else { return };
     let _ = (node.set_nodelay(true), server.set_nodelay(true));
     let (mut node_in, mut node_out) = node.into_split();
     let (mut server_in, mut server_out) = server.into_split();

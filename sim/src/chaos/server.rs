@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use clap::ValueEnum;
+use turnwise_servers::replicated::{Replicated, Replication};
 use turnwise_servers::{mariadb, postgres};
 
 /// Which database.
@@ -15,14 +16,21 @@ pub enum Kind {
     Mariadb,
 }
 
-/// A throwaway server.
+/// A throwaway server, or a primary with its standby.
 pub(super) enum Server {
     Postgres(postgres::Cluster),
+    Replicated(Replicated),
     Mariadb(mariadb::MariaDb),
 }
 
 /// The database's name, where it has to be made first.
 const DATABASE: &str = "jobs";
+
+/// The questions, to PostgreSQL.
+const BEATS: &str = "SELECT slot, node, (extract(epoch FROM arrived_at) * 1000000)::bigint, claimed
+    FROM turnwise.beats ORDER BY slot";
+const ATTEMPTS: &str = "SELECT job, node, (extract(epoch FROM started_at) * 1000000)::bigint
+    FROM turnwise.attempts ORDER BY started_at";
 
 /// A beat as the database has written it down.
 #[derive(Clone, Debug)]
@@ -44,8 +52,12 @@ pub(super) struct Attempt {
 }
 
 impl Server {
-    pub(super) fn start(kind: Kind) -> Self {
+    /// A new one; with a standby that has everything that was acknowledged, where there can be one.
+    pub(super) fn start(kind: Kind, replica: bool) -> Self {
         match kind {
+            Kind::Postgres if replica => {
+                Self::Replicated(Replicated::start(Replication::Synchronous))
+            }
             Kind::Postgres => Self::Postgres(postgres::Cluster::start()),
             Kind::Mariadb => {
                 let server = mariadb::MariaDb::start();
@@ -55,18 +67,36 @@ impl Server {
         }
     }
 
-    /// Where it listens.
-    pub(super) fn address(&self) -> SocketAddr {
-        match self {
-            Self::Postgres(server) => (Ipv4Addr::LOCALHOST, server.port()).into(),
-            Self::Mariadb(server) => (Ipv4Addr::LOCALHOST, server.port()).into(),
+    /// Where it listens, and then its standby.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        let ports = match self {
+            Self::Postgres(server) => vec![server.port()],
+            Self::Replicated(pair) => pair.servers().iter().map(postgres::Cluster::port).collect(),
+            Self::Mariadb(server) => vec![server.port()],
+        };
+        ports.into_iter().map(|port| (Ipv4Addr::LOCALHOST, port).into()).collect()
+    }
+
+    /// The standby takes over.
+    pub(super) fn take_over(&self) {
+        if let Self::Replicated(pair) = self {
+            pair.promote();
+        }
+    }
+
+    /// Whoever is not the primary becomes its standby, and catches up. Takes seconds.
+    pub(super) fn rebuild_standby(&self) {
+        if let Self::Replicated(pair) = self {
+            pair.rebuild_standby();
         }
     }
 
     /// The URL of its database, at this address.
     pub(super) fn url(&self, address: SocketAddr) -> String {
         match self {
-            Self::Postgres(_) => format!("postgres://postgres@{address}/postgres"),
+            Self::Postgres(_) | Self::Replicated(_) => {
+                format!("postgres://postgres@{address}/postgres")
+            }
             Self::Mariadb(_) => format!("mysql://root@{address}/{DATABASE}"),
         }
     }
@@ -75,6 +105,7 @@ impl Server {
     pub(super) fn kill(&self) {
         match self {
             Self::Postgres(server) => server.kill9(),
+            Self::Replicated(pair) => pair.primary().kill9(),
             Self::Mariadb(server) => server.kill9(),
         }
     }
@@ -83,6 +114,7 @@ impl Server {
     pub(super) fn restart(&self) {
         match self {
             Self::Postgres(server) => server.restart(),
+            Self::Replicated(pair) => pair.primary().restart(),
             Self::Mariadb(server) => server.restart(),
         }
     }
@@ -91,6 +123,7 @@ impl Server {
     pub(super) fn pause(&self) {
         match self {
             Self::Postgres(server) => server.pause(),
+            Self::Replicated(pair) => pair.primary().pause(),
             Self::Mariadb(server) => server.pause(),
         }
     }
@@ -99,6 +132,7 @@ impl Server {
     pub(super) fn resume(&self) {
         match self {
             Self::Postgres(server) => server.resume(),
+            Self::Replicated(pair) => pair.primary().resume(),
             Self::Mariadb(server) => server.resume(),
         }
     }
@@ -106,10 +140,8 @@ impl Server {
     /// Every accepted beat, in order of slots.
     pub(super) fn beats(&self) -> Result<Vec<Beat>, String> {
         let rows = match self {
-            Self::Postgres(server) => server.psql(
-                "SELECT slot, node, (extract(epoch FROM arrived_at) * 1000000)::bigint, claimed
-                 FROM turnwise.beats ORDER BY slot",
-            ),
+            Self::Postgres(server) => server.psql(BEATS),
+            Self::Replicated(pair) => pair.primary().psql(BEATS),
             Self::Mariadb(server) => server.sql(&format!(
                 "SELECT slot, node, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', arrived_at), claimed
                  FROM {DATABASE}.turnwise_beats ORDER BY slot"
@@ -131,10 +163,8 @@ impl Server {
     /// Every attempt that has ended.
     pub(super) fn attempts(&self) -> Result<Vec<Attempt>, String> {
         let rows = match self {
-            Self::Postgres(server) => server.psql(
-                "SELECT job, node, (extract(epoch FROM started_at) * 1000000)::bigint
-                 FROM turnwise.attempts ORDER BY started_at",
-            ),
+            Self::Postgres(server) => server.psql(ATTEMPTS),
+            Self::Replicated(pair) => pair.primary().psql(ATTEMPTS),
             Self::Mariadb(server) => server.sql(&format!(
                 "SELECT job, node, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', started_at)
                  FROM {DATABASE}.turnwise_attempts ORDER BY started_at"

@@ -7,7 +7,8 @@ use clap::Args;
 use super::options::Farm;
 use super::replay::load;
 use super::{Outcome, keep, show, write_file};
-use crate::chaos::{Kind, Rig, misfit, run as run_chaos};
+use crate::chaos::{Kind, Rig, misfit, run as run_chaos, with_failovers};
+use crate::scenario::Scenario;
 
 /// The program that people run, as real processes against a real database server that is made for the run: with
 /// clocks that are wrong, roads as long as you choose, kills, stops, cuts, and a database that is killed or does not
@@ -16,6 +17,7 @@ use crate::chaos::{Kind, Rig, misfit, run as run_chaos};
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   turnwise-sim chaos --duration 2m --jobs-rate 20/s --crash-rate 1/20s --pause-rate 1/30s
+  turnwise-sim chaos --replica --db-fault-rate 1/20s --jobs-rate 10/s --duration 2m
   turnwise-sim chaos --nodes 3 --db-fault-rate 1/30s --jobs-rate 5/s --folder run --plot run.svg")]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -24,6 +26,11 @@ pub(super) struct Arguments {
     /// The database
     #[arg(long, value_enum, default_value_t)]
     database: Kind,
+
+    /// With a standby that has everything that was acknowledged (synchronous replication): where the database would
+    /// restart, the standby takes over, at least once a run. PostgreSQL alone
+    #[arg(long)]
+    replica: bool,
 
     /// A scenario file, in place of the options that describe a farm
     #[arg(long, value_name = "FILE")]
@@ -47,13 +54,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Outcome {
-    let scenario = match &arguments.scenario {
-        Some(file) => load(file)?,
-        None => arguments.farm.scenario()?,
-    };
-    if let Some(misfit) = misfit(&scenario) {
-        return Err(format!("real processes cannot do this: {misfit}"));
-    }
+    let (scenario, replica) = (scenario(arguments)?, arguments.replica);
     let folder = match &arguments.folder {
         Some(folder) => folder.clone(),
         None => std::env::temp_dir().join(format!("turnwise-chaos-{}", std::process::id())),
@@ -71,7 +72,7 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     let folder = folder
         .canonicalize()
         .map_err(|error| format!("{} cannot be used: {error}", folder.display()))?;
-    let rig = Rig { program, folder: folder.clone(), database: arguments.database };
+    let rig = Rig { program, folder: folder.clone(), database: arguments.database, replica };
     let report = run_chaos(&scenario, &rig, arguments.plot.is_some())?;
     if let (Some(path), Some(picture)) = (&arguments.plot, &report.picture) {
         write_file(path, &crate::plot::timeline(picture))?;
@@ -84,8 +85,9 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     if report.violated > 0 {
         let path = keep(&scenario, "chaos")?;
         return Ok(Some(format!(
-            "logs and journals are in {}; run it again with: turnwise-sim chaos --scenario {}",
+            "logs and journals are in {}; run it again with: turnwise-sim chaos{} --scenario {}",
             folder.display(),
+            if replica { " --replica" } else { "" },
             path.display()
         )));
     }
@@ -94,6 +96,24 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
         let _ = std::fs::remove_dir_all(&folder);
     }
     Ok(None)
+}
+
+/// What is to be done to real processes.
+fn scenario(arguments: &Arguments) -> Result<Scenario, String> {
+    let scenario = match &arguments.scenario {
+        Some(file) => load(file)?,
+        None => arguments.farm.scenario()?,
+    };
+    let replica = arguments.replica;
+    if replica && arguments.database != Kind::Postgres {
+        return Err("--replica: of PostgreSQL alone a standby is made here; leave out --database"
+            .to_owned());
+    }
+    let scenario = if replica { with_failovers(scenario) } else { scenario };
+    if let Some(misfit) = misfit(&scenario, replica) {
+        return Err(format!("real processes cannot do this: {misfit}"));
+    }
+    Ok(scenario)
 }
 
 /// A folder with nothing in it.

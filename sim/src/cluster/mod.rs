@@ -368,7 +368,7 @@ fn config(
     period: Option<turnwise_engine::Period>,
 ) -> Result<RunConfig, Box<dyn std::error::Error>> {
     Ok(RunConfig {
-        database_url: "sqlite::memory:".to_owned(),
+        database_urls: vec!["sqlite::memory:".to_owned()],
         targets: Targets::parse(&[origin(number)])?,
         allow_origins: AllowedOrigins::default(),
         name: node(number),

@@ -6,7 +6,8 @@ use turnwise_engine::Fate;
 
 use super::MySqlStore;
 use crate::store::StoreError;
-use crate::store::errors::Trouble;
+use crate::store::errors::{REPLACED, Trouble};
+use crate::store::tls;
 
 /// The number of the error, when it is the server's.
 fn number(error: &sqlx::Error) -> Option<u16> {
@@ -24,22 +25,44 @@ fn is_away(number: u16) -> bool {
     )
 }
 
-impl MySqlStore {
-    /// The error of a connect: nothing was sent.
-    pub(super) fn connecting(&self, error: &sqlx::Error) -> StoreError {
-        match (number(error), error.as_database_error()) {
-            (Some(number), Some(said)) if !is_away(number) => self.said(number, said.message()),
-            (_, Some(said)) => self.not_reached(said.message().to_owned()),
-            _ => self.not_reached(plain(error)),
-        }
+/// The error of a connect to the server `name`: nothing was sent.
+pub(super) fn connecting(name: &str, error: &sqlx::Error) -> StoreError {
+    if let Some((reason, remedy)) = tls::trouble(error) {
+        let (database, remedy) = (name.to_owned(), remedy.to_owned());
+        return StoreError::Refused { database, reason, remedy };
     }
-
-    pub(super) fn not_reached(&self, reason: String) -> StoreError {
-        StoreError::Unreachable {
-            database: self.database().to_owned(),
-            reason,
-            fate: Fate::NotSent,
+    let reason = match (number(error), error.as_database_error()) {
+        (Some(number), Some(error)) if !is_away(number) => {
+            return said(name, number, error.message());
         }
+        (_, Some(said)) => said.message().to_owned(),
+        _ => plain(error),
+    };
+    StoreError::Unreachable { database: name.to_owned(), reason, fate: Fate::NotSent }
+}
+
+/// The server `name` says what it should not.
+pub(super) fn corrupt(name: &str, trouble: &Trouble) -> StoreError {
+    StoreError::Corrupt { database: name.to_owned(), what: trouble.to_string() }
+}
+
+fn said(name: &str, number: u16, message: &str) -> StoreError {
+    let database = name.to_owned();
+    let reason = format!("{message} ({number})");
+    match meaning(number) {
+        Meaning::SchemaMissing => {
+            StoreError::SchemaMissing { database, missing: missing(number, message) }
+        }
+        Meaning::Refused(remedy) => {
+            StoreError::Refused { database, reason, remedy: remedy.to_owned() }
+        }
+        Meaning::Failed { may_pass } => StoreError::Failed { database, reason, may_pass },
+    }
+}
+
+impl MySqlStore {
+    pub(super) fn not_reached(&self, reason: String) -> StoreError {
+        self.inner.servers.not_reached(reason)
     }
 
     /// The error of a statement that was sent.
@@ -47,11 +70,15 @@ impl MySqlStore {
         let database = self.database().to_owned();
         let error = match trouble {
             Trouble::Corrupt(what) => return StoreError::Corrupt { database, what },
+            Trouble::Replaced(fate) => {
+                let reason = REPLACED.to_owned();
+                return StoreError::Unreachable { database, reason, fate };
+            }
             Trouble::Sql(error) => error,
         };
         let reason = match (number(&error), error.as_database_error()) {
-            (Some(number), Some(said)) if !is_away(number) => {
-                return self.said(number, said.message());
+            (Some(number), Some(error)) if !is_away(number) => {
+                return said(&database, number, error.message());
             }
             (_, Some(said)) => said.message().to_owned(),
             _ if matches!(error, sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_)) => {
@@ -62,20 +89,6 @@ impl MySqlStore {
             _ => plain(&error),
         };
         StoreError::Unreachable { database, reason, fate: Fate::Unknown }
-    }
-
-    fn said(&self, number: u16, message: &str) -> StoreError {
-        let database = self.database().to_owned();
-        let reason = format!("{message} ({number})");
-        match meaning(number) {
-            Meaning::SchemaMissing => {
-                StoreError::SchemaMissing { database, missing: missing(number, message) }
-            }
-            Meaning::Refused(remedy) => {
-                StoreError::Refused { database, reason, remedy: remedy.to_owned() }
-            }
-            Meaning::Failed { may_pass } => StoreError::Failed { database, reason, may_pass },
-        }
     }
 }
 

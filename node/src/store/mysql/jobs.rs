@@ -21,6 +21,7 @@ use crate::store::rows::{
     self, AttemptColumns, END_UNKNOWN, JobColumns, NOT_RECEIVED, Unreadable, headers_json, micros,
     storable,
 };
+use crate::store::servers::Line;
 use crate::store::{CheckIn, Claimed, NodeReport, Queues, StoreError};
 
 /// What a point of priority is worth, in seconds of waiting.
@@ -328,10 +329,10 @@ impl MySqlStore {
     /// declared lost: there is no lock then.
     pub(super) async fn locked(
         &self,
-        session: Lent<Session>,
+        session: Lent<Line<Session>>,
         node: NodeId,
         more: &str,
-    ) -> Result<(Lent<Session>, Option<Locked>), StoreError> {
+    ) -> Result<(Lent<Line<Session>>, Option<Locked>), StoreError> {
         let sql = format!(
             "SELECT {}, (SELECT coalesce(t.period_ms, 1000) FROM turnwise_turn t WHERE t.id = 1),
                 n.token_floor, 'node', 'is', 'here'
@@ -369,12 +370,13 @@ impl MySqlStore {
         let mut taken = Taken::default();
         if claim.token.0 >= head.lowest {
             let listed: String = self.column(self.one(&head.rows)?, 0)?;
+            let Line { session, bond } = &mut *session;
             let connection = &mut session.connection;
             let taking = async {
                 let lanes = self.inner.lanes.due(connection, &listed, clock).await?;
                 take(connection, node, claim, queues, &lanes, head.at, head.at).await
             };
-            taken = taking.await.map_err(|trouble| self.trouble(trouble))?;
+            taken = bond.carry(taking).await.map_err(|trouble| self.trouble(trouble))?;
         }
         let mut tables = "turnwise_nodes n".to_owned();
         let mut set = check_in(head.at, head.period, Some(report));
@@ -390,7 +392,7 @@ impl MySqlStore {
     }
 
     /// End the transaction of a node that is not known.
-    async fn lost(&self, session: Lent<Session>) -> Result<Claimed, StoreError> {
+    async fn lost(&self, session: Lent<Line<Session>>) -> Result<Claimed, StoreError> {
         self.commit(session, Vec::new()).await?;
         Ok(Claimed { jobs: Vec::new(), check_in: CheckIn::Lost })
     }
@@ -449,7 +451,7 @@ impl MySqlStore {
     /// `holds`, back into the queue: the attempt not spent, up to ten hand-backs.
     async fn put_back(
         &self,
-        session: Lent<Session>,
+        session: Lent<Line<Session>>,
         node: NodeId,
         last: Token,
         holds: &(dyn Fn(&str, i64) -> bool + Sync),

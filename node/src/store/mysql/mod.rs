@@ -14,8 +14,8 @@ mod turns;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow};
-use sqlx::{ConnectOptions, Connection, Row};
+use sqlx::Row;
+use sqlx::mysql::{MySqlConnection, MySqlRow};
 use tokio::time::timeout;
 use turnwise_engine::{
     Change, Claim, NodeId, Period, ServerIdentity, ServerInstant, Slot, Token, TurnRow,
@@ -25,9 +25,11 @@ pub use turns::MySqlTurns;
 
 use self::lanes::Lanes;
 use self::literals::{instant, number_or_null, text};
-use self::session::Session;
+use self::session::{Server, Session};
 use super::connections::{Connections, Lent, Place};
-use super::errors::{Trouble, without_password};
+use super::errors::Trouble;
+use super::servers::{Line, Servers};
+use super::urls;
 use super::{
     CheckIn, Claimed, Look, NodeReport, NodeView, Queues, Registration, Store, StoreError,
     lease_nanos,
@@ -35,8 +37,8 @@ use super::{
 use super::{migrate, rows};
 use crate::job::{AttemptView, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 
-/// How long a connection may take to be made, and how long to wait for one that is in use.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait for a connection that is in use.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The server's clock, where nothing else is put in its place: when it is evaluated, not when the statement began.
 const CLOCK: &str = "SYSDATE(6)";
 /// The most bytes of statements in one packet, but for one that is longer by itself. The server takes what
@@ -58,19 +60,17 @@ pub struct MySqlStore {
 }
 
 struct Inner {
-    options: MySqlConnectOptions,
-    /// The database as it may be shown.
-    database: String,
+    servers: Servers<Server>,
     /// The SQL expression that reads the server's clock.
     clock: String,
-    connections: Connections<Session>,
+    connections: Connections<Line<Session>>,
     lanes: Lanes,
 }
 
 impl std::fmt::Debug for MySqlStore {
     // The options hold the password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MySqlStore").field("database", &self.inner.database).finish_non_exhaustive()
+        f.debug_struct("MySqlStore").field("database", &self.database()).finish_non_exhaustive()
     }
 }
 
@@ -88,30 +88,35 @@ impl MySqlStore {
         max_connections: u32,
         clock: &str,
     ) -> Result<Self, StoreError> {
-        let known = parameters::known(url)?;
-        let options = MySqlConnectOptions::from_url(&known).map_err(|error| {
-            let reason = match error {
-                sqlx::Error::Configuration(reason) => reason.to_string(),
-                other => other.to_string(),
-            };
-            StoreError::BadUrl { url: without_password(url), reason }
-        })?;
-        // The session is set by `session`, all of it at once.
-        let options = options
-            .pipes_as_concat(false)
-            .no_engine_substitution(false)
-            .timezone(None)
-            .set_names(false)
-            .disable_statement_logging();
-        let database = shown(&options);
+        let (_, servers) = urls::servers(&[url])?;
+        Self::open_servers(&servers, max_connections, clock)
+    }
+
+    /// The database whose servers, a primary and its replicas, these URLs name.
+    pub(super) fn open_all(urls: &[String], max_connections: u32) -> Result<Self, StoreError> {
+        Self::open_servers(urls, max_connections, CLOCK)
+    }
+
+    fn open_servers(
+        urls: &[String],
+        max_connections: u32,
+        clock: &str,
+    ) -> Result<Self, StoreError> {
+        let servers: Result<Vec<_>, _> = urls.iter().map(|url| Server::open(url)).collect();
+        let servers = Servers::new(servers?);
         let connections = Connections::new(max_connections);
         let clock = clock.to_owned();
         let lanes = Lanes::default();
-        Ok(Self { inner: Arc::new(Inner { options, database, clock, connections, lanes }) })
+        Ok(Self { inner: Arc::new(Inner { servers, clock, connections, lanes }) })
+    }
+
+    /// See [`AnyStore::watch`](super::AnyStore::watch).
+    pub(super) async fn watch(&self) {
+        self.inner.servers.watch().await;
     }
 
     fn database(&self) -> &str {
-        &self.inner.database
+        self.inner.servers.names()
     }
 
     /// An SQL expression for the server's clock, in microseconds.
@@ -119,88 +124,72 @@ impl MySqlStore {
         format!("TIMESTAMPDIFF(MICROSECOND, TIMESTAMP'1970-01-01 00:00:00', {})", self.inner.clock)
     }
 
-    async fn connect(&self) -> Result<Session, StoreError> {
-        match timeout(CONNECT_TIMEOUT, self.dial()).await {
-            Ok(session) => session,
-            Err(_) => {
-                Err(self
-                    .not_reached(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())))
+    async fn connect(&self) -> Result<Line<Session>, StoreError> {
+        self.inner.servers.connect().await
+    }
+
+    /// A session for one operation, with the server that was chosen last. One whose operation failed is closed, and the
+    /// server undoes what it did.
+    async fn session(&self) -> Result<Lent<Line<Session>>, StoreError> {
+        let place = self.place().await?;
+        while let Some(line) = place.used() {
+            if line.bond.holds() {
+                return Ok(place.hold(line));
             }
         }
-    }
-
-    async fn dial(&self) -> Result<Session, StoreError> {
-        let connection = MySqlConnection::connect_with(&self.inner.options)
-            .await
-            .map_err(|error| self.connecting(&error))?;
-        match session::ready(connection).await {
-            Ok(Ok(session)) => Ok(session),
-            Ok(Err(unfit)) => Err(StoreError::Refused {
-                database: self.database().to_owned(),
-                reason: unfit.reason,
-                remedy: unfit.remedy.to_owned(),
-            }),
-            Err(Trouble::Sql(error)) => Err(self.connecting(&error)),
-            Err(trouble) => Err(self.trouble(trouble)),
-        }
-    }
-
-    /// A session for one operation. One whose operation failed is closed, and the server undoes what it did.
-    async fn session(&self) -> Result<Lent<Session>, StoreError> {
-        let place = self.place().await?;
-        match place.used() {
-            Some(session) => Ok(place.hold(session)),
-            None => Ok(place.hold(self.connect().await?)),
-        }
+        Ok(place.hold(self.connect().await?))
     }
 
     /// A session that is made now; those that wait are closed: they may lead to a server that is not the one that
     /// answers any more.
-    async fn new_session(&self) -> Result<Lent<Session>, StoreError> {
+    async fn new_session(&self) -> Result<Lent<Line<Session>>, StoreError> {
         let place = self.place().await?;
         while place.used().is_some() {}
         Ok(place.hold(self.connect().await?))
     }
 
-    async fn place(&self) -> Result<Place<Session>, StoreError> {
-        timeout(CONNECT_TIMEOUT, self.inner.connections.place()).await.map_err(|_| {
+    async fn place(&self) -> Result<Place<Line<Session>>, StoreError> {
+        timeout(PLACE_TIMEOUT, self.inner.connections.place()).await.map_err(|_| {
             self.not_reached(format!(
                 "every connection was in use for {} s",
-                CONNECT_TIMEOUT.as_secs()
+                PLACE_TIMEOUT.as_secs()
             ))
         })
     }
 
     /// Run one statement that ends with itself, or a transaction with its `COMMIT`; the rows of all of it.
     async fn run(&self, sql: String) -> Result<Vec<MySqlRow>, StoreError> {
-        let mut session = self.session().await?;
-        let found = session::run(&mut session.connection, sql).await;
-        let found = found.map_err(|error| self.trouble(error.into()))?;
-        session.give_back();
+        let mut line = self.session().await?;
+        let Line { session, bond } = &mut *line;
+        let found = bond.carry(session::run(&mut session.connection, sql)).await;
+        let found = found.map_err(|trouble| self.trouble(trouble))?;
+        line.give_back();
         Ok(found)
     }
 
     /// Begin a transaction with a reading statement; its rows.
     async fn begin(
         &self,
-        mut session: Lent<Session>,
+        mut line: Lent<Line<Session>>,
         sql: &str,
-    ) -> Result<(Lent<Session>, Vec<MySqlRow>), StoreError> {
+    ) -> Result<(Lent<Line<Session>>, Vec<MySqlRow>), StoreError> {
         let sql = format!("START TRANSACTION; {sql}");
-        let found = session::run(&mut session.connection, sql).await;
-        let found = found.map_err(|error| self.trouble(error.into()))?;
-        Ok((session, found))
+        let Line { session, bond } = &mut *line;
+        let found = bond.carry(session::run(&mut session.connection, sql)).await;
+        let found = found.map_err(|trouble| self.trouble(trouble))?;
+        Ok((line, found))
     }
 
     /// End a transaction with what it writes.
     async fn commit(
         &self,
-        mut session: Lent<Session>,
+        mut line: Lent<Line<Session>>,
         statements: Vec<String>,
     ) -> Result<(), StoreError> {
-        let done = commit(&mut session.connection, statements).await;
+        let Line { session, bond } = &mut *line;
+        let done = bond.carry(commit(&mut session.connection, statements)).await;
         done.map_err(|trouble| self.trouble(trouble))?;
-        session.give_back();
+        line.give_back();
         Ok(())
     }
 }
@@ -229,18 +218,6 @@ async fn rows_of(connection: &mut MySqlConnection, sql: String) -> Result<Vec<My
     Ok(session::run(connection, sql).await?)
 }
 
-/// The database as it may be shown.
-fn shown(options: &MySqlConnectOptions) -> String {
-    let user = options.get_username();
-    let database = options.get_database().unwrap_or_default();
-    match options.get_socket() {
-        Some(socket) => format!("mysql://{user}@{}/{database}", socket.display()),
-        None => {
-            format!("mysql://{user}@{}:{}/{database}", options.get_host(), options.get_port())
-        }
-    }
-}
-
 /// The end of a lease that begins at `at`, in microseconds.
 fn lease_end(at: ServerInstant, period: Period) -> i64 {
     at.offset(lease_nanos(period)).as_micros()
@@ -266,19 +243,18 @@ impl Store for MySqlStore {
     type Turns = MySqlTurns;
 
     async fn turns(&self) -> Result<MySqlTurns, StoreError> {
-        let session = self.connect().await?;
-        MySqlTurns::ready(self.clone(), session).await
+        MySqlTurns::ready(self.clone(), self.connect().await?).await
     }
 
     async fn migrate(&self) -> Result<Vec<String>, StoreError> {
-        let mut session = self.session().await?;
-        let done = migrate::mysql_apply(&mut session.connection, |applied| {
+        let mut line = self.session().await?;
+        let Line { session, bond } = &mut *line;
+        let apply = migrate::mysql_apply(&mut session.connection, |applied| {
             migrate::refuse_newer(applied, self.database())
-        })
-        .await;
-        match done {
+        });
+        match bond.carry(apply).await {
             Ok(Ok(names)) => {
-                session.give_back();
+                line.give_back();
                 Ok(names)
             }
             // The lock ends with its connection.
@@ -288,10 +264,11 @@ impl Store for MySqlStore {
     }
 
     async fn check_schema(&self) -> Result<(), StoreError> {
-        let mut session = self.session().await?;
-        let applied = migrate::mysql_applied(&mut session.connection).await;
+        let mut line = self.session().await?;
+        let Line { session, bond } = &mut *line;
+        let applied = bond.carry(migrate::mysql_applied(&mut session.connection)).await;
         let applied = applied.map_err(|trouble| self.trouble(trouble))?;
-        session.give_back();
+        line.give_back();
         migrate::check(migrate::MYSQL, &applied, self.database())
     }
 
@@ -463,23 +440,25 @@ impl Store for MySqlStore {
     }
 
     async fn stamp(&self) -> Result<(Slot, TurnRow, ServerIdentity), StoreError> {
-        let mut session = self.session().await?;
+        let mut line = self.session().await?;
+        let Line { session, bond } = &mut *line;
         let identity = session.identity;
-        let stamped = turns::stamp_as_nobody(self, &mut session.connection).await;
+        let stamped = bond.carry(turns::stamp_as_nobody(self, &mut session.connection)).await;
         let (slot, row) = stamped.map_err(|trouble| self.trouble(trouble))?;
-        session.give_back();
+        line.give_back();
         Ok((slot, row, identity))
     }
 
     async fn change(&self, change: &Change, identity: ServerIdentity) -> Result<bool, StoreError> {
-        let mut session = self.session().await?;
+        let mut line = self.session().await?;
+        let Line { session, bond } = &mut *line;
         if identity != session.identity {
-            session.give_back();
+            line.give_back();
             return Ok(false);
         }
-        let done = turns::change_as_nobody(self, &mut session.connection, change).await;
-        let done = done.map_err(|trouble| self.trouble(trouble))?;
-        session.give_back();
+        let done = turns::change_as_nobody(self, &mut session.connection, change);
+        let done = bond.carry(done).await.map_err(|trouble| self.trouble(trouble))?;
+        line.give_back();
         Ok(done)
     }
 }

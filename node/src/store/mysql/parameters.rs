@@ -5,6 +5,7 @@ use url::Url;
 
 use crate::store::StoreError;
 use crate::store::errors::without_password;
+use crate::store::tls;
 
 /// Parameters that the driver knows and that a node leaves to people. (Character set and time zone are its own.)
 const KNOWN: &[&str] = &[
@@ -50,6 +51,20 @@ pub(super) fn known(url: &str) -> Result<Url, StoreError> {
             "there is no parameter {key:?} for this; leave it out, or write it as one of {}",
             KNOWN.join(", ")
         )));
+    }
+    let value_of = |keys: &[&str]| {
+        pairs.iter().find(|(key, _)| keys.contains(&&**key)).map(|(_, value)| value.as_str())
+    };
+    let own = [["ssl-cert", "sslcert"], ["ssl-key", "sslkey"]].map(|keys| value_of(&keys));
+    let own: Vec<_> = own.into_iter().flatten().collect();
+    let settings = tls::Settings {
+        mode: value_of(&["ssl-mode", "sslmode"]),
+        authority: value_of(&["ssl-ca", "sslca"]),
+        own: &own,
+    };
+    let verifies = ["ssl-mode=VERIFY_CA", "ssl-mode=VERIFY_IDENTITY"];
+    if let Some(wrong) = tls::wrong(settings, verifies) {
+        return Err(bad(wrong));
     }
     if parsed.cannot_be_a_base() || parsed.path().trim_matches('/').is_empty() {
         return Err(bad("it names no database: mysql://USER:PASSWORD@HOST/NAME".to_owned()));

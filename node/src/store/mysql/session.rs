@@ -1,12 +1,15 @@
 //! Decides what a session with MariaDB or MySQL is: which servers will do, what is set in it, and who the server is
 //! that it leads to.
 
-use sqlx::mysql::{MySqlConnection, MySqlRow};
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 use turnwise_engine::ServerIdentity;
 
-use super::rows_of;
-use crate::store::errors::Trouble;
+use super::errors::{connecting, corrupt};
+use super::{parameters, rows_of};
+use crate::store::StoreError;
+use crate::store::errors::{Trouble, without_password};
+use crate::store::servers::{Dial, Who};
 
 /// The least versions that have all that the schema and the statements use: SKIP LOCKED in MariaDB; CHECK constraints
 /// that count and expressions as defaults in MySQL.
@@ -18,19 +21,90 @@ const MYSQL_LEAST: [u32; 3] = [8, 0, 16];
 pub(super) struct Session {
     pub(super) connection: MySqlConnection,
     pub(super) identity: ServerIdentity,
+    /// The server takes no writes.
+    pub(super) read_only: bool,
 }
 
 /// Why a server will not do, and what to do.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unfit {
-    pub(super) reason: String,
-    pub(super) remedy: &'static str,
+struct Unfit {
+    reason: String,
+    remedy: &'static str,
+}
+
+/// A server.
+pub(super) struct Server {
+    options: MySqlConnectOptions,
+    /// As it may be shown.
+    name: String,
+}
+
+impl Server {
+    /// The server that `url` names. Nothing is dialled yet.
+    pub(super) fn open(url: &str) -> Result<Self, StoreError> {
+        let known = parameters::known(url)?;
+        let options = MySqlConnectOptions::from_url(&known).map_err(|error| {
+            let reason = match error {
+                sqlx::Error::Configuration(reason) => reason.to_string(),
+                other => other.to_string(),
+            };
+            StoreError::BadUrl { url: without_password(url), reason }
+        })?;
+        // All is set at once when the session is there.
+        let options = options
+            .pipes_as_concat(false)
+            .no_engine_substitution(false)
+            .timezone(None)
+            .set_names(false)
+            .disable_statement_logging();
+        Ok(Self { name: shown(&options), options })
+    }
+}
+
+/// The server as it may be shown.
+fn shown(options: &MySqlConnectOptions) -> String {
+    let user = options.get_username();
+    let database = options.get_database().unwrap_or_default();
+    match options.get_socket() {
+        Some(socket) => format!("mysql://{user}@{}/{database}", socket.display()),
+        None => {
+            format!("mysql://{user}@{}:{}/{database}", options.get_host(), options.get_port())
+        }
+    }
+}
+
+impl Dial for Server {
+    type Session = Session;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn dial(&self) -> Result<(Session, Who), StoreError> {
+        let connection = MySqlConnection::connect_with(&self.options).await;
+        let connection = connection.map_err(|error| connecting(&self.name, &error))?;
+        let session = match ready(connection).await {
+            Ok(Ok(session)) => session,
+            Ok(Err(Unfit { reason, remedy })) => {
+                return Err(StoreError::Refused {
+                    database: self.name.clone(),
+                    reason,
+                    remedy: remedy.to_owned(),
+                });
+            }
+            Err(Trouble::Sql(error)) => return Err(connecting(&self.name, &error)),
+            Err(trouble) => return Err(corrupt(&self.name, &trouble)),
+        };
+        let read_only = session
+            .read_only
+            .then(|| "takes no writes (read_only is on: it is a replica)".to_owned());
+        let who = Who { identity: session.identity, history: None, read_only };
+        Ok((session, who))
+    }
 }
 
 /// Make a new connection ready.
-pub(super) async fn ready(
-    mut connection: MySqlConnection,
-) -> Result<Result<Session, Unfit>, Trouble> {
+async fn ready(mut connection: MySqlConnection) -> Result<Result<Session, Unfit>, Trouble> {
     // NOW() is stamped when a statement arrives, SYSDATE() when it is evaluated, unless somebody made them one.
     let sql = "SELECT VERSION(), SLEEP(0.002), SYSDATE(6) = NOW(6)";
     let found = rows_of(&mut connection, sql.to_owned()).await?;
@@ -43,8 +117,9 @@ pub(super) async fn ready(
     let row = first(&found)?;
     let started: i64 = row.try_get(0)?;
     let name: String = row.try_get(1)?;
+    let read_only = row.try_get::<i64, _>(2)? != 0;
     let identity = ServerIdentity { started: started * 1_000_000, timeline: number_of(&name) };
-    Ok(Ok(Session { connection, identity }))
+    Ok(Ok(Session { connection, identity, read_only }))
 }
 
 fn first(rows: &[MySqlRow]) -> Result<&MySqlRow, Trouble> {
@@ -120,7 +195,8 @@ fn settings(mariadb: bool) -> String {
             sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE,NO_ENGINE_SUBSTITUTION',
             {of_kind};
          SELECT CAST(UNIX_TIMESTAMP(NOW()) - (SELECT VARIABLE_VALUE FROM {status}) AS SIGNED),
-            CONCAT_WS('|', @@GLOBAL.server_id, @@GLOBAL.hostname, @@GLOBAL.port, @@GLOBAL.datadir, {name})"
+            CONCAT_WS('|', @@GLOBAL.server_id, @@GLOBAL.hostname, @@GLOBAL.port, @@GLOBAL.datadir, {name}),
+            CAST(@@GLOBAL.read_only AS SIGNED)"
     )
 }
 

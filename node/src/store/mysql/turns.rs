@@ -19,6 +19,7 @@ use super::{MySqlStore, check_in, commit, lease_end, micros_of, rows_of};
 use crate::job::ClaimedJob;
 use crate::store::errors::Trouble;
 use crate::store::rows::TurnColumns;
+use crate::store::servers::{Bond, Line};
 use crate::store::{Look, StoreError, TurnReply, TurnRequest, Turns};
 
 /// How much earlier than its time a beat may claim a job that is due on its boundary, in nanoseconds.
@@ -74,16 +75,18 @@ fn read_text(store: &MySqlStore, node: &str, looks_after: bool) -> String {
 pub struct MySqlTurns {
     store: MySqlStore,
     session: Session,
+    bond: Bond,
     read: String,
     beat: String,
 }
 
 impl MySqlTurns {
-    pub(super) async fn ready(store: MySqlStore, mut session: Session) -> Result<Self, StoreError> {
+    pub(super) async fn ready(store: MySqlStore, line: Line<Session>) -> Result<Self, StoreError> {
+        let Line { mut session, bond } = line;
         let [read, beat] = [false, true].map(|looks_after| read_text(&store, "?", looks_after));
-        let prepared = prepare(&mut session.connection, &[&read, &beat]).await;
-        prepared.map_err(|error| store.trouble(error.into()))?;
-        Ok(Self { store, session, read, beat })
+        let prepared = bond.carry(prepare(&mut session.connection, &[&read, &beat])).await;
+        prepared.map_err(|trouble| store.trouble(trouble))?;
+        Ok(Self { store, session, bond, read, beat })
     }
 }
 
@@ -115,15 +118,20 @@ impl Turns for MySqlTurns {
         let sql = if beats { &self.beat } else { &self.read };
         let statement = sqlx::query(AssertSqlSafe(sql.clone()).into_sql_str())
             .bind(request.statement.node.to_string());
+        let bond = self.bond.clone();
         // The exchange is the statement that carries the stamps, alone.
-        let sent = clock();
-        let rows = statement.fetch_all(&mut self.session.connection).await;
-        let received = clock();
-        let rows = rows.map_err(|error| self.store.trouble(error.into()))?;
-        let done = self.carry_out(request, &rows).await;
+        let exchange = async {
+            let sent = clock();
+            let rows = statement.fetch_all(&mut self.session.connection).await?;
+            Ok::<_, sqlx::Error>((sent, rows, clock()))
+        };
+        let exchanged = bond.carry(exchange).await;
+        let (sent, rows, received) = exchanged.map_err(|trouble| self.store.trouble(trouble))?;
+        let done = bond.carry(self.carry_out(request, &rows)).await;
         let done = done.map_err(|trouble| self.store.trouble(trouble))?;
         if beats {
-            self.prepare_beat().await.map_err(|error| self.store.trouble(error.into()))?;
+            let prepared = bond.carry(self.prepare_beat()).await;
+            prepared.map_err(|trouble| self.store.trouble(trouble))?;
         }
         let Done { arrived, answered, .. } = done;
         Ok(TurnReply {

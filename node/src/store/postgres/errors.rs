@@ -5,7 +5,8 @@ use turnwise_engine::Fate;
 
 use super::PgStore;
 use crate::store::StoreError;
-use crate::store::errors::Trouble;
+use crate::store::errors::{REPLACED, Trouble};
+use crate::store::tls;
 
 /// Whether the connection may be used for a further statement: the server answered and goes on.
 pub(super) fn leaves_connection_usable(trouble: &Trouble) -> bool {
@@ -15,7 +16,7 @@ pub(super) fn leaves_connection_usable(trouble: &Trouble) -> bool {
             let code = error.code().unwrap_or_default();
             !is_away(&code) && !code.is_empty()
         }
-        Trouble::Sql(_) => false,
+        Trouble::Sql(_) | Trouble::Replaced(_) => false,
     }
 }
 
@@ -26,74 +27,100 @@ fn is_away(code: &str) -> bool {
         || matches!(code, "53300" | "55P03" | "25006" | "57P01" | "57P02" | "57P03")
 }
 
-impl PgStore {
-    /// The error of a connect: nothing was sent.
-    pub(super) fn connecting(&self, error: &sqlx::Error) -> StoreError {
-        if let sqlx::Error::Database(database) = error {
-            let code = database.code().unwrap_or_default();
-            if !is_away(&code) {
-                return self.said(&code, database.message());
-            }
-            return self.not_reached(database.message().to_owned());
+/// The error of a connect to the server `name`: nothing was sent.
+pub(super) fn connecting(name: &str, error: &sqlx::Error) -> StoreError {
+    let not_reached =
+        |reason| StoreError::Unreachable { database: name.to_owned(), reason, fate: Fate::NotSent };
+    if let sqlx::Error::Database(database) = error {
+        let code = database.code().unwrap_or_default();
+        if !is_away(&code) {
+            return said(name, &code, database.message());
         }
-        self.not_reached(plain(error))
+        return not_reached(database.message().to_owned());
     }
+    match tls::trouble(error) {
+        Some((reason, remedy)) => refused(name, reason, remedy),
+        None => not_reached(plain(error)),
+    }
+}
 
-    pub(super) fn not_reached(&self, reason: String) -> StoreError {
-        StoreError::Unreachable {
-            database: self.database().to_owned(),
-            reason,
-            fate: Fate::NotSent,
+/// The server `name` will not do.
+pub(super) fn refused(name: &str, reason: String, remedy: &str) -> StoreError {
+    StoreError::Refused { database: name.to_owned(), reason, remedy: remedy.to_owned() }
+}
+
+fn said(name: &str, code: &str, message: &str) -> StoreError {
+    let database = name.to_owned();
+    match meaning(code) {
+        Meaning::SchemaMissing => {
+            let missing = message.strip_suffix(" does not exist").unwrap_or(message).to_owned();
+            StoreError::SchemaMissing { database, missing }
         }
+        Meaning::Refused(remedy) => {
+            let grant = if code == DENIED { grant(message, name) } else { None };
+            let remedy = grant.as_deref().unwrap_or(remedy);
+            refused(name, format!("{message} ({code})"), remedy)
+        }
+        Meaning::Failed { may_pass } => {
+            let reason = format!("{message} ({code})");
+            StoreError::Failed { database, reason, may_pass }
+        }
+    }
+}
+
+/// The SQLSTATE of a privilege that is missing.
+const DENIED: &str = "42501";
+
+/// What to run for a privilege that `message` says is missing, for the role that the server `name` is used as; none: the
+/// message does not say which.
+fn grant(message: &str, name: &str) -> Option<String> {
+    let what = message.strip_prefix("permission denied for ")?;
+    let (kind, object) = what.split_once(' ')?;
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let url = url::Url::parse(name.split(" or ").next()?).ok()?;
+    let role = quoted(url.username());
+    let privilege = match kind {
+        "database" => format!("CREATE ON DATABASE {}", quoted(object)),
+        "schema" => format!("USAGE ON SCHEMA {}", quoted(object)),
+        "table" => "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA turnwise".to_owned(),
+        "function" => "EXECUTE ON ALL FUNCTIONS IN SCHEMA turnwise".to_owned(),
+        _ => return None,
+    };
+    Some(format!("As its owner, run: GRANT {privilege} TO {role}"))
+}
+
+impl PgStore {
+    pub(super) fn not_reached(&self, reason: String) -> StoreError {
+        self.inner.servers.not_reached(reason)
     }
 
     /// The error of a statement that was sent.
     pub(super) fn trouble(&self, trouble: Trouble) -> StoreError {
+        let database = self.database().to_owned();
         let error = match trouble {
-            Trouble::Corrupt(what) => {
-                return StoreError::Corrupt { database: self.database().to_owned(), what };
+            Trouble::Corrupt(what) => return StoreError::Corrupt { database, what },
+            Trouble::Replaced(fate) => {
+                let reason = REPLACED.to_owned();
+                return StoreError::Unreachable { database, reason, fate };
             }
             Trouble::Sql(error) => error,
         };
         let reason = match &error {
-            sqlx::Error::Database(database) => {
-                let code = database.code().unwrap_or_default();
+            sqlx::Error::Database(error) => {
+                let code = error.code().unwrap_or_default();
                 if !is_away(&code) {
-                    return self.said(&code, database.message());
+                    return said(&database, &code, error.message());
                 }
-                database.message().to_owned()
+                error.message().to_owned()
             }
             // These never came as far as the server.
             sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_) => {
                 let reason = error.to_string();
-                let database = self.database().to_owned();
                 return StoreError::Failed { database, reason, may_pass: false };
             }
             other => plain(other),
         };
-        StoreError::Unreachable {
-            database: self.database().to_owned(),
-            reason,
-            fate: Fate::Unknown,
-        }
-    }
-
-    fn said(&self, code: &str, message: &str) -> StoreError {
-        let database = self.database().to_owned();
-        match meaning(code) {
-            Meaning::SchemaMissing => {
-                let missing = message.strip_suffix(" does not exist").unwrap_or(message).to_owned();
-                StoreError::SchemaMissing { database, missing }
-            }
-            Meaning::Refused(remedy) => {
-                let reason = format!("{message} ({code})");
-                StoreError::Refused { database, reason, remedy: remedy.to_owned() }
-            }
-            Meaning::Failed { may_pass } => {
-                let reason = format!("{message} ({code})");
-                StoreError::Failed { database, reason, may_pass }
-            }
-        }
+        StoreError::Unreachable { database, reason, fate: Fate::Unknown }
     }
 }
 
@@ -113,12 +140,12 @@ fn meaning(code: &str) -> Meaning {
     let remedy = match code {
         "42P01" | "42883" | "3F000" | "42704" | "42703" => return Meaning::SchemaMissing,
         "3D000" => "Create the database, or name another in the URL",
-        "42501" => {
+        DENIED => {
             "Grant the role what it lacks, or let the owner of the schema run `turnwise migrate`"
         }
         // What a pooler says to the settings of a session, or to a statement that was prepared on another.
         "08P01" | "26000" | "42P05" => {
-            "Connect to the server itself, or to a pooler in session mode that lets the startup parameter `options` through"
+            "Say in the URL that a pooler in transaction mode is in the way (pooler=transaction), or connect to the server itself, or to a pooler in session mode that lets the startup parameter `options` through"
         }
         _ => match code.get(..2).unwrap_or_default() {
             "28" => "Check user and password in the URL, and pg_hba.conf on the server",
@@ -161,6 +188,19 @@ mod tests {
         for code in ["42P01", "42883"] {
             assert_eq!(meaning(code), Meaning::SchemaMissing, "{code}");
         }
+    }
+
+    #[test]
+    fn a_privilege_that_is_missing_is_named_by_its_grant() {
+        let grant = |what: &str| {
+            let message = format!("permission denied for {what}");
+            grant(&message, "postgres://app@a:1/d or postgres://app@b:1/d").unwrap_or_default()
+        };
+        assert!(grant("database d").ends_with("run: GRANT CREATE ON DATABASE \"d\" TO \"app\""));
+        assert!(grant("schema turnwise").contains("USAGE ON SCHEMA \"turnwise\" TO \"app\""));
+        assert!(grant("table jobs").contains("ON ALL TABLES IN SCHEMA turnwise"));
+        assert!(grant("function node_renew").contains("EXECUTE ON ALL FUNCTIONS"));
+        assert_eq!(grant("tablespace x"), "");
     }
 
     #[test]

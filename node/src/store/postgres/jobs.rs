@@ -1,9 +1,10 @@
 //! Statements on the jobs: claim, recover, end, enqueue, and what people ask and order.
 
-use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{FromRow, Postgres, QueryBuilder, Row};
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, Row};
 use turnwise_engine::{Claim, NodeId, Token};
 
+use super::statement::Statement;
 use super::turns::claimed;
 use super::{PgStore, check_in, integer};
 use crate::job::{AttemptView, End, EndOutcome, JobFilter, JobId, JobState, JobView, NewJob, When};
@@ -29,8 +30,7 @@ impl PgStore {
         queues: &Queues,
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
-        let mut connection = self.connection().await?;
-        let rows = sqlx::query(
+        let statement = Statement::of(
             "SELECT * FROM turnwise.jobs_claim(
                 $1::text::uuid, $2::bigint, $3::integer, $4::text[], $5::text[],
                 $6::integer, $7::bigint, $8::bigint, $9::bigint)",
@@ -43,11 +43,8 @@ impl PgStore {
         .bind(integer(report.running))
         .bind(report.offset_us)
         .bind(report.offset_error_us)
-        .bind(report.transit_us)
-        .fetch_all(&mut *connection)
-        .await;
-        let rows = self.settle(connection, rows)?;
-        self.claimed(node, &rows).await
+        .bind(report.transit_us);
+        self.claimed(node, &self.ask(statement).await?).await
     }
 
     pub(super) async fn recover_jobs(
@@ -56,8 +53,7 @@ impl PgStore {
         token: Token,
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
-        let mut connection = self.connection().await?;
-        let rows = sqlx::query(
+        let statement = Statement::of(
             "SELECT * FROM turnwise.jobs_recover(
                 $1::text::uuid, $2::bigint, $3::integer, $4::bigint, $5::bigint, $6::bigint)",
         )
@@ -66,20 +62,15 @@ impl PgStore {
         .bind(integer(report.running))
         .bind(report.offset_us)
         .bind(report.offset_error_us)
-        .bind(report.transit_us)
-        .fetch_all(&mut *connection)
-        .await;
-        let rows = self.settle(connection, rows)?;
-        self.claimed(node, &rows).await
+        .bind(report.transit_us);
+        self.claimed(node, &self.ask(statement).await?).await
     }
 
     async fn claimed(&self, node: NodeId, rows: &[PgRow]) -> Result<Claimed, StoreError> {
         // A row without a job says that the node is lost.
         let (jobs, unreadable, none) = claimed(rows).map_err(|trouble| self.trouble(trouble))?;
         if !unreadable.is_empty() {
-            let mut connection = self.connection().await?;
-            let buried = bury(&mut connection, node, &unreadable).await;
-            self.settle(connection, buried)?;
+            self.ask(bury(node, &unreadable)).await?;
         }
         Ok(Claimed { jobs, check_in: check_in(none > 0) })
     }
@@ -90,8 +81,7 @@ impl PgStore {
         token: Token,
         report: &NodeReport,
     ) -> Result<CheckIn, StoreError> {
-        let mut connection = self.connection().await?;
-        let lost: Result<bool, _> = sqlx::query_scalar(
+        let statement = Statement::of(
             "SELECT turnwise.jobs_release(
                 $1::text::uuid, $2::bigint, $3::text, $4::integer, $5::bigint, $6::bigint, $7::bigint)",
         )
@@ -101,10 +91,9 @@ impl PgStore {
         .bind(integer(report.running))
         .bind(report.offset_us)
         .bind(report.offset_error_us)
-        .bind(report.transit_us)
-        .fetch_one(&mut *connection)
-        .await;
-        Ok(check_in(self.settle(connection, lost)?))
+        .bind(report.transit_us);
+        let (lost,) = self.ask_for_one(statement).await?;
+        Ok(check_in(lost))
     }
 
     pub(super) async fn reconcile_jobs(
@@ -114,8 +103,7 @@ impl PgStore {
         last: Token,
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
-        let mut connection = self.new_connection().await?;
-        let lost: Result<bool, _> = sqlx::query_scalar(
+        let statement = Statement::of(
             "SELECT turnwise.jobs_reconcile(
                 $1::text::uuid, $2::text[], $3::bigint[], $4::bigint, $5::text,
                 $6::integer, $7::bigint, $8::bigint, $9::bigint)",
@@ -128,10 +116,10 @@ impl PgStore {
         .bind(integer(report.running))
         .bind(report.offset_us)
         .bind(report.offset_error_us)
-        .bind(report.transit_us)
-        .fetch_one(&mut *connection)
-        .await;
-        let check_in = check_in(self.settle(connection, lost)?);
+        .bind(report.transit_us);
+        let rows = self.ask_on(self.new_connection().await?, statement).await?;
+        let lost = rows.first().ok_or(sqlx::Error::RowNotFound).and_then(|row| row.try_get(0));
+        let check_in = check_in(lost.map_err(|error| self.trouble(error.into()))?);
         Ok(Claimed { jobs: Vec::new(), check_in })
     }
 
@@ -141,8 +129,7 @@ impl PgStore {
         ends: &[End],
     ) -> Result<(Vec<EndOutcome>, CheckIn), StoreError> {
         let fates: Vec<_> = ends.iter().map(|end| fate_word(end.fate)).collect();
-        let mut connection = self.connection().await?;
-        let ended: Result<(Vec<i32>, bool), _> = sqlx::query_as(
+        let statement = Statement::of(
             "SELECT outcomes, lost FROM turnwise.jobs_end(
                 $1::text::uuid, $2::text[], $3::bigint[], $4::text[], $5::bigint[],
                 $6::integer[], $7::text[], $8::bytea[])",
@@ -154,10 +141,8 @@ impl PgStore {
         .bind(fates.iter().map(|(_, wait)| *wait).collect::<Vec<_>>())
         .bind(ends.iter().map(|end| end.status.map(i32::from)).collect::<Vec<_>>())
         .bind(ends.iter().map(|end| storable(end.error.as_deref())).collect::<Vec<_>>())
-        .bind(ends.iter().map(|end| end.answer.as_deref()).collect::<Vec<_>>())
-        .fetch_one(&mut *connection)
-        .await;
-        let (codes, lost) = self.settle(connection, ended)?;
+        .bind(ends.iter().map(|end| end.answer.as_deref()).collect::<Vec<_>>());
+        let (codes, lost): (Vec<i32>, bool) = self.ask_for_one(statement).await?;
         let outcomes: Vec<_> = codes
             .into_iter()
             .map(|code| match code {
@@ -176,17 +161,11 @@ impl PgStore {
     /// A statement of its own, since the turn row is never locked after a node's. The ends stand without
     /// it, so its failure is only told.
     async fn count_stale(&self, stale: usize) {
-        let counted = async {
-            let mut connection = self.connection().await?;
-            let counted = sqlx::query(
-                "UPDATE turnwise.turn SET stale_ends = stale_ends + $1::bigint WHERE id = 1",
-            )
-            .bind(i64::try_from(stale).unwrap_or(i64::MAX))
-            .execute(&mut *connection)
-            .await;
-            self.settle(connection, counted)
-        };
-        if let Err(error) = counted.await {
+        let statement = Statement::of(
+            "UPDATE turnwise.turn SET stale_ends = stale_ends + $1::bigint WHERE id = 1",
+        )
+        .bind(i64::try_from(stale).unwrap_or(i64::MAX));
+        if let Err(error) = self.ask(statement).await {
             tracing::warn!(%error, stale, "stale ends were not counted");
         }
     }
@@ -206,8 +185,7 @@ impl PgStore {
             at.push(job_at);
             wait.push(job_wait);
         }
-        let mut connection = self.connection().await?;
-        let done = sqlx::query(
+        let statement = Statement::of(
             "INSERT INTO turnwise.jobs
                 (id, queue, method, url, headers, body, priority, scheduled_at, created_at, queued_at,
                 max_attempts, deadline_ms)
@@ -230,26 +208,22 @@ impl PgStore {
         .bind(at)
         .bind(wait)
         .bind(jobs.iter().map(|job| integer(job.max_attempts)).collect::<Vec<_>>())
-        .bind(jobs.iter().map(deadline_ms).collect::<Vec<_>>())
-        .execute(&mut *connection)
-        .await;
-        self.settle(connection, done)?;
+        .bind(jobs.iter().map(deadline_ms).collect::<Vec<_>>());
+        self.ask(statement).await?;
         Ok(())
     }
 
     pub(super) async fn list_jobs(&self, filter: &JobFilter) -> Result<Vec<JobView>, StoreError> {
-        let mut query = QueryBuilder::<Postgres>::new(JOB_COLUMNS);
-        query.push(state_condition(filter.state));
-        if let Some(queue) = &filter.queue {
-            query.push(" AND j.queue = ").push_bind(queue);
-        }
-        if let Some(before) = filter.before {
-            query.push(" AND j.id < ").push_bind(before.to_string()).push("::text::uuid");
-        }
-        query.push(" ORDER BY j.id DESC LIMIT ").push_bind(i64::from(filter.limit));
-        let mut connection = self.connection().await?;
-        let found = query.build().fetch_all(&mut *connection).await;
-        let found = self.settle(connection, found)?;
+        let mut text = format!("{JOB_COLUMNS}{}", state_condition(filter.state));
+        // Each is an argument whether it is wanted or not, so that their numbers are what they are.
+        text.push_str(if filter.queue.is_some() { " AND j.queue = $1" } else { "" });
+        text.push_str(if filter.before.is_some() { " AND j.id < $2::text::uuid" } else { "" });
+        text.push_str(" ORDER BY j.id DESC LIMIT $3");
+        let statement = Statement::of(text)
+            .bind(filter.queue.clone())
+            .bind(filter.before.map(|before| before.to_string()))
+            .bind(i64::from(filter.limit));
+        let found = self.ask(statement).await?;
         let view = |row: &PgRow| rows::job_view(JobColumns::from_row(row)?);
         let id = |row: &PgRow| row.try_get(0).ok();
         Ok(rows::readable_views(found.iter().map(|row| (id(row), view(row)))))
@@ -259,15 +233,12 @@ impl PgStore {
         &self,
         id: JobId,
     ) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError> {
-        let mut query = QueryBuilder::<Postgres>::new(JOB_COLUMNS);
-        query.push("j.id = ").push_bind(id.to_string()).push("::text::uuid");
-        let mut connection = self.connection().await?;
-        let found: Result<Option<JobColumns>, _> =
-            query.build_query_as().fetch_optional(&mut *connection).await;
-        let Some(job) = self.settle(connection, found)? else { return Ok(None) };
+        let statement = Statement::of(format!("{JOB_COLUMNS}j.id = $1::text::uuid"));
+        let found = self.ask(statement.bind(id.to_string())).await?;
+        let Some(job) = found.first() else { return Ok(None) };
+        let job = JobColumns::from_row(job).map_err(|error| self.trouble(error.into()))?;
         let job = rows::job_view(job).map_err(|trouble| self.trouble(trouble))?;
-        let mut connection = self.connection().await?;
-        let attempts: Result<Vec<AttemptColumns>, _> = sqlx::query_as(
+        let statement = Statement::of(
             "SELECT attempt::bigint, node::text, turnwise.micros(started_at),
                 turnwise.micros(finished_at), status::bigint, error, answer
              FROM turnwise.attempts WHERE job = $1::text::uuid
@@ -276,12 +247,10 @@ impl PgStore {
              FROM turnwise.jobs WHERE id = $1::text::uuid AND state = 'running'
              ORDER BY 1, 4 NULLS LAST",
         )
-        .bind(id.to_string())
-        .fetch_all(&mut *connection)
-        .await;
-        let attempts = self.settle(connection, attempts)?;
-        let attempts: Result<Vec<_>, Trouble> =
-            attempts.into_iter().map(rows::attempt_view).collect();
+        .bind(id.to_string());
+        let attempts = self.ask(statement).await?;
+        let view = |row: &PgRow| rows::attempt_view(AttemptColumns::from_row(row)?);
+        let attempts: Result<Vec<_>, Trouble> = attempts.iter().map(view).collect();
         let attempts = attempts.map_err(|trouble| self.trouble(trouble))?;
         Ok(Some((job, attempts)))
     }
@@ -321,22 +290,16 @@ impl PgStore {
 
     /// Run a statement that alters one job, and says whether it did and whether there is such a job.
     async fn alter_job(&self, id: JobId, sql: &'static str) -> Result<Option<bool>, StoreError> {
-        let mut connection = self.connection().await?;
-        let done: Result<(bool, bool), _> =
-            sqlx::query_as(sql).bind(id.to_string()).fetch_one(&mut *connection).await;
-        let (done, exists) = self.settle(connection, done)?;
+        let statement = Statement::of(sql).bind(id.to_string());
+        let (done, exists): (bool, bool) = self.ask_for_one(statement).await?;
         Ok(exists.then_some(done))
     }
 }
 
 /// End claimed jobs whose rows cannot be read. Another round trip, which no other claim costs; when it fails,
 /// so does the claim, and its recovery finds the rows again.
-pub(super) async fn bury(
-    connection: &mut PgConnection,
-    node: NodeId,
-    unreadable: &[(Token, Unreadable<String>)],
-) -> Result<(), Trouble> {
-    sqlx::query(
+pub(super) fn bury(node: NodeId, unreadable: &[(Token, Unreadable<String>)]) -> Statement {
+    Statement::of(
         "SELECT turnwise.jobs_end(
             $1::text::uuid, $2::text[], $3::bigint[], array_fill('dead'::text, ARRAY[cardinality($2)]),
             array_fill(0::bigint, ARRAY[cardinality($2)]),
@@ -347,9 +310,6 @@ pub(super) async fn bury(
     .bind(unreadable.iter().map(|(_, row)| row.id.as_str()).collect::<Vec<_>>())
     .bind(unreadable.iter().map(|(token, _)| token.0).collect::<Vec<_>>())
     .bind(unreadable.iter().map(|(_, row)| storable(Some(&row.error))).collect::<Vec<_>>())
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 fn state_condition(state: Option<JobState>) -> &'static str {

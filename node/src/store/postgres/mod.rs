@@ -5,30 +5,35 @@
 mod errors;
 mod jobs;
 mod parameters;
+mod session;
+mod statement;
 mod turns;
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::FromRow;
+use sqlx::postgres::PgRow;
 use tokio::time::timeout;
 use turnwise_engine::{Change, Claim, NodeId, Period, ServerIdentity, Slot, Token, TurnRow};
 
 pub use turns::PgTurns;
 
+use self::session::{Server, Session};
+use self::statement::Statement;
 use super::connections::{Connections, Lent, Place};
-use super::errors::{Trouble, without_password};
+use super::errors::Trouble;
 use super::migrate;
 use super::rows;
+use super::servers::{Line, Servers};
+use super::urls;
 use super::{
     CheckIn, Claimed, Look, NodeReport, NodeView, Queues, Registration, Store, StoreError,
 };
 use crate::job::{AttemptView, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 
-/// How long a connection may take to be made, and how long to wait for one that is in use.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait for a connection that is in use.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A PostgreSQL database that nodes share.
 #[derive(Clone)]
@@ -37,120 +42,122 @@ pub struct PgStore {
 }
 
 struct Inner {
-    options: PgConnectOptions,
-    /// The database as it may be shown.
-    database: String,
-    connections: Connections<PgConnection>,
+    servers: Servers<Server>,
+    connections: Connections<Line<Session>>,
 }
 
 impl std::fmt::Debug for PgStore {
     // The options hold the password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PgStore").field("database", &self.inner.database).finish_non_exhaustive()
+        f.debug_struct("PgStore").field("database", &self.database()).finish_non_exhaustive()
     }
 }
 
 impl PgStore {
-    /// The database that `url` names. Nothing is dialled yet. At most `max_connections` are used at once,
-    /// the one of [`Store::turns`] not counted.
+    /// The database that `url` names; a URL with several hosts names several servers of it. Nothing is dialled yet. At
+    /// most `max_connections` are used at once, the one of [`Store::turns`] not counted.
     pub fn open(url: &str, max_connections: u32) -> Result<Self, StoreError> {
-        let known = parameters::known(url)?;
-        let options = PgConnectOptions::from_str(&known).map_err(|error| StoreError::BadUrl {
-            url: without_password(url),
-            reason: match error {
-                sqlx::Error::Configuration(reason) => reason.to_string(),
-                other => other.to_string(),
-            },
-        })?;
-        let options = options
-            .application_name("turnwise")
-            .options([
-                // The statements are short; compiling one takes longer than running it.
-                ("jit", "off"),
-                // Each statement has the index that it needs: a plan that was made while a table was small
-                // must not read all of it when it has grown, and none need be made twice.
-                ("enable_seqscan", "off"),
-                ("enable_bitmapscan", "off"),
-                ("plan_cache_mode", "force_generic_plan"),
-                // The functions of the schema count on each of their statements to see what the last one
-                // waited for.
-                ("default_transaction_isolation", "read committed"),
-                // Somebody's open transaction on one job must not hold up the turn row behind it, nor a statement
-                // that was given up keep its backend.
-                ("lock_timeout", "200ms"),
-                ("client_connection_check_interval", "500ms"),
-                // A node that vanished must not be listened to for hours.
-                ("tcp_keepalives_idle", "10"),
-                ("tcp_keepalives_interval", "5"),
-                ("tcp_keepalives_count", "3"),
-            ])
-            .disable_statement_logging();
-        let database = shown(&options);
+        let (_, servers) = urls::servers(&[url])?;
+        Self::open_all(&servers, max_connections)
+    }
+
+    /// The database whose servers, a primary and its standbys, these URLs name.
+    pub(super) fn open_all(urls: &[String], max_connections: u32) -> Result<Self, StoreError> {
+        let has_others = urls.len() > 1;
+        let servers: Result<Vec<_>, _> =
+            urls.iter().map(|url| Server::open(url, has_others)).collect();
         let connections = Connections::new(max_connections);
-        Ok(Self { inner: Arc::new(Inner { options, database, connections }) })
+        Ok(Self { inner: Arc::new(Inner { servers: Servers::new(servers?), connections }) })
+    }
+
+    /// See [`AnyStore::watch`](super::AnyStore::watch).
+    pub(super) async fn watch(&self) {
+        self.inner.servers.watch().await;
     }
 
     fn database(&self) -> &str {
-        &self.inner.database
+        self.inner.servers.names()
     }
 
-    async fn connect(&self) -> Result<PgConnection, StoreError> {
-        match timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&self.inner.options)).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(self.connecting(&error)),
-            Err(_) => {
-                Err(self
-                    .not_reached(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())))
+    async fn connect(&self) -> Result<Line<Session>, StoreError> {
+        self.inner.servers.connect().await
+    }
+
+    /// A connection for one statement, to the server that was chosen last.
+    async fn connection(&self) -> Result<Lent<Line<Session>>, StoreError> {
+        let place = self.place().await?;
+        while let Some(line) = place.used() {
+            if line.bond.holds() {
+                return Ok(place.hold(line));
             }
         }
-    }
-
-    /// A connection for one statement.
-    async fn connection(&self) -> Result<Lent<PgConnection>, StoreError> {
-        let place = self.place().await?;
-        match place.used() {
-            Some(connection) => Ok(place.hold(connection)),
-            None => Ok(place.hold(self.connect().await?)),
-        }
+        Ok(place.hold(self.connect().await?))
     }
 
     /// A connection that is made now; those that wait are closed: they may lead to a server that is not the
     /// one that answers any more.
-    async fn new_connection(&self) -> Result<Lent<PgConnection>, StoreError> {
+    async fn new_connection(&self) -> Result<Lent<Line<Session>>, StoreError> {
         let place = self.place().await?;
         while place.used().is_some() {}
         Ok(place.hold(self.connect().await?))
     }
 
-    async fn place(&self) -> Result<Place<PgConnection>, StoreError> {
-        timeout(CONNECT_TIMEOUT, self.inner.connections.place()).await.map_err(|_| {
+    async fn place(&self) -> Result<Place<Line<Session>>, StoreError> {
+        timeout(PLACE_TIMEOUT, self.inner.connections.place()).await.map_err(|_| {
             self.not_reached(format!(
                 "every connection was in use for {} s",
-                CONNECT_TIMEOUT.as_secs()
+                PLACE_TIMEOUT.as_secs()
             ))
         })
     }
 
+    /// Send a statement and wait for its answer.
+    async fn ask(&self, statement: Statement) -> Result<Vec<PgRow>, StoreError> {
+        let connection = self.connection().await?;
+        self.ask_on(connection, statement).await
+    }
+
+    async fn ask_on(
+        &self,
+        mut connection: Lent<Line<Session>>,
+        statement: Statement,
+    ) -> Result<Vec<PgRow>, StoreError> {
+        let Line { session, bond } = &mut *connection;
+        let rows = bond.carry(session.rows(&statement)).await;
+        self.settle(connection, rows)
+    }
+
+    /// Send a statement that answers one row.
+    async fn ask_for_one<T>(&self, statement: Statement) -> Result<T, StoreError>
+    where
+        T: for<'r> FromRow<'r, PgRow>,
+    {
+        let found = self.ask(statement).await?;
+        found
+            .first()
+            .ok_or(sqlx::Error::RowNotFound)
+            .and_then(T::from_row)
+            .map_err(|error| self.trouble(error.into()))
+    }
+
     async fn check_encoding(&self) -> Result<(), StoreError> {
-        let mut connection = self.connection().await?;
-        let encoding = migrate::postgres_encoding(&mut connection).await;
-        let encoding = self.settle(connection, encoding)?;
+        let encoding = Statement::of("SELECT current_setting('server_encoding')");
+        let (encoding,): (String,) = self.ask_for_one(encoding).await?;
         migrate::refuse_encoding(&encoding, self.database())
     }
 
     /// The statement has come to its end: the connection is used again, unless it broke.
-    fn settle<T, E: Into<Trouble>>(
+    fn settle<T>(
         &self,
-        connection: Lent<PgConnection>,
-        result: Result<T, E>,
+        connection: Lent<Line<Session>>,
+        result: Result<T, Trouble>,
     ) -> Result<T, StoreError> {
         match result {
             Ok(value) => {
                 connection.give_back();
                 Ok(value)
             }
-            Err(error) => {
-                let trouble = error.into();
+            Err(trouble) => {
                 if errors::leaves_connection_usable(&trouble) {
                     connection.give_back();
                 }
@@ -160,33 +167,21 @@ impl PgStore {
     }
 }
 
-/// The database as it may be shown.
-fn shown(options: &PgConnectOptions) -> String {
-    let user = options.get_username();
-    let database = options.get_database().unwrap_or(user);
-    let port = options.get_port();
-    match options.get_socket() {
-        Some(socket) => format!("postgres://{user}@{}:{port}/{database}", socket.display()),
-        None => format!("postgres://{user}@{}:{port}/{database}", options.get_host()),
-    }
-}
-
 impl Store for PgStore {
     type Turns = PgTurns;
 
     async fn turns(&self) -> Result<PgTurns, StoreError> {
-        let connection = self.connect().await?;
-        PgTurns::ready(self.clone(), connection).await
+        PgTurns::ready(self.clone(), self.connect().await?).await
     }
 
     async fn migrate(&self) -> Result<Vec<String>, StoreError> {
         self.check_encoding().await?;
         let mut connection = self.connection().await?;
-        let done = migrate::postgres_apply(&mut connection, |applied| {
+        let Line { session, bond } = &mut *connection;
+        let apply = migrate::postgres_apply(&mut session.connection, |applied| {
             migrate::refuse_newer(applied, self.database())
-        })
-        .await;
-        match done {
+        });
+        match bond.carry(apply).await {
             Ok(Ok(names)) => {
                 connection.give_back();
                 Ok(names)
@@ -200,21 +195,19 @@ impl Store for PgStore {
     async fn check_schema(&self) -> Result<(), StoreError> {
         self.check_encoding().await?;
         let mut connection = self.connection().await?;
-        let applied = migrate::postgres_applied(&mut connection).await;
+        let Line { session, bond } = &mut *connection;
+        let applied = bond.carry(migrate::postgres_applied(&mut session.connection)).await;
         let applied = self.settle(connection, applied)?;
         migrate::check(migrate::POSTGRES, &applied, self.database())
     }
 
     async fn agree_period(&self, wanted: Option<Period>) -> Result<Period, StoreError> {
-        let mut connection = self.connection().await?;
-        let found: Result<(i32, Option<i32>), _> = sqlx::query_as(
+        let agree = Statement::of(
             "UPDATE turnwise.turn SET period_ms = coalesce(period_ms, $1) WHERE id = 1
              RETURNING period_ms, next_period_ms",
         )
-        .bind(wanted.unwrap_or(Period::DEFAULT).as_millis() as i32)
-        .fetch_one(&mut *connection)
-        .await;
-        let (period, next) = self.settle(connection, found)?;
+        .bind(integer(wanted.unwrap_or(Period::DEFAULT).as_millis()));
+        let (period, next): (i32, Option<i32>) = self.ask_for_one(agree).await?;
         let has = rows::period(i64::from(period)).map_err(|trouble| self.trouble(trouble))?;
         let next = next.and_then(|millis| rows::period(i64::from(millis)).ok());
         match wanted {
@@ -226,10 +219,9 @@ impl Store for PgStore {
     }
 
     async fn register(&self, node: &Registration) -> Result<(), StoreError> {
-        let mut connection = self.connection().await?;
         // Rows of nodes long gone go with it. An hour by the last beat too, so that a step of the clock
         // alone makes nobody look gone.
-        let done = sqlx::query(
+        let register = Statement::of(
             "WITH gone AS (
                 DELETE FROM turnwise.nodes WHERE id IN (
                     SELECT n.id FROM turnwise.nodes n, turnwise.turn t
@@ -249,31 +241,25 @@ impl Store for PgStore {
                 capacity = excluded.capacity, version = excluded.version",
         )
         .bind(node.id.to_string())
-        .bind(&node.name)
+        .bind(node.name.as_str())
         .bind(integer(node.capacity))
-        .bind(migrate::THIS)
-        .execute(&mut *connection)
-        .await;
-        self.settle(connection, done)?;
+        .bind(migrate::THIS);
+        self.ask(register).await?;
         Ok(())
     }
 
     async fn deregister(&self, node: NodeId) -> Result<(), StoreError> {
-        let mut connection = self.connection().await?;
-        let done = sqlx::query(
+        let deregister = Statement::of(
             "UPDATE turnwise.nodes SET state = 'left', running = 0, last_check_in = turnwise.clock()
              WHERE id = $1::text::uuid AND state <> 'lost'",
         )
-        .bind(node.to_string())
-        .execute(&mut *connection)
-        .await;
-        self.settle(connection, done)?;
+        .bind(node.to_string());
+        self.ask(deregister).await?;
         Ok(())
     }
 
     async fn renew(&self, node: NodeId, report: &NodeReport) -> Result<CheckIn, StoreError> {
-        let mut connection = self.connection().await?;
-        let lost: Result<bool, _> = sqlx::query_scalar(
+        let renew = Statement::of(
             "SELECT turnwise.node_renew(
                 $1::text::uuid, $2::integer, $3::bigint, $4::bigint, $5::bigint)",
         )
@@ -281,10 +267,9 @@ impl Store for PgStore {
         .bind(integer(report.running))
         .bind(report.offset_us)
         .bind(report.offset_error_us)
-        .bind(report.transit_us)
-        .fetch_one(&mut *connection)
-        .await;
-        Ok(check_in(self.settle(connection, lost)?))
+        .bind(report.transit_us);
+        let (lost,) = self.ask_for_one(renew).await?;
+        Ok(check_in(lost))
     }
 
     async fn claim(
@@ -355,44 +340,41 @@ impl Store for PgStore {
 
     async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {
         let look = self.look().await?;
-        let mut connection = self.connection().await?;
-        let nodes = sqlx::query_as(
+        let nodes = Statement::of(
             "SELECT id::text, name, state, turnwise.micros(lease_until),
                 turnwise.micros(last_check_in), capacity::bigint, running::bigint,
                 offset_us, offset_error_us, transit_us
              FROM turnwise.nodes",
-        )
-        .fetch_all(&mut *connection)
-        .await;
-        let nodes = self.settle(connection, nodes)?;
+        );
+        let nodes: Result<Vec<_>, _> =
+            self.ask(nodes).await?.iter().map(FromRow::from_row).collect();
+        let nodes = nodes.map_err(|error: sqlx::Error| self.trouble(error.into()))?;
         rows::node_views(nodes, &look).map_err(|trouble| self.trouble(trouble))
     }
 
     async fn look(&self) -> Result<Look, StoreError> {
-        let mut connection = self.connection().await?;
-        let found = sqlx::query(
+        let look = Statement::of(
             "SELECT epoch, high, slot, previous, bias, coalesce(period_ms, 1000), next_period_ms,
                 next_period_from, versions::text, deputies::text, marks::text,
                 turnwise.micros(turnwise.clock()), refused, stale_ends
              FROM turnwise.turn WHERE id = 1",
-        )
-        .fetch_one(&mut *connection)
-        .await;
-        let row = self.settle(connection, found)?;
-        turns::look(&row).map_err(|trouble| self.trouble(trouble))
+        );
+        let found = self.ask(look).await?;
+        let row = found.first().ok_or(Trouble::Sql(sqlx::Error::RowNotFound));
+        row.and_then(turns::look).map_err(|trouble| self.trouble(trouble))
     }
 
     async fn stamp(&self) -> Result<(Slot, TurnRow, ServerIdentity), StoreError> {
-        let mut connection = self.connection().await?;
-        let answer = turns::read_as_nobody(&mut connection).await;
-        let answer = self.settle(connection, answer)?;
+        let rows = self.ask(turns::read_as_nobody()).await?;
+        let answer = turns::answer(&rows).map_err(|trouble| self.trouble(trouble))?;
         Ok((answer.now, answer.row, answer.identity))
     }
 
     async fn change(&self, change: &Change, identity: ServerIdentity) -> Result<bool, StoreError> {
-        let mut connection = self.connection().await?;
-        let answer = turns::change_as_nobody(&mut connection, change, identity).await;
-        Ok(self.settle(connection, answer)?.done)
+        let change = turns::change_as_nobody(change, identity);
+        let rows = self.ask(change.map_err(|trouble| self.trouble(trouble))?).await?;
+        let answer = turns::answer(&rows).map_err(|trouble| self.trouble(trouble))?;
+        Ok(answer.done)
     }
 }
 

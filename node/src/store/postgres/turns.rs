@@ -1,19 +1,21 @@
 //! Statements on the turn row: their texts, their arguments, and how an answer is read. Decides nothing;
 //! the functions `turn_read`, `turn_beat` and `turn_change` of the schema do.
 
-use sqlx::postgres::{PgArguments, PgConnection, PgRow};
-use sqlx::query::Query;
-use sqlx::{Executor, Postgres, Row, SqlSafeStr};
+use sqlx::postgres::PgRow;
+use sqlx::{Executor, Row, SqlSafeStr};
 use turnwise_engine::{
     Change, Exchange, LocalInstant, NodeId, ServerIdentity, ServerInstant, Slot, Token, TurnKind,
     TurnRow,
 };
 
 use super::jobs::bury;
+use super::session::Session;
+use super::statement::{Statement, Wire};
 use super::{PgStore, integer};
 use crate::job::ClaimedJob;
 use crate::store::errors::Trouble;
 use crate::store::rows::{self, TurnColumns, Unreadable, json};
+use crate::store::servers::Line;
 use crate::store::{Look, NodeReport, StoreError, TurnReply, TurnRequest, Turns};
 
 const READ: &str = "SELECT * FROM turnwise.turn_read(
@@ -32,26 +34,25 @@ const CHANGE: &str = "SELECT * FROM turnwise.turn_change(
 /// The columns of `turnwise.claimed_job`, which stand first in an answer.
 const JOB_COLUMNS: usize = 13;
 
-type Statement<'a> = Query<'a, Postgres, PgArguments>;
-
 /// The connection that is kept for the turn row. Each statement is one round trip: the driver sends Bind,
-/// Execute and Sync of a prepared statement at once.
+/// Execute and Sync of a prepared statement at once; through a pooler it is one text.
 #[derive(Debug)]
 pub struct PgTurns {
     store: PgStore,
-    connection: PgConnection,
+    line: Line<Session>,
 }
 
 impl PgTurns {
-    pub(super) async fn ready(
-        store: PgStore,
-        mut connection: PgConnection,
-    ) -> Result<Self, StoreError> {
-        for statement in [READ, BEAT, CHANGE] {
-            let prepared = (&mut connection).prepare(statement.into_sql_str()).await;
-            prepared.map_err(|error| store.trouble(error.into()))?;
+    pub(super) async fn ready(store: PgStore, mut line: Line<Session>) -> Result<Self, StoreError> {
+        let Line { session, bond } = &mut line;
+        if session.wire == Wire::Prepared {
+            for statement in [READ, BEAT, CHANGE] {
+                let prepare = (&mut session.connection).prepare(statement.into_sql_str());
+                let prepared = bond.carry(prepare).await;
+                prepared.map_err(|trouble| store.trouble(trouble))?;
+            }
         }
-        Ok(Self { store, connection })
+        Ok(Self { store, line })
     }
 }
 
@@ -61,16 +62,20 @@ impl Turns for PgTurns {
         request: &TurnRequest<'_>,
         clock: &(dyn Fn() -> LocalInstant + Sync),
     ) -> Result<TurnReply, StoreError> {
-        let statement = statement(request).map_err(|trouble| self.store.trouble(trouble))?;
-        let sent = clock();
-        let rows = statement.fetch_all(&mut self.connection).await;
-        let received = clock();
-        let rows = rows.map_err(|error| self.store.trouble(error.into()))?;
-        let answer = answer(&rows).map_err(|trouble| self.store.trouble(trouble))?;
+        let trouble = |trouble| self.store.trouble(trouble);
+        let Line { session, bond } = &mut self.line;
+        let statement = statement(request).map_err(trouble)?;
+        let ready = statement.ready(session.wire).map_err(trouble)?;
+        let exchange = async {
+            let sent = clock();
+            let rows = ready.rows(&mut session.connection).await;
+            Ok::<_, Trouble>((sent, rows, clock()))
+        };
+        let (sent, rows, received) = bond.carry(exchange).await.map_err(trouble)?;
+        let answer = rows.and_then(|rows| answer(&rows)).map_err(trouble)?;
         if !answer.unreadable.is_empty() {
-            let node = request.statement.node;
-            let buried = bury(&mut self.connection, node, &answer.unreadable).await;
-            buried.map_err(|trouble| self.store.trouble(trouble))?;
+            let bury = bury(request.statement.node, &answer.unreadable);
+            bond.carry(session.rows(&bury)).await.map_err(trouble)?;
         }
         let exchange = Exchange {
             sent,
@@ -91,13 +96,13 @@ impl Turns for PgTurns {
     }
 }
 
-fn statement<'a>(request: &'a TurnRequest<'_>) -> Result<Statement<'a>, Trouble> {
+fn statement(request: &TurnRequest<'_>) -> Result<Statement, Trouble> {
     let node = request.statement.node;
     let believed = request.statement.believed;
     match &request.statement.kind {
         TurnKind::Read => Ok(read(Some(node), believed, &request.report)),
         TurnKind::Beat { claim } => {
-            let statement = sqlx::query(BEAT)
+            let statement = Statement::of(BEAT)
                 .bind(node.to_string())
                 .bind(believed.map(|slot| slot.0))
                 .bind(claim.map(|claim| claim.token.0))
@@ -112,20 +117,21 @@ fn statement<'a>(request: &'a TurnRequest<'_>) -> Result<Statement<'a>, Trouble>
     }
 }
 
-fn read<'a>(node: Option<NodeId>, believed: Option<Slot>, report: &NodeReport) -> Statement<'a> {
-    let statement =
-        sqlx::query(READ).bind(node.map(|node| node.to_string())).bind(believed.map(|slot| slot.0));
+fn read(node: Option<NodeId>, believed: Option<Slot>, report: &NodeReport) -> Statement {
+    let statement = Statement::of(READ)
+        .bind(node.map(|node| node.to_string()))
+        .bind(believed.map(|slot| slot.0));
     with_report(statement, report)
 }
 
-fn change<'a>(
+fn change(
     node: Option<NodeId>,
     believed: Option<Slot>,
     change: &Change,
     identity: ServerIdentity,
     report: &NodeReport,
-) -> Result<Statement<'a>, Trouble> {
-    let statement = sqlx::query(CHANGE)
+) -> Result<Statement, Trouble> {
+    let statement = Statement::of(CHANGE)
         .bind(node.map(|node| node.to_string()))
         .bind(believed.map(|slot| slot.0))
         .bind(identity.started)
@@ -142,7 +148,7 @@ fn change<'a>(
     Ok(with_report(statement, report))
 }
 
-fn with_report<'a>(statement: Statement<'a>, report: &NodeReport) -> Statement<'a> {
+fn with_report(statement: Statement, report: &NodeReport) -> Statement {
     statement
         .bind(integer(report.running))
         .bind(report.offset_us)
@@ -164,7 +170,7 @@ pub(super) struct Answer {
 }
 
 /// Jobs first, the turn row last.
-fn answer(rows: &[PgRow]) -> Result<Answer, Trouble> {
+pub(super) fn answer(rows: &[PgRow]) -> Result<Answer, Trouble> {
     let Some((turn, jobs)) = rows.split_last() else {
         return Err(Trouble::corrupt(
             "a statement on the turn row that answers nothing".to_owned(),
@@ -257,15 +263,13 @@ pub(super) fn look(row: &PgRow) -> Result<Look, Trouble> {
     })
 }
 
-pub(super) async fn read_as_nobody(connection: &mut PgConnection) -> Result<Answer, Trouble> {
-    answer(&read(None, None, &NodeReport::default()).fetch_all(connection).await?)
+pub(super) fn read_as_nobody() -> Statement {
+    read(None, None, &NodeReport::default())
 }
 
-pub(super) async fn change_as_nobody(
-    connection: &mut PgConnection,
+pub(super) fn change_as_nobody(
     to: &Change,
     identity: ServerIdentity,
-) -> Result<Answer, Trouble> {
-    let statement = change(None, None, to, identity, &NodeReport::default())?;
-    answer(&statement.fetch_all(connection).await?)
+) -> Result<Statement, Trouble> {
+    change(None, None, to, identity, &NodeReport::default())
 }

@@ -24,6 +24,11 @@ impl<B: Sabotage> SqliteStore<B> {
         let database = self.database().to_owned();
         let error = match trouble {
             Trouble::Corrupt(what) => return StoreError::Corrupt { database, what },
+            // A file has no others. (Only servers are replaced.)
+            Trouble::Replaced(fate) => {
+                let reason = trouble.to_string();
+                return StoreError::Unreachable { database, reason, fate };
+            }
             Trouble::Sql(error) => error,
         };
         let reason = match error.as_database_error() {
