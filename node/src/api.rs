@@ -1,4 +1,4 @@
-//! Decides what a node answers over HTTP. So far: whether it lives, and whether it takes turns.
+//! Decides what a node answers over HTTP: whether it lives, whether it takes turns; the pages are the dashboard's.
 
 use std::net::SocketAddr;
 
@@ -16,12 +16,16 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Answer until dropped.
-pub async fn serve(listener: TcpListener, pulse: watch::Receiver<Pulse>) {
-    let routes = Router::new()
+/// The health of a node.
+pub fn health(pulse: watch::Receiver<Pulse>) -> Router {
+    Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
-        .with_state(pulse);
+        .with_state(pulse)
+}
+
+/// Answer until dropped.
+pub async fn serve(listener: TcpListener, routes: Router) {
     if let Err(error) = axum::serve(listener, routes).await {
         tracing::error!("the API stopped: {error}");
     }

@@ -5,6 +5,7 @@ pub mod caller;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod dashboard;
 pub mod exit;
 pub mod job;
 pub mod rfc3339;

@@ -11,6 +11,7 @@ use crate::api;
 use crate::caller::HttpCaller;
 use crate::clock::MachineClock;
 use crate::config::RunConfig;
+use crate::dashboard::{self, Door};
 use crate::exit;
 use crate::shell::{self, Journal, Leaves, LifeEnd, PreciseThread, Pulse, StopHandle, stop};
 use crate::store::AnyStore;
@@ -65,8 +66,16 @@ async fn run_on(config: RunConfig, clock: MachineClock) -> ExitCode {
     if let Some(listen) = config.listen {
         match api::bind(listen.address).await {
             Ok(listener) => {
-                tracing::info!(address = %listen.address, "the API listens");
-                api = Some(tokio::spawn(api::serve(listener, watcher)));
+                let address = listener.local_addr().unwrap_or(listen.address);
+                tracing::info!("the dashboard is at http://{address}/");
+                // Its own connection, opened when somebody looks: a page must not wait for the node, nor the node for it.
+                let views = match AnyStore::connect(&config.database_url, 1) {
+                    Ok(views) => views,
+                    Err(error) => return exit::report(exit::of_store(&error), error.to_string()),
+                };
+                let door = Door::new(address, None);
+                let routes = dashboard::router(views, door, None, api::health(watcher));
+                api = Some(tokio::spawn(api::serve(listener, routes)));
             }
             Err(error) if listen.explicit => {
                 let say = format!(
