@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use super::common::Common;
 use super::failure::Failure;
 use super::log;
-use crate::clock::{BootClock, MachineClock, WrongClock};
+use crate::clock::WrongClock;
 use crate::config::{Environment, Flags, Layers, RunConfig};
 use crate::run::run_node;
+use crate::store::Distance;
+use crate::tampering::Tampering;
 
 /// Run a node: take turns at polling the queue, and call jobs
 ///
@@ -103,6 +105,15 @@ pub(super) struct Args {
     /// A clock that is wrong on purpose, for tests of whole farms: OFFSET[,DRIFT][,LEAP@WHEN]...
     #[arg(long, hide = true, value_name = "CLOCK")]
     test_clock: Option<WrongClock>,
+
+    /// A database that is farther away than it is: WAY, or THERE..BACK
+    #[arg(long, hide = true, value_name = "DISTANCE")]
+    test_distance: Option<Distance>,
+
+    /// Take lines from standard input, a pipe, that change both while the node runs (`clock +5s`, `distance 80ms`);
+    /// stop when the pipe is closed, and die with the process that started this one
+    #[arg(long, hide = true)]
+    test_commands: bool,
 }
 
 /// Run a node until it is told to stop.
@@ -114,14 +125,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     for warning in environment.warnings() {
         tracing::warn!("{warning}");
     }
-    let clock = match args.test_clock.clone() {
-        Some(clock) => {
-            tracing::warn!("this node's clock is wrong on purpose (--test-clock)");
-            MachineClock::Wrong(clock)
-        }
-        None => MachineClock::Boot(BootClock),
-    };
-    Ok(run_node(config, clock))
+    let tampering = Tampering::new(args.test_clock.clone(), args.test_distance, args.test_commands);
+    Ok(run_node(config, tampering))
 }
 
 impl Args {

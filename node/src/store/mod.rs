@@ -3,13 +3,15 @@
 //! - `postgres`: one statement and one round trip a beat; the steps are functions in the schema;
 //! - `mysql`: four statements in two round trips a beat that finds nothing to do; the steps of the turn row are the
 //!   engine's own;
-//! - `sqlite`: one transaction a beat; the steps of the turn row are the engine's own.
+//! - `sqlite`: one transaction a beat; the steps of the turn row are the engine's own;
+//! - `distant`: any of them, farther away than it is, for demonstrations.
 //!
 //! What a store promises is stated as tests, in `node/tests/store_contract.rs`, which run against every
 //! implementation, the simulated one among them.
 
 mod any;
 mod connections;
+mod distant;
 mod errors;
 pub mod migrate;
 pub mod mysql;
@@ -21,6 +23,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 pub use any::{AnyStore, AnyTurns};
+pub use distant::{Distance, Distant, DistantTurns, Road};
 
 use serde::Serialize;
 use turnwise_engine::{
