@@ -29,13 +29,19 @@ macro_rules! migration {
 }
 
 /// The schema for PostgreSQL.
-pub const POSTGRES: &[Migration] = &[migration!(1, "postgres", "0001_turns_and_jobs")];
+pub const POSTGRES: &[Migration] = &[
+    migration!(1, "postgres", "0001_turns_and_jobs"),
+    migration!(2, "postgres", "0002_jobs_that_were_given_up"),
+];
 
 /// The schema for MariaDB and MySQL.
 pub const MYSQL: &[Migration] = &[migration!(1, "mysql", "0001_turns_and_jobs")];
 
 /// The schema for SQLite.
-pub const SQLITE: &[Migration] = &[migration!(1, "sqlite", "0001_turns_and_jobs")];
+pub const SQLITE: &[Migration] = &[
+    migration!(1, "sqlite", "0001_turns_and_jobs"),
+    migration!(2, "sqlite", "0002_jobs_that_were_given_up"),
+];
 
 /// The version of this binary.
 pub(super) const THIS: &str = env!("CARGO_PKG_VERSION");

@@ -18,12 +18,17 @@ pub mod mysql;
 pub mod postgres;
 mod rows;
 pub mod sqlite;
+mod views;
 
 use std::future::Future;
 use std::sync::Arc;
 
 pub use any::{AnyStore, AnyTurns};
 pub use distant::{Distance, Distant, DistantTurns, Road};
+pub use views::{
+    BeatView, COUNTED_MAX, Capped, JobsPage, LOOKED_THROUGH_MAX, QueueView, RECENT_JOBS, RunView,
+    Tally, Views,
+};
 
 use serde::Serialize;
 use turnwise_engine::{
@@ -325,6 +330,9 @@ pub struct NodeView {
     pub running: u32,
     /// When it last proved that it lives (RFC 3339, server time).
     pub last_check_in: String,
+    /// Until when it may run jobs without another check-in.
+    #[serde(skip)]
+    pub lease_until: ServerInstant,
 }
 
 /// What a look at the turn row shows.

@@ -246,6 +246,9 @@ impl PgStore {
         if let Some(before) = filter.before {
             query.push(" AND j.id < ").push_bind(before.to_string()).push("::text::uuid");
         }
+        if let Some(from) = filter.from {
+            query.push(" AND j.id >= ").push_bind(from.to_string()).push("::text::uuid");
+        }
         query.push(" ORDER BY j.id DESC LIMIT ").push_bind(i64::from(filter.limit));
         let mut connection = self.connection().await?;
         let found = query.build().fetch_all(&mut *connection).await;

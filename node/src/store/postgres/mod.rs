@@ -6,6 +6,7 @@ mod errors;
 mod jobs;
 mod parameters;
 mod turns;
+mod views;
 
 use std::str::FromStr;
 use std::sync::Arc;
