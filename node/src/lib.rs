@@ -13,3 +13,4 @@ pub mod run;
 pub mod sabotage;
 pub mod shell;
 pub mod store;
+pub mod watch;
