@@ -14,3 +14,4 @@ pub mod sabotage;
 pub mod shell;
 pub mod store;
 pub mod tampering;
+pub mod watch;

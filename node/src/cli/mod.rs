@@ -9,6 +9,7 @@
 
 mod common;
 mod enqueue;
+mod events;
 mod failure;
 mod jobs;
 mod log;
@@ -62,6 +63,7 @@ enum Command {
     Enqueue(enqueue::Args),
     Jobs(jobs::Args),
     Nodes(nodes::Args),
+    Events(events::Args),
     Period(period::Args),
     Migrate(migrate::Args),
 }
@@ -73,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Enqueue(args) => common::block_on(enqueue::run(args)),
         Command::Jobs(args) => common::block_on(jobs::run(args)),
+        Command::Events(args) => common::block_on(events::run(args)),
         Command::Nodes(args) => common::block_on(nodes::run(args)),
         Command::Period(args) => common::block_on(period::run(args)),
         Command::Migrate(args) => common::block_on(migrate::run(args)),

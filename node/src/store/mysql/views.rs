@@ -1,7 +1,7 @@
 //! What people look at. Each look is a few reading statements; none reads more rows than it says.
 
-use sqlx::mysql::MySqlRow;
 use sqlx::FromRow;
+use sqlx::mysql::MySqlRow;
 use turnwise_engine::{ServerInstant, Slot};
 
 use super::lanes::{self, Lane};
