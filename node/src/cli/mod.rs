@@ -8,6 +8,7 @@
 //! - one file for each command.
 
 mod common;
+mod demo;
 mod enqueue;
 mod events;
 mod failure;
@@ -48,6 +49,7 @@ Exit codes:
   78  bad configuration
 
 Examples:
+  turnwise demo
   turnwise run --target http://127.0.0.1:3000
   turnwise enqueue /jobs/send-mail --body '{\"to\":\"ada@example.com\"}' --in 10m
   turnwise jobs list --state dead"
@@ -60,6 +62,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Demo(demo::Args),
     Enqueue(enqueue::Args),
     Jobs(jobs::Args),
     Nodes(nodes::Args),
@@ -73,6 +76,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
+        Command::Demo(args) => common::block_on(demo::run(args)),
         Command::Enqueue(args) => common::block_on(enqueue::run(args)),
         Command::Jobs(args) => common::block_on(jobs::run(args)),
         Command::Events(args) => common::block_on(events::run(args)),

@@ -29,6 +29,13 @@ pub struct Distance {
     back: Duration,
 }
 
+impl Distance {
+    /// So long there and so long back, 10 s each at most.
+    pub fn of(there: Duration, back: Duration) -> Self {
+        Self { there: there.min(WAY_MAX), back: back.min(WAY_MAX) }
+    }
+}
+
 /// `WAY` or `THERE..BACK`: `80ms` is 80 ms there and 80 ms back.
 impl FromStr for Distance {
     type Err = String;
