@@ -83,7 +83,7 @@ pub enum DemoError {
     Store(#[from] StoreError),
     /// The database has another farm.
     #[error(
-        "the database has {nodes} living nodes of another farm, which would run the demo's jobs; give the demo a database of its own, or leave --database-url out"
+        "the database has {nodes} living nodes of another farm, which would run the demo's jobs; give the demo a database of its own, or leave --database-url out. (Nodes that were killed count for three seconds more.)"
     )]
     InUse {
         /// How many.
