@@ -27,14 +27,14 @@ pub(super) async fn on_node(
     Path(id): Path<String>,
     Form(wanted): Form<Wanted>,
 ) -> Response {
-    let Some(controls) = &shared.controls else { return pages::nowhere().await.into_response() };
-    let nodes = match shared.store.nodes().await {
+    let Some(controls) = &shared.controls else { return pages::nowhere().await };
+    let nodes = match shared.hub.store().nodes().await {
         Ok(nodes) => nodes,
-        Err(error) => return page::failed(&error).into_response(),
+        Err(error) => return page::failed(&error),
     };
     let id: Option<NodeId> = id.parse().ok();
     let Some(node) = nodes.iter().find(|node| Some(node.id) == id) else {
-        return pages::nodes::unknown().into_response();
+        return pages::nodes::unknown();
     };
     let result = match wanted.action.len() {
         0..=NAME_BYTES_MAX => controls.perform(&wanted.action, Some(node)).await,
@@ -44,7 +44,7 @@ pub(super) async fn on_node(
 }
 
 pub(super) async fn on_farm(State(shared): State<Shared>, Form(wanted): Form<Wanted>) -> Response {
-    let Some(controls) = &shared.controls else { return pages::nowhere().await.into_response() };
+    let Some(controls) = &shared.controls else { return pages::nowhere().await };
     let result = match wanted.action.len() {
         0..=NAME_BYTES_MAX => controls.perform(&wanted.action, None).await,
         _ => Err("There is no action with such a long name.".to_owned()),

@@ -3,19 +3,25 @@
 //!
 //! - `door`: who may come in; `login`: showing the token;
 //! - `page`: the frame of every page, and how values look; `assets`: the style, the script, the icon;
-//! - `pages/`: one file for each page; `actions`: what buttons do; `said`: what came of it, until the page shows it;
+//! - `pages/`: one file for each page; `drawing/`: the shapes on them; `live`: the stream that they listen to;
+//! - `cached`: what is counted for all of them at once;
+//! - `actions`: what buttons do; `said`: what came of it, until the page shows it;
 //! - `controls`: what whoever serves this may offer besides.
 
 mod actions;
 mod assets;
+mod cached;
 mod controls;
 mod door;
+mod drawing;
+mod live;
 mod login;
 mod page;
 mod pages;
 mod said;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -25,18 +31,28 @@ use axum::routing::{get, post};
 pub use controls::{Action, Controls};
 pub use door::Door;
 
+use self::cached::Cached;
+use self::live::Listeners;
 use self::said::Said;
-use crate::store::AnyStore;
+use crate::store::{AnyStore, RunView, Tally};
+use crate::watch::Hub;
 
 /// The longest form, in bytes.
 const FORM_BYTES_MAX: usize = 16 * 1024;
+/// How old counts may be.
+const TALLY_AGE: Duration = Duration::from_secs(2);
+/// How old the runs on the timeline may be.
+const RUNS_AGE: Duration = Duration::from_millis(200);
 
 /// What the pages are made of.
 struct Dashboard {
-    store: AnyStore,
+    hub: Hub,
     door: Door,
     controls: Option<Arc<dyn Controls>>,
     said: Said,
+    listeners: Listeners,
+    tally: Cached<Tally>,
+    runs: Cached<Vec<RunView>>,
 }
 
 type Shared = Arc<Dashboard>;
@@ -50,12 +66,27 @@ pub fn router(
     controls: Option<Arc<dyn Controls>>,
     beside: Router,
 ) -> Router {
-    let shared = Dashboard { store, door: door.clone(), controls, said: Said::default() };
+    let shared = Dashboard {
+        hub: Hub::new(store),
+        door: door.clone(),
+        controls,
+        said: Said::default(),
+        listeners: Listeners::default(),
+        tally: Cached::new(TALLY_AGE),
+        runs: Cached::new(RUNS_AGE),
+    };
     Router::new()
         .route("/", get(pages::ring::show))
+        .route("/timeline", get(pages::timeline::show))
         .route("/nodes", get(pages::nodes::show))
+        .route("/nodes/{id}", get(pages::nodes::one))
         .route("/nodes/{id}/do", post(actions::on_node))
         .route("/farm/do", post(actions::on_farm))
+        .route("/jobs", get(pages::jobs::show))
+        .route("/jobs/{id}", get(pages::job::show))
+        .route("/jobs/{id}/retry", post(pages::job::retry))
+        .route("/jobs/{id}/cancel", post(pages::job::cancel))
+        .route("/live", get(live::listen))
         .route("/login", get(login::show).post(login::enter))
         .route("/assets/{name}", get(assets::get))
         .fallback(pages::nowhere)

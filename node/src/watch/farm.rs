@@ -1,12 +1,12 @@
 //! Decides what happened between one look at the database and the next. No IO and no clock: a look brings its times
 //! along.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use turnwise_engine::{Cadence, NodeId, Roster, ServerInstant, Slot};
 
-use super::event::{By, Event, Member, What};
+use super::event::{By, Event, Member, Weight, What};
 use super::slots::{SLOTS_KEPT, SlotView, Slots};
 use crate::rfc3339;
 use crate::store::{BeatView, Look, NodeView};
@@ -15,6 +15,8 @@ use crate::store::{BeatView, Look, NodeView};
 const MISSED_ONE_BY_ONE: i64 = 60;
 /// A beat may take so long after the end of its slot to be seen: it is committed then.
 const COMMIT_NANOS: i64 = 250_000_000;
+/// So many events that are worth a line are kept.
+const NEWS_KEPT: usize = 100;
 /// A difference between two clocks that is no step of either.
 const STEP_MICROS: i64 = 100_000;
 
@@ -42,6 +44,7 @@ pub struct Farm {
     judged: Slot,
     newest_beat: Slot,
     names: BTreeMap<NodeId, String>,
+    news: VecDeque<Event>,
 }
 
 impl Farm {
@@ -52,6 +55,7 @@ impl Farm {
             judged: Slot(i64::MIN),
             newest_beat: Slot(i64::MIN),
             names: BTreeMap::new(),
+            news: VecDeque::new(),
             last: sight.clone(),
         };
         farm.learn(sight);
@@ -88,7 +92,20 @@ impl Farm {
             what.push(What::StaleEnds { ends });
         }
         let at = Some(rfc3339::format(sight.look.clock));
-        what.into_iter().map(|what| Event { at: at.clone(), what }).collect()
+        let events = what.into_iter().map(|what| Event { at: at.clone(), what });
+        let events: Vec<Event> = events.collect();
+        for event in events.iter().filter(|event| event.what.weight() > Weight::Routine) {
+            self.news.push_back(event.clone());
+        }
+        while self.news.len() > NEWS_KEPT {
+            self.news.pop_front();
+        }
+        events
+    }
+
+    /// What happened since somebody began to watch and is worth a line, oldest first. Not all of it: the newest.
+    pub fn news(&self) -> impl DoubleEndedIterator<Item = &Event> {
+        self.news.iter()
     }
 
     /// The slot of the newest beat that was seen; the next look asks for those after it.

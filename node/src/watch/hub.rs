@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 use tokio::time::{Instant, sleep, timeout};
-use turnwise_engine::Slot;
+use turnwise_engine::{ServerInstant, Slot};
 
 use super::event::{Event, What};
 use super::farm::{Farm, Sight};
@@ -36,8 +36,10 @@ const BEHIND_MAX: usize = 64;
 pub struct News {
     /// What happened. May be nothing.
     pub events: Arc<[Event]>,
-    /// Where things stand; none while the database has not answered yet.
+    /// Where things stand, as of the last answer; none before the first.
     pub farm: Option<Arc<Farm>>,
+    /// The database answered.
+    pub answers: bool,
 }
 
 /// The one reader of a database, shared by all who watch it in this process.
@@ -109,6 +111,18 @@ impl Hub {
         Ok(farm)
     }
 
+    /// The server's clock now, as far as the farm's last look tells.
+    pub fn clock(&self, farm: &Farm) -> ServerInstant {
+        let sight = farm.sight();
+        let since = self.inner.begun.elapsed().saturating_sub(sight.answered);
+        sight.look.clock.offset(nanos(since))
+    }
+
+    /// The database that it looks at.
+    pub fn store(&self) -> &AnyStore {
+        &self.inner.store
+    }
+
     /// Whether it looks at the database by itself just now.
     pub fn is_reading(&self) -> bool {
         self.inner.state().is_reading
@@ -154,11 +168,17 @@ impl Inner {
                 }
             };
             let shared = farm.clone().map(Arc::new);
-            if let Some(farm) = &shared {
+            if let Some(farm) = &shared
+                && failures == 0
+            {
                 self.state().farm = Some((Arc::clone(farm), Instant::now()));
             }
             // Nobody there to hear it is noticed below.
-            let _ = self.news.send(News { events: events.into(), farm: shared });
+            let _ = self.news.send(News {
+                events: events.into(),
+                farm: shared,
+                answers: failures == 0,
+            });
             tokio::select! {
                 biased;
                 () = self.news.closed() => {}
