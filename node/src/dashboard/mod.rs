@@ -34,7 +34,7 @@ pub use door::Door;
 use self::cached::Cached;
 use self::live::Listeners;
 use self::said::Said;
-use crate::store::{AnyStore, RunView, Tally};
+use crate::store::{RunView, Tally};
 use crate::watch::Hub;
 
 /// The longest form, in bytes.
@@ -57,17 +57,17 @@ struct Dashboard {
 
 type Shared = Arc<Dashboard>;
 
-/// The dashboard over this store, behind this door. `controls` are shown as buttons where there are any.
+/// The dashboard over this store, or over a reader of it that others share, behind this door. `controls` are shown as buttons where there are any.
 ///
 /// Every answer goes through the door, those of `beside` too: routes that are served along with the pages.
 pub fn router(
-    store: AnyStore,
+    hub: impl Into<Hub>,
     door: Door,
     controls: Option<Arc<dyn Controls>>,
     beside: Router,
 ) -> Router {
     let shared = Dashboard {
-        hub: Hub::new(store),
+        hub: hub.into(),
         door: door.clone(),
         controls,
         said: Said::default(),

@@ -82,6 +82,12 @@ impl Feed {
     }
 }
 
+impl From<AnyStore> for Hub {
+    fn from(store: AnyStore) -> Self {
+        Self::new(store)
+    }
+}
+
 impl Hub {
     /// A reader of this database. It looks when somebody watches.
     pub fn new(store: AnyStore) -> Self {
