@@ -4,7 +4,8 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -60,6 +61,35 @@ impl Demo {
     /// Everything that it has said.
     fn said(&self) -> String {
         std::fs::read_to_string(self.place.path().join("said")).unwrap()
+    }
+
+    /// Where the dashboard is: `127.0.0.1:40123`.
+    fn address(&self) -> String {
+        let said = self.said();
+        let url = said.split_whitespace().find(|word| word.starts_with("http://127.0.0.1:"));
+        url.unwrap().trim_start_matches("http://").trim_end_matches('/').to_owned()
+    }
+
+    /// Ask for a page as a browser without JavaScript does: the whole answer.
+    fn get(&self, path: &str) -> String {
+        ask(&self.address(), &format!("GET {path} HTTP/1.1\r\n"), "")
+    }
+
+    /// Press a button, and see the page that follows.
+    fn press(&self, path: &str, action: &str) -> String {
+        let origin = format!("Origin: http://{}\r\n", self.address());
+        let answer = self.post(path, action, &origin);
+        let place = answer.lines().find_map(|line| line.strip_prefix("location: "));
+        self.get(place.unwrap_or_else(|| panic!("{answer}")))
+    }
+
+    fn post(&self, path: &str, action: &str, header: &str) -> String {
+        let form = format!("action={}&back=/nodes", action.replace('+', "%2B").replace(' ', "+"));
+        let length = form.len();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n{header}"
+        );
+        ask(&self.address(), &head, &form)
     }
 
     fn type_line(&mut self, line: &str) {
@@ -140,6 +170,29 @@ async fn last_beats(database: &Path, beats: usize) -> Vec<Beat> {
     beats
 }
 
+fn ask(address: &str, head: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = format!("{head}Host: {address}\r\nConnection: close\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// The id of the newest node of this name.
+async fn newest(database: &Path, name: &str) -> String {
+    let mut connection =
+        SqliteConnection::connect(&format!("sqlite://{}", database.display())).await.unwrap();
+    sqlx::query_scalar(
+        "SELECT id FROM turnwise_nodes WHERE name = ? ORDER BY started_at DESC LIMIT 1",
+    )
+    .bind(name)
+    .fetch_one(&mut connection)
+    .await
+    .unwrap()
+}
+
 /// The nodes whose settings lie in this folder.
 fn processes_in(folder: &Path) -> Vec<u32> {
     let wanted = format!("TURNWISE_CONFIG={}", folder.display()).into_bytes();
@@ -199,6 +252,44 @@ async fn the_nodes_take_turns_close_a_gap_and_take_back_who_returns() {
     let (status, demo) = demo.ended();
     assert_eq!(status.code(), Some(0), "{}", demo.said());
     demo.assert_nothing_left();
+}
+
+#[tokio::test]
+async fn buttons_do_what_typed_lines_do_without_javascript() {
+    let place = tempfile::tempdir().unwrap();
+    let (url, database) = (database_in(&place), place.path().join("demo.db"));
+    let mut demo = Demo::start_in(place, &["--database-url", &url, "--nodes", "2"]);
+    demo.until_turns_of(&["A", "B"]).await;
+    let b = newest(&database, "B").await;
+    let button = format!("/nodes/{b}/do");
+    assert!(demo.get("/nodes").contains(&button), "{}", demo.get("/nodes"));
+    assert!(demo.get("/").contains(&button), "{}", demo.get("/"));
+
+    let elsewhere = demo.post(&button, "kill", "Origin: http://elsewhere.example\r\n");
+    assert!(elsewhere.starts_with("HTTP/1.1 403"), "{elsewhere}");
+    assert_eq!(processes_in(&demo.temporary()).len(), 2);
+
+    let page = demo.press(&button, "delay 80ms");
+    assert!(page.contains("80ms away from B") && page.contains("Bring near"), "{page}");
+    assert!(demo.press(&button, "skew +5s").contains("leaps 5s ahead"));
+    assert!(demo.press(&button, "stall").contains("B is stalled"));
+    assert!(demo.press(&button, "stall").contains("B is stalled already"));
+    assert!(demo.press(&button, "revive").contains("B goes on"));
+    assert!(demo.press(&button, "explode").contains("nothing called"));
+    assert!(demo.press("/farm/do", "add").contains("C comes up"));
+    demo.until_turns_of(&["A", "B", "C"]).await;
+
+    let b = newest(&database, "B").await;
+    let button = format!("/nodes/{b}/do");
+    assert!(demo.press(&button, "kill").contains("B is killed"));
+    demo.until_said("on the page: B is killed").await;
+    demo.until_turns_of(&["A", "C"]).await;
+    for page in ["/", "/nodes"] {
+        assert!(demo.get(page).contains("Revive"), "{page}: {}", demo.get(page));
+    }
+    assert!(demo.press(&button, "revive").contains("B is started again"));
+    demo.until_turns_of(&["A", "B", "C"]).await;
+    assert!(demo.press(&button, "kill").contains("of an earlier life"));
 }
 
 #[tokio::test]

@@ -249,11 +249,11 @@ fn condition(state: &State) -> Condition {
 /// some of each.
 fn nature(index: usize) -> Nature {
     const NATURES: [(u64, i32, u64, u64); 5] = [
-        (400, 30, 1, 1),
-        (8_000, -80, 20, 35),
-        (125_000, 150, 70, 60),
-        (2_700, -20, 5, 5),
-        (45_000, 60, 40, 15),
+        (900, 30, 1, 1),
+        (3_200, -80, 20, 35),
+        (7_500, 150, 70, 60),
+        (1_700, -20, 5, 5),
+        (5_400, 60, 40, 15),
     ];
     let (ahead, drift_ppm, there, back) = NATURES[index % NATURES.len()];
     let [there, back] = [there, back].map(Duration::from_millis);

@@ -168,9 +168,9 @@ impl Stage {
         let farm = Arc::new(Mutex::new(farm));
         tokio::spawn(jobs::stream(store.clone(), plan.rate, chance(), said.clone()));
         let buttons = Arc::new(Buttons { farm: Arc::clone(&farm), said });
-        let hub = Hub::new(store.clone());
+        let hub = Hub::new(store);
         let routes =
-            dashboard::router(store, Door::new(address, None), Some(buttons), Router::new());
+            dashboard::router(hub.clone(), Door::new(address, None), Some(buttons), Router::new());
         tokio::spawn(api::serve(listener, routes));
         Ok(Self { farm, hub, address, target, database })
     }
