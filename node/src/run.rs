@@ -76,7 +76,7 @@ async fn run_on(config: RunConfig, tampering: Tampering) -> ExitCode {
                     Ok(views) => views,
                     Err(error) => return exit::report(exit::of_store(&error), error.to_string()),
                 };
-                let door = Door::new(address, None);
+                let door = Door::new(address, config.listen_token.clone());
                 let routes = dashboard::router(views, door, None, api::health(watcher));
                 api = Some(tokio::spawn(api::serve(listener, routes)));
             }

@@ -59,9 +59,19 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
 
-    /// Where the API listens, on a loopback address, or `off` [default: 127.0.0.1:7171]
+    /// Where the dashboard and the API listen, or `off` [default: 127.0.0.1:7171]
+    ///
+    /// On an address that other machines reach, only with --listen-token. There is no TLS: put a proxy that has it
+    /// in front.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
+
+    /// What one must know to see the dashboard and to use the API, from 16 characters on [default: none]
+    ///
+    /// On the command line other users of the machine can see it: prefer TURNWISE_LISTEN_TOKEN. A browser asks for
+    /// it once; programs send `Authorization: Bearer TOKEN`.
+    #[arg(long, value_name = "TOKEN")]
+    listen_token: Option<String>,
 
     /// The period that the database must have, from 50ms to 10s [default: the database's, 1s at first]
     ///
@@ -137,6 +147,7 @@ impl Args {
         flags.add("allow-origin", self.allow_origin.clone());
         flags.add("name", self.name.clone());
         flags.add("listen", self.listen.clone());
+        flags.add("listen-token", self.listen_token.clone());
         flags.add("period", self.period.clone());
         flags.add("capacity", self.capacity.clone());
         flags.add("queues", self.queues.clone());

@@ -366,6 +366,7 @@ fn config(
         allow_origins: AllowedOrigins::default(),
         name: node(number),
         listen: None,
+        listen_token: None,
         period: Some(period),
         capacity,
         queues: None,

@@ -52,7 +52,9 @@ pub(in super::super) fn draw(farm: &Farm, clock: ServerInstant) -> Markup {
         svg .ring viewBox="-200 -190 400 380" role="img" aria-labelledby="ring-words"
             data-clock=(clock.as_micros()) data-zero=(zero_us) data-period=(period_us) data-of=(ring.len()) {
             circle .track r=(number(OUTER + 4.0)) {}
-            @for sector in &sectors { (drawn(farm, sector, thickness)) }
+            @for (number, sector) in sectors.iter().enumerate() {
+                (drawn(farm, sector, thickness, number == 0))
+            }
             path .beats d=(beat_lines(&sectors, thickness)) {}
             @for sector in &sectors { (claimed(sector, thickness)) }
             @if ring.len() <= NAMED_MAX {
@@ -119,9 +121,10 @@ fn sectors(farm: &Farm, levels: usize) -> Vec<Sector<'_>> {
     sectors
 }
 
-fn drawn(farm: &Farm, sector: &Sector<'_>, thickness: f64) -> Markup {
+fn drawn(farm: &Farm, sector: &Sector<'_>, thickness: f64, is_newest: bool) -> Markup {
     let (outer, inner) = radii(sector.level, thickness);
-    let class = format!("slot {} age-{}", class(sector.slot), sector.level);
+    let newest = if is_newest { " newest" } else { "" };
+    let class = format!("slot {} age-{}{newest}", class(sector.slot), sector.level);
     let is_large = sector.to - sector.from > 1.0 / (SMALL_MAX as f64 + 1.0);
     html! {
         path class=(class) data-slot=(sector.slot.slot.0) d=(band(sector.from, sector.to, outer, inner)) {

@@ -52,7 +52,11 @@ impl Frame {
 pub(in super::super) fn draw(farm: &Farm, runs: &[RunView], now: ServerInstant) -> Markup {
     let nodes: Vec<&NodeView> =
         farm.sight().nodes.iter().filter(|node| is_shown(node, now)).collect();
-    let lane = if nodes.len() <= WIDE_MAX { 46.0 } else { 22.0 };
+    let lane = match nodes.len() {
+        0..=4 => 64.0,
+        5..=WIDE_MAX => 46.0,
+        _ => 22.0,
+    };
     let frame = Frame { now, lane };
     let lanes: BTreeMap<NodeId, usize> =
         nodes.iter().enumerate().map(|(lane, node)| (node.id, lane)).collect();

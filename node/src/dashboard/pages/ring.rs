@@ -71,8 +71,8 @@ fn words(farm: &Farm, now: ServerInstant) -> Markup {
     html! {
         @match ring.len() {
             0 => "No node takes turns just now. ",
-            1 => { "One node takes every turn, one beat each " (period) ". " }
-            nodes => { (nodes) " nodes take turns, one beat each " (period) ". " }
+            1 => { "One node takes every turn, one beat every " (period) ". " }
+            nodes => { (nodes) " nodes take turns, one beat every " (period) ". " }
         }
         @if !last.is_empty() {
             "In the last minute " (beats) " of " (last.len()) " slots had their beat. "
