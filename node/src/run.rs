@@ -2,6 +2,7 @@
 //! it, and the exit code that says how it went.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -13,7 +14,10 @@ use crate::clock::MachineClock;
 use crate::config::RunConfig;
 use crate::dashboard::{self, Door};
 use crate::exit;
-use crate::shell::{self, Journal, Leaves, LifeEnd, PreciseThread, Pulse, StopHandle, stop};
+use crate::metrics::Metrics;
+use crate::shell::{
+    self, Journal, Leaves, LifeEnd, Observer, PreciseThread, Pulse, StopHandle, stop,
+};
 use crate::store::AnyStore;
 
 /// Connections to the database besides the beat's: one for the rest.
@@ -62,6 +66,7 @@ async fn run_on(config: RunConfig, clock: MachineClock) -> ExitCode {
         return exit::report(exit::FAILED, format!("the node cannot listen to signals: {error}"));
     }
     let (pulse, watcher) = watch::channel(Pulse::default());
+    let metrics = Arc::new(Metrics::default());
     let mut api = None;
     if let Some(listen) = config.listen {
         match api::bind(listen.address).await {
@@ -74,7 +79,9 @@ async fn run_on(config: RunConfig, clock: MachineClock) -> ExitCode {
                     Err(error) => return exit::report(exit::of_store(&error), error.to_string()),
                 };
                 let door = Door::new(address, config.listen_token.clone());
-                let routes = dashboard::router(views, door, None, api::health(watcher));
+                let beside =
+                    api::health(watcher).merge(api::metrics(Arc::clone(&metrics), views.clone()));
+                let routes = dashboard::router(views, door, None, beside);
                 api = Some(tokio::spawn(api::serve(listener, routes)));
             }
             Err(error) if listen.explicit => {
@@ -92,7 +99,11 @@ async fn run_on(config: RunConfig, clock: MachineClock) -> ExitCode {
     }
     let chance = Uuid::new_v4().into_bytes();
     let leaves = Leaves { clock, store, caller, chance };
-    let result = shell::run(&leaves, &PreciseThread, &config, &pulse, journal.as_ref(), stop).await;
+    let observer: Arc<dyn Observer> = metrics;
+    let journal_of = journal.as_ref();
+    let result =
+        shell::run_observed(&leaves, &PreciseThread, &config, &pulse, journal_of, &observer, stop)
+            .await;
     if let Some(journal) = journal {
         journal.close();
     }
