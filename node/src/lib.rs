@@ -1,6 +1,7 @@
 //! The node of Turnwise as a library: tokio, SQL and HTTP around the engine.
 
 pub mod api;
+mod cached;
 pub mod caller;
 pub mod cli;
 pub mod clock;
@@ -9,6 +10,7 @@ pub mod dashboard;
 pub mod demo;
 pub mod exit;
 pub mod job;
+pub mod metrics;
 pub mod rfc3339;
 pub mod run;
 pub mod sabotage;

@@ -2,6 +2,7 @@
 //! it, and the exit code that says how it went.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -12,7 +13,10 @@ use crate::caller::HttpCaller;
 use crate::config::RunConfig;
 use crate::dashboard::{self, Door};
 use crate::exit;
-use crate::shell::{self, Journal, Leaves, LifeEnd, PreciseThread, Pulse, StopHandle, stop};
+use crate::metrics::Metrics;
+use crate::shell::{
+    self, Journal, Leaves, LifeEnd, Observer, PreciseThread, Pulse, StopHandle, stop,
+};
 use crate::store::{AnyStore, Distant};
 use crate::tampering::Tampering;
 
@@ -65,6 +69,7 @@ async fn run_on(config: RunConfig, tampering: Tampering) -> ExitCode {
         return exit::report(exit::BAD_CONFIGURATION, error);
     }
     let (pulse, watcher) = watch::channel(Pulse::default());
+    let metrics = Arc::new(Metrics::default());
     let mut api = None;
     if let Some(listen) = config.listen {
         match api::bind(listen.address).await {
@@ -77,7 +82,9 @@ async fn run_on(config: RunConfig, tampering: Tampering) -> ExitCode {
                     Err(error) => return exit::report(exit::of_store(&error), error.to_string()),
                 };
                 let door = Door::new(address, config.listen_token.clone());
-                let routes = dashboard::router(views, door, None, api::health(watcher));
+                let beside =
+                    api::health(watcher).merge(api::metrics(Arc::clone(&metrics), views.clone()));
+                let routes = dashboard::router(views, door, None, beside);
                 api = Some(tokio::spawn(api::serve(listener, routes)));
             }
             Err(error) if listen.explicit => {
@@ -94,15 +101,16 @@ async fn run_on(config: RunConfig, tampering: Tampering) -> ExitCode {
         }
     }
     let chance = Uuid::new_v4().into_bytes();
-    let (clock, stage, journaled) = (tampering.clock(), &PreciseThread, journal.as_ref());
+    let (clock, stage, journal_of) = (tampering.clock(), &PreciseThread, journal.as_ref());
+    let observer: Arc<dyn Observer> = metrics;
     let result = match tampering.road {
         None => {
             let leaves = Leaves { clock, store, caller, chance };
-            shell::run(&leaves, stage, &config, &pulse, journaled, stop).await
+            shell::run_observed(&leaves, stage, &config, &pulse, journal_of, &observer, stop).await
         }
         Some(road) => {
             let leaves = Leaves { clock, store: Distant::new(store, road), caller, chance };
-            shell::run(&leaves, stage, &config, &pulse, journaled, stop).await
+            shell::run_observed(&leaves, stage, &config, &pulse, journal_of, &observer, stop).await
         }
     };
     if let Some(journal) = journal {

@@ -61,7 +61,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Run(run::Args),
+    Run(Box<run::Args>),
     Demo(demo::Args),
     Enqueue(enqueue::Args),
     Jobs(jobs::Args),

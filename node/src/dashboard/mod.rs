@@ -4,13 +4,11 @@
 //! - `door`: who may come in; `login`: showing the token;
 //! - `page`: the frame of every page, and how values look; `assets`: the style, the script, the icon;
 //! - `pages/`: one file for each page; `drawing/`: the shapes on them; `live`: the stream that they listen to;
-//! - `cached`: what is counted for all of them at once;
 //! - `actions`: what buttons do; `said`: what came of it, until the page shows it;
 //! - `controls`: what whoever serves this may offer besides.
 
 mod actions;
 mod assets;
-mod cached;
 mod controls;
 mod door;
 mod drawing;
@@ -31,9 +29,9 @@ use axum::routing::{get, post};
 pub use controls::{Action, Controls};
 pub use door::Door;
 
-use self::cached::Cached;
 use self::live::Listeners;
 use self::said::Said;
+use crate::cached::Cached;
 use crate::store::{RunView, Tally};
 use crate::watch::Hub;
 

@@ -9,19 +9,19 @@ use tokio::time::Instant;
 
 /// Something that was read a moment ago.
 #[derive(Debug)]
-pub(super) struct Cached<T> {
+pub(crate) struct Cached<T> {
     /// How old it may be.
     age_max: Duration,
     last: Mutex<Option<(Arc<T>, Instant)>>,
 }
 
 impl<T> Cached<T> {
-    pub(super) fn new(age_max: Duration) -> Self {
+    pub(crate) fn new(age_max: Duration) -> Self {
         Self { age_max, last: Mutex::default() }
     }
 
     /// What was read last, or what is read now when that is too old. Those who ask meanwhile wait for the one answer.
-    pub(super) async fn get<E, F>(&self, read: impl FnOnce() -> F) -> Result<Arc<T>, E>
+    pub(crate) async fn get<E, F>(&self, read: impl FnOnce() -> F) -> Result<Arc<T>, E>
     where
         F: Future<Output = Result<T, E>>,
     {
