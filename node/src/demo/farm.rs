@@ -146,8 +146,9 @@ impl Farm {
         self.tell(which, &format!("distance {distance}"))?;
         self.member(which)?.nature.distance = distance;
         Ok(format!(
-            "the database is now {distance} away from {which}. Watch: its beats land on the second all the same, since \
-             it sends them so much earlier; only the first one after the change is off."
+            "the database is now {distance} away from {which}. Watch: a beat or two are off by what the way has changed \
+             (if that is more than half a second, they fall into another's slot); then they land on the second again, \
+             since it sends them so much earlier."
         ))
     }
 

@@ -311,7 +311,7 @@ impl Show {
         };
         self.screen.say(&format!("> {line}"));
         match said {
-            Ok(said) => self.screen.say(&said),
+            Ok(said) => self.screen.say(&said.replace(" Watch:", "\n  Watch:")),
             Err(said) => self.screen.say(&format!("No: {said}")),
         }
         false
