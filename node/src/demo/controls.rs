@@ -7,8 +7,9 @@ use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::mpsc;
 
 use super::command::{Which, deed_of};
-use super::farm::{Condition, Farm};
+use super::farm::{Condition, Farm, View};
 use crate::dashboard::{Action, Controls};
+use crate::rfc3339;
 use crate::store::{Distance, NodeView};
 
 /// The farm, as the terminal and the pages share it.
@@ -32,8 +33,11 @@ fn which(node: &NodeView) -> Option<Which> {
     is_letter.then(|| node.name.parse().ok()).flatten()
 }
 
-fn is_of_an_earlier_life(node: &NodeView, condition: Condition) -> bool {
-    condition == Condition::Running && matches!(node.state.as_str(), "lost" | "left")
+/// The row of a node that was started again stays, under another id: it was never heard of since.
+fn is_of_an_earlier_life(node: &NodeView, view: &View) -> bool {
+    let Some(since) = view.since else { return false };
+    let is_over = matches!(node.state.as_str(), "lost" | "left");
+    is_over || rfc3339::parse(&node.last_check_in).is_some_and(|heard| heard < since)
 }
 
 fn action(name: impl Into<String>, label: impl Into<String>, hint: &str) -> Action {
@@ -43,12 +47,12 @@ fn action(name: impl Into<String>, label: impl Into<String>, hint: &str) -> Acti
 impl Controls for Buttons {
     fn for_node(&self, node: &NodeView) -> Vec<Action> {
         let Some(which) = which(node) else { return Vec::new() };
-        let Some((condition, distance)) = lock(&self.farm).look(which) else { return Vec::new() };
-        if is_of_an_earlier_life(node, condition) {
+        let Some(view) = lock(&self.farm).look(which) else { return Vec::new() };
+        if is_of_an_earlier_life(node, &view) {
             return Vec::new();
         }
         let kill = action("kill", "Kill", "As a power cut would: SIGKILL");
-        match condition {
+        match view.condition {
             Condition::Running => vec![
                 kill,
                 action("stall", "Stall", "Stop it where it is, as a machine that hangs: SIGSTOP"),
@@ -57,7 +61,7 @@ impl Controls for Buttons {
                     "Skew +5 s",
                     "Its clock leaps forward by five seconds, as after a suspend",
                 ),
-                farther_or_nearer(distance),
+                farther_or_nearer(view.distance),
             ],
             Condition::Stalled => {
                 vec![action("revive", "Revive", "Let it go on where it stands: SIGCONT"), kill]
@@ -100,8 +104,8 @@ impl Buttons {
         let Some(which) = which(node) else {
             return Err(format!("{:?} is no node of this demo", node.name));
         };
-        if let Some((condition, _)) = farm.look(which)
-            && is_of_an_earlier_life(node, condition)
+        if let Some(view) = farm.look(which)
+            && is_of_an_earlier_life(node, &view)
         {
             return Err(format!(
                 "this {which} is of an earlier life; it runs again under another id"

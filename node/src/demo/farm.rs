@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use turnwise_engine::ServerInstant;
+
 use super::command::{Deed, NODES_MAX, Which};
 use super::process::{Nature, Process, Recipe};
 use crate::store::Distance;
@@ -36,6 +38,16 @@ pub(crate) enum Condition {
     Stalled,
     /// There is no process.
     Dead,
+}
+
+/// What there is to see of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) condition: Condition,
+    /// How far its database is.
+    pub(crate) distance: Distance,
+    /// When its process was started, by this machine's clock, if it runs.
+    pub(crate) since: Option<ServerInstant>,
 }
 
 impl Farm {
@@ -192,10 +204,14 @@ impl Farm {
         self.members.iter().enumerate().map(line).collect()
     }
 
-    /// How a node is, and how far its database; none when there is no such node.
-    pub(crate) fn look(&self, which: Which) -> Option<(Condition, Distance)> {
+    /// How a node is; none when there is no such node.
+    pub(crate) fn look(&self, which: Which) -> Option<View> {
         let member = self.members.get(which.0.checked_sub(1)?)?;
-        Some((condition(&member.state), member.nature.distance))
+        let since = match &member.state {
+            State::Running(process) => Some(process.began()),
+            State::Stalled(_) | State::Dead => None,
+        };
+        Some(View { condition: condition(&member.state), distance: member.nature.distance, since })
     }
 
     /// Ask every node to stop.

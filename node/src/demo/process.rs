@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use turnwise_engine::ServerInstant;
 
 use super::jobs::QUEUES;
+use crate::clock::{BootClock, Clock};
 use crate::store::Distance;
 
 /// How many jobs a node runs at once.
@@ -47,6 +49,7 @@ pub(crate) struct Nature {
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
+    began: ServerInstant,
 }
 
 impl Recipe {
@@ -85,10 +88,11 @@ impl Recipe {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log);
+        let began = ServerInstant::from_micros(BootClock.wall_micros());
         let child = command.spawn();
         let child = child
             .map_err(|error| format!("{} cannot be started: {error}", self.program.display()))?;
-        Ok(Process { child })
+        Ok(Process { child, began })
     }
 
     fn log_of(&self, name: &str) -> PathBuf {
@@ -116,6 +120,11 @@ impl Nature {
 }
 
 impl Process {
+    /// When it was started, by this machine's clock.
+    pub(crate) fn began(&self) -> ServerInstant {
+        self.began
+    }
+
     fn signal(&self, signal: Signal) {
         if let Ok(number) = i32::try_from(self.child.id()) {
             // It may have ended just now.
