@@ -198,7 +198,7 @@ fn a_job_is_retried_by_hand(browser: &mut Chromium, farm: &Farm) {
 
 fn hostile_texts_stay_texts(browser: &mut Chromium, farm: &Farm) {
     let hostile =
-        "/</title><script>document.title='caught'</script><img src=x onerror=alert(1)>'\"&";
+        "/</title><script>document.title='caught'</script><img/src=x/onerror=alert(1)>'\"&";
     let id = farm.enqueue(&[hostile, "--queue", "hostile"]);
     for path in ["/jobs".to_owned(), format!("/jobs/{id}"), "/timeline".to_owned()] {
         let mut page = browser.open(&farm.page(&path), DESK);
