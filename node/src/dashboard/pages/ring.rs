@@ -36,13 +36,7 @@ pub(in super::super) async fn show(
     let actions = shared.controls.as_ref().map(|controls| controls.for_farm()).unwrap_or_default();
     let body = html! {
         div .split {
-            section .picture aria-label="The ring" {
-                div data-live="ring" { (ring::draw(&farm, now)) }
-                ul .legend aria-hidden="true" {
-                    @for (class, means) in LEGEND { li { i class=(class) {} (means) } }
-                }
-            }
-            section .words {
+            section .intro {
                 h1 { "Ring" }
                 p #ring-words .lead data-live="words" { (words(&farm, now)) }
                 p .quiet {
@@ -50,6 +44,14 @@ pub(in super::super) async fn show(
                     "slot, in the middle when it was on time. The newest lie outermost."
                 }
                 div data-live="farm-actions" { (page::buttons("/farm/do", "/", &actions)) }
+            }
+            section .picture aria-label="The ring" {
+                div data-live="ring" { (ring::draw(&farm, now)) }
+                ul .legend aria-hidden="true" {
+                    @for (class, means) in LEGEND { li { i class=(class) {} (means) } }
+                }
+            }
+            section .words {
                 div data-live="nodes" { (list(&shared, &farm, now)) }
                 h2 { "What happened" }
                 div data-live="news" { (news(&farm)) }
@@ -83,7 +85,7 @@ fn words(farm: &Farm, now: ServerInstant) -> Markup {
 
 /// The nodes in turn order, then those out of the ring that were heard of lately.
 fn list(shared: &Shared, farm: &Farm, now: ServerInstant) -> Markup {
-    const LATELY_US: i64 = 300_000_000;
+    const LATELY_US: i64 = 60_000_000;
     let is_late = |node: &&NodeView| {
         let seen = rfc3339::parse(&node.last_check_in).map_or(i64::MIN, ServerInstant::as_micros);
         node.rank.is_some() || now.as_micros().saturating_sub(seen) < LATELY_US
