@@ -98,13 +98,18 @@ fn list(shared: &Shared, farm: &Farm, now: ServerInstant) -> Markup {
             ol .nodes {
                 @for node in nodes {
                     li data-state=(node.state) data-node=(node.id) {
-                        a .who href=(format!("/nodes/{}", node.id)) { (page::short(&node.name, 40)) }
-                        (page::state(&node.state))
-                        span .last { (last_beat(farm, node.id)) }
-                        span .load title="jobs that it runs, of how many it may" {
-                            (node.running) "/" (node.capacity)
+                        // Parts of their own: what somebody is about to press stays while the rest goes on.
+                        div .about data-live=(format!("node-{}", node.id)) {
+                            a .who href=(format!("/nodes/{}", node.id)) { (page::short(&node.name, 40)) }
+                            (page::state(&node.state))
+                            span .last { (last_beat(farm, node.id)) }
+                            span .load title="jobs that it runs, of how many it may" {
+                                (node.running) "/" (node.capacity)
+                            }
                         }
-                        (page::node_buttons(shared, "/", node))
+                        div data-live=(format!("deeds-{}", node.id)) {
+                            (page::node_buttons(shared, "/", node))
+                        }
                     }
                 }
             }
