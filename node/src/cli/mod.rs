@@ -19,6 +19,7 @@ mod nodes;
 mod period;
 mod run;
 mod show;
+mod top;
 
 use std::process::ExitCode;
 
@@ -67,6 +68,7 @@ enum Command {
     Jobs(jobs::Args),
     Nodes(nodes::Args),
     Events(events::Args),
+    Top(top::Args),
     Period(period::Args),
     Migrate(migrate::Args),
 }
@@ -81,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Jobs(args) => common::block_on(jobs::run(args)),
         Command::Events(args) => common::block_on(events::run(args)),
         Command::Nodes(args) => common::block_on(nodes::run(args)),
+        Command::Top(args) => common::block_on_quietly(top::run(args)),
         Command::Period(args) => common::block_on(period::run(args)),
         Command::Migrate(args) => common::block_on(migrate::run(args)),
     };

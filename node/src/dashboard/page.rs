@@ -176,11 +176,12 @@ pub(super) fn millis(us: i64) -> String {
     }
 }
 
-/// A span of time in one unit: `0.4 s`, `38 s`, `12 min`, `3 h`, `5 d`.
+/// A span of time in one unit: `340 ms`, `4.2 s`, `38 s`, `12 min`, `3 h`, `5 d`.
 pub(super) fn span(us: i64) -> String {
     let seconds = us.saturating_abs() / 1_000_000;
     match seconds {
-        0..10 => format!("{}.{} s", seconds, us.saturating_abs() % 1_000_000 / 100_000),
+        0 => format!("{} ms", us.saturating_abs() / 1_000),
+        1..10 => format!("{}.{} s", seconds, us.saturating_abs() % 1_000_000 / 100_000),
         10..120 => format!("{seconds} s"),
         120..7_200 => format!("{} min", seconds / 60),
         7_200..172_800 => format!("{} h", seconds / 3_600),
@@ -192,7 +193,11 @@ pub(super) fn span(us: i64) -> String {
 pub(super) fn moment(at: ServerInstant, now: ServerInstant) -> Markup {
     let text = rfc3339::format(at);
     let age = now.as_micros().saturating_sub(at.as_micros());
-    let words = if age < 0 { format!("in {}", span(age)) } else { format!("{} ago", span(age)) };
+    let words = match age {
+        ..0 => format!("in {}", span(age)),
+        0..1_000_000 => "just now".to_owned(),
+        _ => format!("{} ago", span(age)),
+    };
     html! { time datetime=(text) title=(text) { (words) } }
 }
 
@@ -222,7 +227,7 @@ mod tests {
     #[test]
     fn times_have_the_places_that_mean_something() {
         assert_eq!([millis(70), millis(-12_345), millis(1_500_000)], ["0.07", "−12.3", "1500"]);
-        assert_eq!([span(400_000), span(-38_000_000)], ["0.4 s", "38 s"]);
+        assert_eq!([span(400_000), span(-38_000_000)], ["400 ms", "38 s"]);
         assert_eq!([span(720_000_000), span(i64::MIN)], ["12 min", "106751991 d"]);
     }
 

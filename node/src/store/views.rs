@@ -56,13 +56,13 @@ pub trait Views: Store {
             let mut filter = filter.clone();
             let has_index = match filter.state {
                 Some(JobState::Running) => true,
-                Some(JobState::Dead | JobState::Cancelled) => filter.queue.is_none(),
+                None | Some(JobState::Dead | JobState::Cancelled) => filter.queue.is_none(),
                 Some(JobState::Scheduled | JobState::Ready | JobState::Retrying) => {
                     let queues = self.tally(LOOKED_THROUGH_MAX).await?.queues;
                     let queued = queues.iter().map(|queue| queue.ready.jobs + queue.later.jobs);
                     queued.sum::<u32>() < LOOKED_THROUGH_MAX
                 }
-                Some(JobState::Succeeded) | None => false,
+                Some(JobState::Succeeded) => false,
             };
             if !has_index {
                 filter.from = self.floor(filter.before, LOOKED_THROUGH_MAX).await?;

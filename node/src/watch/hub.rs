@@ -17,7 +17,7 @@ use crate::store::{AnyStore, Store, StoreError, Views};
 const AFTER_BOUNDARY: Duration = Duration::from_millis(30);
 /// A beat that has not been seen is looked for again after so long: with the way to the screen it must stay below a
 /// quarter of a second.
-const AGAIN: Duration = Duration::from_millis(120);
+const AGAIN: Duration = Duration::from_millis(80);
 /// No two looks are nearer than this, however short the period.
 const APART_MIN: Duration = Duration::from_millis(40);
 /// How long one look may take.

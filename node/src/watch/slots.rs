@@ -108,7 +108,9 @@ impl Slots {
 
     /// A slot passed without a beat. None when nobody was to beat in it.
     pub(super) fn missed(&mut self, slot: Slot, cadence: &Cadence) -> Option<SlotView> {
-        let is_nobodys = self.roster.version_at(slot).is_some_and(|v| v.ring.is_empty());
+        // Before the first ring there is none to be missed by, unless that ring is only the first that is remembered.
+        let version = self.roster.version_at(slot);
+        let is_nobodys = version.map_or(self.seen.is_empty(), |version| version.ring.is_empty());
         if is_nobodys {
             return None;
         }
@@ -205,9 +207,10 @@ mod tests {
             &Roster { versions: vec![version(10, &[A]), version(12, &[])], deputies: vec![] },
             Slot(10),
         );
+        assert!(slots.missed(Slot(9), &cadence).is_none(), "a farm that begins has missed nothing");
         assert!(slots.missed(Slot(11), &cadence).is_some());
         assert!(slots.missed(Slot(12), &cadence).is_none());
-        // Before the first ring nobody knows whose it was.
+        // Before the first ring that is remembered nobody knows whose it was.
         assert_eq!(slots.missed(Slot(9), &cadence).unwrap().place, None);
         for slot in 20..20 + 2 * SLOTS_KEPT {
             slots.beat(&beat(slot, A, 0), &cadence);

@@ -74,8 +74,12 @@ impl Farm {
 
     /// Enqueue a job; its id.
     fn enqueue(&self, arguments: &[&str]) -> String {
+        self.turnwise(&[&["enqueue"], arguments].concat())
+    }
+
+    /// Run a command; what it prints.
+    fn turnwise(&self, arguments: &[&str]) -> String {
         let done = Command::new(env!("CARGO_BIN_EXE_turnwise"))
-            .arg("enqueue")
             .args(arguments)
             .env("DATABASE_URL", self.url())
             .current_dir(self.folder.path())
@@ -189,16 +193,21 @@ fn a_job_is_retried_by_hand(browser: &mut Chromium, farm: &Farm) {
     page.until("document.querySelector('.said')?.textContent === 'It runs again now.'");
     page.until("document.querySelectorAll('.attempts li').length === 2");
     page.until("document.querySelector('.facts .state').dataset.state === 'dead'");
+    page.until("document.querySelector(\"form[action$='/cancel']\") === null");
+    // One that can be cancelled, and is by somebody else while this one is asked.
+    let id = farm.enqueue(&["/ok", "--in", "1h"]);
+    page.go(&farm.page(&format!("/jobs/{id}")));
     page.click("form[action$='/cancel'] button");
     page.until("document.querySelector('h1').textContent === 'Cancel this job?'");
+    farm.turnwise(&["jobs", "cancel", &id]);
     page.click("button.danger");
-    page.until("document.querySelector('.said.refused')?.textContent.includes('is dead now')");
+    page.until("document.querySelector('.said.refused')?.textContent.includes('is cancelled now')");
     assert_eq!(page.complaints(), [""; 0]);
 }
 
 fn hostile_texts_stay_texts(browser: &mut Chromium, farm: &Farm) {
     let hostile =
-        "/</title><script>document.title='caught'</script><img src=x onerror=alert(1)>'\"&";
+        "/</title><script>document.title='caught'</script><img/src=x/onerror=alert(1)>'\"&";
     let id = farm.enqueue(&[hostile, "--queue", "hostile"]);
     for path in ["/jobs".to_owned(), format!("/jobs/{id}"), "/timeline".to_owned()] {
         let mut page = browser.open(&farm.page(&path), DESK);

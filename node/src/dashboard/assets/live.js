@@ -34,7 +34,9 @@
       here.searchParams.set('part', '1');
       here.searchParams.delete('said');
       const answer = await fetch(here, { headers: { accept: 'text/html' } });
-      if (answer.ok) put(await answer.text());
+      // A node that was started again knows no cookie of before.
+      if (answer.redirected && new URL(answer.url).pathname === '/login') location.reload();
+      else if (answer.ok) put(await answer.text());
     } catch { /* the stream says when the node is away */ }
     busy = false;
     if (again) { again = false; refresh(); }
@@ -46,7 +48,8 @@
     const ring = document.querySelector('svg.ring');
     if (!ring) return;
     const seen = Number(ring.dataset.clock) - performance.now() * 1000;
-    if (lead === null || seen > lead || lead - seen > 2e6) lead = seen;
+    if (lead === null || lead - seen > 2e6) lead = seen;
+    else lead = Math.max(seen, lead - 2e3);
   };
 
   const turn = () => {
@@ -62,9 +65,14 @@
     requestAnimationFrame(turn);
   };
 
+  // A browser keeps few connections to one server: a page that nobody sees gives its own up.
+  let stream = null;
   const listen = () => {
-    const stream = new EventSource('/live');
-    stream.addEventListener('open', () => say('live', 'live'));
+    if (stream) stream.close();
+    stream = null;
+    if (document.hidden) return;
+    stream = new EventSource('/live');
+    stream.addEventListener('open', () => { say('live', 'live'); refresh(); });
     stream.addEventListener('error', () => say('away', 'the node does not answer'));
     stream.addEventListener('news', (message) => {
       const news = JSON.parse(message.data);
@@ -73,8 +81,10 @@
       document.dispatchEvent(new CustomEvent('news', { detail: news }));
       refresh();
     });
-    addEventListener('pagehide', () => stream.close());
   };
+  document.addEventListener('visibilitychange', listen);
+  addEventListener('pagehide', () => { if (stream) stream.close(); });
+  addEventListener('pageshow', (event) => { if (event.persisted) listen(); });
 
   keepTime();
   listen();

@@ -49,7 +49,7 @@ pub(in super::super) fn draw(farm: &Farm, clock: ServerInstant) -> Markup {
     let thickness = (OUTER - INNER) / levels as f64;
     let owner = farm.roster().owner(slot);
     html! {
-        svg .ring viewBox="-200 -190 400 380" role="img" aria-labelledby="ring-words"
+        svg .ring viewBox="-200 -178 400 356" role="img" aria-labelledby="ring-words"
             data-clock=(clock.as_micros()) data-zero=(zero_us) data-period=(period_us) data-of=(ring.len()) {
             circle .track r=(number(OUTER + 4.0)) {}
             @for (number, sector) in sectors.iter().enumerate() {

@@ -101,7 +101,7 @@ fn axis(frame: &Frame, height: f64) -> Markup {
         @for at in steps {
             @let x = number(frame.x(at));
             path .grid d=(format!("M{x} {}V{}", number(AXIS - 4.0), number(height))) {}
-            @if at.as_micros().rem_euclid(2 * STEP_US) == 0 {
+            @if at.as_micros().rem_euclid(2 * STEP_US) == 0 && frame.x(at) < WIDTH - 30.0 {
                 text .time x=(x) y="13" { (rfc3339::format(at).get(11..19).unwrap_or_default()) }
             }
         }

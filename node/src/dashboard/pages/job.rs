@@ -31,7 +31,7 @@ pub(in super::super) async fn show(
         h1 .call { span .method { (page::short(&job.method, 40)) } " " (page::short(&job.url, 400)) }
         p .quiet { code { (job.id) } }
         div data-live="job" { (facts(&farm, &job, now)) }
-        (deeds(&job))
+        div data-live="deeds" { (deeds(&job)) }
         h2 { "Attempts" }
         div data-live="attempts" { (table(&farm, &attempts, now)) }
     };
@@ -139,15 +139,18 @@ fn facts(farm: &Farm, job: &JobView, now: ServerInstant) -> Markup {
     }
 }
 
-/// What can be done. What cannot be done just now stays: the answer says why.
+/// What can be done. What has become impossible meanwhile is refused, with what is the case now.
 fn deeds(job: &JobView) -> Markup {
-    let is_over = matches!(job.state, JobState::Succeeded);
+    let runs_again = !matches!(job.state, JobState::Succeeded | JobState::Running);
+    let has_ended = matches!(job.state, JobState::Succeeded | JobState::Dead | JobState::Cancelled);
     html! {
-        @if !is_over {
-            div .actions {
+        div .actions {
+            @if runs_again {
                 form method="post" action=(format!("/jobs/{}/retry", job.id)) {
                     button title="Run it now; one that has spent its attempts gets one more" { "Run it now" }
                 }
+            }
+            @if !has_ended {
                 form method="post" action=(format!("/jobs/{}/cancel", job.id)) {
                     button .danger { "Cancel…" }
                 }

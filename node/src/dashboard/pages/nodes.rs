@@ -86,6 +86,7 @@ fn card(shared: &Shared, node: &NodeView, now: ServerInstant, scale: i64, back: 
     let seen = rfc3339::parse(&node.last_check_in);
     html! {
         article .card data-state=(node.state) {
+            div data-live=(format!("node-{}", node.id)) {
             h2 {
                 a href=(format!("/nodes/{}", node.id)) { (page::short(&node.name, 60)) }
                 (page::state(&node.state))
@@ -123,7 +124,8 @@ fn card(shared: &Shared, node: &NodeView, now: ServerInstant, scale: i64, back: 
                     (page::moment(node.lease_until, now))
                 }
             }
-            (page::node_buttons(shared, back, node))
+            }
+            div data-live=(format!("deeds-{}", node.id)) { (page::node_buttons(shared, back, node)) }
         }
     }
 }

@@ -36,13 +36,7 @@ pub(in super::super) async fn show(
     let actions = shared.controls.as_ref().map(|controls| controls.for_farm()).unwrap_or_default();
     let body = html! {
         div .split {
-            section .picture aria-label="The ring" {
-                div data-live="ring" { (ring::draw(&farm, now)) }
-                ul .legend aria-hidden="true" {
-                    @for (class, means) in LEGEND { li { i class=(class) {} (means) } }
-                }
-            }
-            section .words {
+            section .intro {
                 h1 { "Ring" }
                 p #ring-words .lead data-live="words" { (words(&farm, now)) }
                 p .quiet {
@@ -50,6 +44,14 @@ pub(in super::super) async fn show(
                     "slot, in the middle when it was on time. The newest lie outermost."
                 }
                 div data-live="farm-actions" { (page::buttons("/farm/do", "/", &actions)) }
+            }
+            section .picture aria-label="The ring" {
+                div data-live="ring" { (ring::draw(&farm, now)) }
+                ul .legend aria-hidden="true" {
+                    @for (class, means) in LEGEND { li { i class=(class) {} (means) } }
+                }
+            }
+            section .words {
                 div data-live="nodes" { (list(&shared, &farm, now)) }
                 h2 { "What happened" }
                 div data-live="news" { (news(&farm)) }
@@ -83,7 +85,7 @@ fn words(farm: &Farm, now: ServerInstant) -> Markup {
 
 /// The nodes in turn order, then those out of the ring that were heard of lately.
 fn list(shared: &Shared, farm: &Farm, now: ServerInstant) -> Markup {
-    const LATELY_US: i64 = 300_000_000;
+    const LATELY_US: i64 = 60_000_000;
     let is_late = |node: &&NodeView| {
         let seen = rfc3339::parse(&node.last_check_in).map_or(i64::MIN, ServerInstant::as_micros);
         node.rank.is_some() || now.as_micros().saturating_sub(seen) < LATELY_US
@@ -96,13 +98,18 @@ fn list(shared: &Shared, farm: &Farm, now: ServerInstant) -> Markup {
             ol .nodes {
                 @for node in nodes {
                     li data-state=(node.state) data-node=(node.id) {
-                        a .who href=(format!("/nodes/{}", node.id)) { (page::short(&node.name, 40)) }
-                        (page::state(&node.state))
-                        span .last { (last_beat(farm, node.id)) }
-                        span .load title="jobs that it runs, of how many it may" {
-                            (node.running) "/" (node.capacity)
+                        // Parts of their own: what somebody is about to press stays while the rest goes on.
+                        div .about data-live=(format!("node-{}", node.id)) {
+                            a .who href=(format!("/nodes/{}", node.id)) { (page::short(&node.name, 40)) }
+                            (page::state(&node.state))
+                            span .last { (last_beat(farm, node.id)) }
+                            span .load title="jobs that it runs, of how many it may" {
+                                (node.running) "/" (node.capacity)
+                            }
                         }
-                        (page::node_buttons(shared, "/", node))
+                        div data-live=(format!("deeds-{}", node.id)) {
+                            (page::node_buttons(shared, "/", node))
+                        }
                     }
                 }
             }

@@ -107,26 +107,26 @@ impl Views for PgStore {
 
     async fn floor(&self, before: Option<JobId>, jobs: u32) -> Result<Option<JobId>, StoreError> {
         let mut connection = self.connection().await?;
-        let found: Result<Option<String>, _> = match before {
-            Some(before) => {
-                sqlx::query_scalar(
-                    "SELECT id::text FROM turnwise.jobs WHERE id < $1::text::uuid
-                     ORDER BY id DESC LIMIT 1 OFFSET $2",
+        // `j.id`: by the name alone it would be sorted by the text, all of it.
+        let found: Result<Option<String>, _> =
+            match before {
+                Some(before) => {
+                    sqlx::query_scalar(
+                        "SELECT j.id::text FROM turnwise.jobs j WHERE j.id < $1::text::uuid
+                     ORDER BY j.id DESC LIMIT 1 OFFSET $2",
+                    )
+                    .bind(before.to_string())
+                    .bind(i64::from(jobs.max(1)) - 1)
+                    .fetch_optional(&mut *connection)
+                    .await
+                }
+                None => sqlx::query_scalar(
+                    "SELECT j.id::text FROM turnwise.jobs j ORDER BY j.id DESC LIMIT 1 OFFSET $1",
                 )
-                .bind(before.to_string())
                 .bind(i64::from(jobs.max(1)) - 1)
                 .fetch_optional(&mut *connection)
-                .await
-            }
-            None => {
-                sqlx::query_scalar(
-                    "SELECT id::text FROM turnwise.jobs ORDER BY id DESC LIMIT 1 OFFSET $1",
-                )
-                .bind(i64::from(jobs.max(1)) - 1)
-                .fetch_optional(&mut *connection)
-                .await
-            }
-        };
+                .await,
+            };
         let found = self.settle(connection, found)?;
         Ok(found.and_then(|id| id.parse().ok()))
     }
