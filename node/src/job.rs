@@ -301,4 +301,6 @@ pub struct JobFilter {
     pub limit: u32,
     /// Only those with an id below this one: the next page.
     pub before: Option<JobId>,
+    /// Only those with this id or one above it: how far to look.
+    pub from: Option<JobId>,
 }

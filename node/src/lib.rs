@@ -1,14 +1,20 @@
 //! The node of Turnwise as a library: tokio, SQL and HTTP around the engine.
 
 pub mod api;
+mod cached;
 pub mod caller;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod dashboard;
+pub mod demo;
 pub mod exit;
 pub mod job;
+pub mod metrics;
 pub mod rfc3339;
 pub mod run;
 pub mod sabotage;
 pub mod shell;
 pub mod store;
+pub mod tampering;
+pub mod watch;

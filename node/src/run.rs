@@ -2,6 +2,7 @@
 //! it, and the exit code that says how it went.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -9,18 +10,22 @@ use uuid::Uuid;
 
 use crate::api;
 use crate::caller::HttpCaller;
-use crate::clock::MachineClock;
 use crate::config::RunConfig;
+use crate::dashboard::{self, Door};
 use crate::exit;
-use crate::shell::{self, Journal, Leaves, LifeEnd, PreciseThread, Pulse, StopHandle, stop};
-use crate::store::AnyStore;
+use crate::metrics::Metrics;
+use crate::shell::{
+    self, Journal, Leaves, LifeEnd, Observer, PreciseThread, Pulse, StopHandle, stop,
+};
+use crate::store::{AnyStore, Distant};
+use crate::tampering::Tampering;
 
 /// Connections to the database besides the beat's: one for the rest.
 const OTHER_CONNECTIONS: u32 = 1;
 
-/// Run a node by this clock until it is told to stop, and say how it went. What cannot be mended by waiting is said on
+/// Run a node, tampered with like this, until it is told to stop, and say how it went. What cannot be mended by waiting is said on
 /// the standard error.
-pub fn run_node(config: RunConfig, clock: MachineClock) -> ExitCode {
+pub fn run_node(config: RunConfig, tampering: Tampering) -> ExitCode {
     let runtime =
         match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
             Ok(runtime) => runtime,
@@ -31,7 +36,7 @@ pub fn run_node(config: RunConfig, clock: MachineClock) -> ExitCode {
                 );
             }
         };
-    to_its_end(runtime, run_on(config, clock))
+    to_its_end(runtime, run_on(config, tampering))
 }
 
 /// Run a future to its end, and wait for nothing that it left behind: a name that the system is still looking up,
@@ -43,7 +48,7 @@ fn to_its_end<F: Future>(runtime: Runtime, future: F) -> F::Output {
 }
 
 #[expect(clippy::disallowed_methods, reason = "all chance of the process begins here")]
-async fn run_on(config: RunConfig, clock: MachineClock) -> ExitCode {
+async fn run_on(config: RunConfig, tampering: Tampering) -> ExitCode {
     let store = match AnyStore::connect_all(&config.database_urls, OTHER_CONNECTIONS) {
         Ok(store) => store,
         Err(error) => return exit::report(exit::of_store(&error), error.to_string()),
@@ -57,16 +62,30 @@ async fn run_on(config: RunConfig, clock: MachineClock) -> ExitCode {
         Err(error) => return exit::report(exit::BAD_CONFIGURATION, error.to_string()),
     };
     let (handle, stop) = stop();
-    if let Err(error) = listen_to_signals(handle) {
+    if let Err(error) = listen_to_signals(handle.clone()) {
         return exit::report(exit::FAILED, format!("the node cannot listen to signals: {error}"));
     }
+    if let Err(error) = tampering.listen(handle) {
+        return exit::report(exit::BAD_CONFIGURATION, error);
+    }
     let (pulse, watcher) = watch::channel(Pulse::default());
+    let metrics = Arc::new(Metrics::default());
     let mut api = None;
     if let Some(listen) = config.listen {
         match api::bind(listen.address).await {
             Ok(listener) => {
-                tracing::info!(address = %listen.address, "the API listens");
-                api = Some(tokio::spawn(api::serve(listener, watcher)));
+                let address = listener.local_addr().unwrap_or(listen.address);
+                tracing::info!("the dashboard is at http://{address}/");
+                // Its own connection, opened when somebody looks: a page must not wait for the node, nor the node for it.
+                let views = match AnyStore::connect_all(&config.database_urls, 1) {
+                    Ok(views) => views,
+                    Err(error) => return exit::report(exit::of_store(&error), error.to_string()),
+                };
+                let door = Door::new(address, config.listen_token.clone());
+                let beside =
+                    api::health(watcher).merge(api::metrics(Arc::clone(&metrics), views.clone()));
+                let routes = dashboard::router(views, door, None, beside);
+                api = Some(tokio::spawn(api::serve(listener, routes)));
             }
             Err(error) if listen.explicit => {
                 let say = format!(
@@ -84,8 +103,18 @@ async fn run_on(config: RunConfig, clock: MachineClock) -> ExitCode {
     let watch = store.clone();
     let watch = tokio::spawn(async move { watch.watch().await });
     let chance = Uuid::new_v4().into_bytes();
-    let leaves = Leaves { clock, store, caller, chance };
-    let result = shell::run(&leaves, &PreciseThread, &config, &pulse, journal.as_ref(), stop).await;
+    let (clock, stage, journal_of) = (tampering.clock(), &PreciseThread, journal.as_ref());
+    let observer: Arc<dyn Observer> = metrics;
+    let result = match tampering.road {
+        None => {
+            let leaves = Leaves { clock, store, caller, chance };
+            shell::run_observed(&leaves, stage, &config, &pulse, journal_of, &observer, stop).await
+        }
+        Some(road) => {
+            let leaves = Leaves { clock, store: Distant::new(store, road), caller, chance };
+            shell::run_observed(&leaves, stage, &config, &pulse, journal_of, &observer, stop).await
+        }
+    };
     if let Some(journal) = journal {
         journal.close();
     }

@@ -525,3 +525,37 @@ fn help_explains_with_examples_and_codes() {
     }
     assert!(place.run(&["--version"]).ok().starts_with("turnwise "));
 }
+
+#[test]
+fn events_begin_with_where_things_stand_and_end_when_told() {
+    let place = Place::migrated();
+    let ran = place.run(&["events", "--json", "--for", "200ms"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{ran:?}");
+    let wrong = place.run(&["events", "--for", "soon"]);
+    assert_eq!(wrong.code, 2, "{wrong:?}");
+    let missing = Place::empty().run(&["events", "--for", "200ms"]);
+    assert_eq!(missing.code, 78, "{missing:?}");
+}
+
+#[test]
+fn top_without_a_terminal_says_what_tells_the_same() {
+    let ran = Place::migrated().run(&["top"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("needs a terminal") && ran.stderr.contains("turnwise events"));
+}
+
+#[test]
+fn a_dashboard_that_others_could_reach_needs_a_token() {
+    let ran = Place::migrated().run(&["run", "--listen", "0.0.0.0:0", "--fail-fast"]);
+    assert_eq!(ran.code, 78, "{ran:?}");
+    assert!(ran.stderr.contains("TURNWISE_LISTEN_TOKEN"), "{ran:?}");
+}
+
+#[test]
+fn a_port_that_is_taken_is_said_by_its_address() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let ran = Place::migrated().run(&["run", "--listen", &address]);
+    assert_eq!(ran.code, 78, "{ran:?}");
+    assert!(ran.stderr.contains(&address) && ran.stderr.contains("--listen"), "{ran:?}");
+}

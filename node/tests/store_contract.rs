@@ -69,6 +69,7 @@ async fn postgres_keeps_the_contract() {
         only::an_idle_beat_is_one_statement,
         only::an_idle_beat_does_not_wait_for_the_disk,
         only::a_claim_reads_the_head_of_the_queue,
+        only::looks_read_a_bounded_number_of_pages,
         only::a_row_that_an_app_holds_delays_nobody,
         only::times_without_end_are_far_away,
         only::errors_say_what_to_do,

@@ -58,6 +58,13 @@ pub(super) fn block_on(
     command: impl Future<Output = Result<ExitCode, Failure>>,
 ) -> Result<ExitCode, Failure> {
     log::start_warnings();
+    block_on_quietly(command)
+}
+
+/// The same, and nothing but the command writes to the terminal.
+pub(super) fn block_on_quietly(
+    command: impl Future<Output = Result<ExitCode, Failure>>,
+) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -130,7 +130,7 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
 
 async fn list(args: ListArgs) -> Result<ExitCode, Failure> {
     let ListArgs { common, state, queue, limit, before, json } = args;
-    let filter = JobFilter { state, queue, limit, before };
+    let filter = JobFilter { state, queue, limit, before, from: None };
     let jobs = common.store().await?.jobs(&filter).await?;
     if json {
         show::print_json(&jobs.iter().map(JobLine::new).collect::<Vec<_>>())?;

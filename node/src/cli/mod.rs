@@ -8,7 +8,9 @@
 //! - one file for each command.
 
 mod common;
+mod demo;
 mod enqueue;
+mod events;
 mod failure;
 mod jobs;
 mod log;
@@ -17,6 +19,7 @@ mod nodes;
 mod period;
 mod run;
 mod show;
+mod top;
 
 use std::process::ExitCode;
 
@@ -47,6 +50,7 @@ Exit codes:
   78  bad configuration
 
 Examples:
+  turnwise demo
   turnwise run --target http://127.0.0.1:3000
   turnwise enqueue /jobs/send-mail --body '{\"to\":\"ada@example.com\"}' --in 10m
   turnwise jobs list --state dead"
@@ -58,10 +62,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Run(run::Args),
+    Run(Box<run::Args>),
+    Demo(demo::Args),
     Enqueue(enqueue::Args),
     Jobs(jobs::Args),
     Nodes(nodes::Args),
+    Events(events::Args),
+    Top(top::Args),
     Period(period::Args),
     Migrate(migrate::Args),
 }
@@ -71,9 +78,12 @@ enum Command {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
+        Command::Demo(args) => common::block_on(demo::run(args)),
         Command::Enqueue(args) => common::block_on(enqueue::run(args)),
         Command::Jobs(args) => common::block_on(jobs::run(args)),
+        Command::Events(args) => common::block_on(events::run(args)),
         Command::Nodes(args) => common::block_on(nodes::run(args)),
+        Command::Top(args) => common::block_on_quietly(top::run(args)),
         Command::Period(args) => common::block_on(period::run(args)),
         Command::Migrate(args) => common::block_on(migrate::run(args)),
     };

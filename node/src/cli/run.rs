@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use super::common::Common;
 use super::failure::Failure;
 use super::log;
-use crate::clock::{BootClock, MachineClock, WrongClock};
+use crate::clock::WrongClock;
 use crate::config::{Environment, Flags, Layers, RunConfig};
 use crate::run::run_node;
+use crate::store::Distance;
+use crate::tampering::Tampering;
 
 /// Run a node: take turns at polling the queue, and call jobs
 ///
@@ -57,9 +59,19 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
 
-    /// Where the API listens, on a loopback address, or `off` [default: 127.0.0.1:7171]
+    /// Where the dashboard and the API listen, or `off` [default: 127.0.0.1:7171]
+    ///
+    /// On an address that other machines reach, only with --listen-token. There is no TLS: put a proxy that has it
+    /// in front.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
+
+    /// What one must know to see the dashboard and to use the API, from 16 characters on [default: none]
+    ///
+    /// On the command line other users of the machine can see it: prefer TURNWISE_LISTEN_TOKEN. A browser asks for
+    /// it once; programs send `Authorization: Bearer TOKEN`.
+    #[arg(long, value_name = "TOKEN")]
+    listen_token: Option<String>,
 
     /// The period that the database must have, from 50ms to 10s [default: the database's, 1s at first]
     ///
@@ -103,6 +115,15 @@ pub(super) struct Args {
     /// A clock that is wrong on purpose, for tests of whole farms: OFFSET[,DRIFT][,LEAP@WHEN]...
     #[arg(long, hide = true, value_name = "CLOCK")]
     test_clock: Option<WrongClock>,
+
+    /// A database that is farther away than it is: WAY, or THERE..BACK
+    #[arg(long, hide = true, value_name = "DISTANCE")]
+    test_distance: Option<Distance>,
+
+    /// Take lines from standard input, a pipe, that change both while the node runs (`clock +5s`, `distance 80ms`);
+    /// stop when the pipe is closed, and die with the process that started this one
+    #[arg(long, hide = true)]
+    test_commands: bool,
 }
 
 /// Run a node until it is told to stop.
@@ -114,14 +135,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     for warning in environment.warnings() {
         tracing::warn!("{warning}");
     }
-    let clock = match args.test_clock.clone() {
-        Some(clock) => {
-            tracing::warn!("this node's clock is wrong on purpose (--test-clock)");
-            MachineClock::Wrong(clock)
-        }
-        None => MachineClock::Boot(BootClock),
-    };
-    Ok(run_node(config, clock))
+    let tampering = Tampering::new(args.test_clock.clone(), args.test_distance, args.test_commands);
+    Ok(run_node(config, tampering))
 }
 
 impl Args {
@@ -132,6 +147,7 @@ impl Args {
         flags.add("allow-origin", self.allow_origin.clone());
         flags.add("name", self.name.clone());
         flags.add("listen", self.listen.clone());
+        flags.add("listen-token", self.listen_token.clone());
         flags.add("period", self.period.clone());
         flags.add("capacity", self.capacity.clone());
         flags.add("queues", self.queues.clone());

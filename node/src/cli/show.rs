@@ -13,21 +13,30 @@ pub(super) const NOTHING: &str = "-";
 
 /// Write `text` and an end of line to stdout. A reader that went away (`| head`) is no error.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
+    print_if_read(text).map(|_| ())
+}
+
+/// The same; false when nobody reads it any more.
+pub(super) fn print_if_read(text: &str) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => {
             Err(Failure::failed(format!("the answer cannot be written to stdout: {error}")))
         }
-        _ => Ok(()),
     }
 }
 
 /// Write `value` to stdout as one line of JSON.
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string(value).map_err(|error| {
-        Failure::failed(format!("the answer cannot be written as JSON: {error}"))
-    })?;
-    print(&text)
+    print(&json(value)?)
+}
+
+/// `value` as one line of JSON.
+pub(super) fn json(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value)
+        .map_err(|error| Failure::failed(format!("the answer cannot be written as JSON: {error}")))
 }
 
 /// A table without lines and colours, so that it can be read, cut and searched alike.

@@ -2,8 +2,10 @@
 //! that were suspended or moved. It only goes forward: that much every monotonic clock keeps.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use turnwise_engine::LocalInstant;
 
 use super::{BootClock, Clock};
@@ -11,8 +13,11 @@ use super::{BootClock, Clock};
 /// The most that a rate may be wrong, in parts per billion: what the engine is promised (500 ppm), and as much again.
 const DRIFT_PPB_MAX: i64 = 1_000_000;
 
-/// The kernel's clock, made wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// When a clock leaps, in nanoseconds after it began, and how far; in order of time.
+type Leaps = Vec<(u64, u64)>;
+
+/// The kernel's clock, made wrong. Clones are the same clock.
+#[derive(Clone, Debug)]
 pub struct WrongClock {
     right: BootClock,
     /// What the right one showed when this one began.
@@ -21,16 +26,37 @@ pub struct WrongClock {
     shown: u64,
     /// How much too fast it is.
     drift_ppb: i64,
-    /// When it leaps, after it began, and how far; in order of time.
-    leaps: Vec<(u64, u64)>,
+    leaps: Arc<watch::Sender<Leaps>>,
 }
 
 impl WrongClock {
+    /// One that is not wrong yet.
+    pub fn right() -> Self {
+        Self::new(0, 0, Leaps::new())
+    }
+
+    fn new(offset: u64, drift_ppb: i64, leaps: Leaps) -> Self {
+        let right = BootClock;
+        let began = right.now().as_nanos();
+        let leaps = Arc::new(watch::Sender::new(leaps));
+        Self { right, began, shown: began.saturating_add(offset), drift_ppb, leaps }
+    }
+
+    /// Leap forward, now.
+    pub fn leap(&self, by: Duration) {
+        let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        self.leaps.send_modify(|leaps| {
+            leaps.push((self.right.now().as_nanos().saturating_sub(self.began), by));
+            leaps.sort_unstable();
+        });
+    }
+
     /// What it shows when the right clock shows `right`.
     fn at(&self, right: u64) -> u64 {
         let since = right.saturating_sub(self.began);
-        let leaps: u64 = self.leaps.iter().filter(|(at, _)| *at <= since).map(|(_, by)| by).sum();
-        self.shown + self.by_rate(since) + leaps
+        let leaps = self.leaps.borrow();
+        let past = leaps.iter().filter(|(at, _)| *at <= since).map(|(_, by)| *by);
+        past.fold(self.shown + self.by_rate(since), u64::saturating_add)
     }
 
     /// How far it gets, by its rate, while the right one gets this far.
@@ -40,9 +66,9 @@ impl WrongClock {
     }
 
     /// What the right clock shows when this one first shows `until` or more.
-    fn when(&self, until: u64) -> u64 {
+    fn when(&self, until: u64, leaps: &Leaps) -> u64 {
         let mut leapt = 0;
-        for (at, by) in &self.leaps {
+        for (at, by) in leaps {
             if self.shown + self.by_rate(*at) + leapt >= until {
                 break;
             }
@@ -64,17 +90,40 @@ impl Clock for WrongClock {
         LocalInstant::from_nanos(self.at(self.right.now().as_nanos()))
     }
 
+    /// As wrong as the other.
     fn wall_micros(&self) -> i64 {
-        self.right.wall_micros()
+        let right = self.right.now().as_nanos();
+        let ahead = i128::from(self.at(right)) - i128::from(right);
+        let ahead = i64::try_from(ahead / 1_000).unwrap_or(i64::MAX);
+        self.right.wall_micros().saturating_add(ahead)
     }
 
     async fn sleep_until(&self, until: LocalInstant) {
-        self.right.sleep_until(LocalInstant::from_nanos(self.when(until.as_nanos()))).await;
+        self.sleep_by(until, |right| self.right.sleep_until(right)).await;
     }
 
     async fn sleep_precisely_until(&self, until: LocalInstant) {
-        let until = LocalInstant::from_nanos(self.when(until.as_nanos()));
-        self.right.sleep_precisely_until(until).await;
+        self.sleep_by(until, |right| self.right.sleep_precisely_until(right)).await;
+    }
+}
+
+impl WrongClock {
+    /// Wait until `until` by sleeping on the right clock, whatever leaps are added meanwhile.
+    async fn sleep_by<F: Future<Output = ()>>(
+        &self,
+        until: LocalInstant,
+        sleep: impl Fn(LocalInstant) -> F,
+    ) {
+        let mut leaps = self.leaps.subscribe();
+        loop {
+            let when = self.when(until.as_nanos(), &leaps.borrow_and_update());
+            tokio::select! {
+                biased;
+                () = sleep(LocalInstant::from_nanos(when)) => return,
+                // The sender is this clock's own.
+                _ = leaps.changed() => {}
+            }
+        }
     }
 }
 
@@ -96,9 +145,7 @@ impl FromStr for WrongClock {
             }
         }
         leaps.sort_unstable();
-        let right = BootClock;
-        let began = right.now().as_nanos();
-        Ok(Self { right, began, shown: began.saturating_add(offset), drift_ppb, leaps })
+        Ok(Self::new(offset, drift_ppb, leaps))
     }
 }
 
@@ -145,10 +192,40 @@ mod tests {
         let clock = clock("1s,123.457ppm,3s@40s,2s@41s");
         for nanos in (0..100_000_000_000).step_by(777_777_777) {
             let until = clock.shown + nanos;
-            let when = clock.when(until);
+            let when = clock.when(until, &clock.leaps.borrow());
             assert!(clock.at(when) >= until, "{nanos}: too early");
             assert!(when <= clock.began + 3 || clock.at(when - 3) < until, "{nanos}: too late");
         }
+    }
+
+    #[tokio::test]
+    async fn a_leap_ends_the_waits_that_it_leaps_over() {
+        let clock = clock("900ms");
+        let before = clock.now();
+        let until = before + Duration::from_secs(3_600);
+        let sleeper = clock.clone();
+        let waits = tokio::spawn(async move {
+            sleeper.sleep_until(until).await;
+            sleeper.sleep_precisely_until(until).await;
+        });
+        tokio::task::yield_now().await;
+        clock.leap(Duration::from_secs(3_599));
+        assert!(clock.now() >= before + Duration::from_secs(3_599));
+        assert!(!waits.is_finished());
+        clock.leap(Duration::from_secs(1));
+        tokio::time::timeout(Duration::from_secs(60), waits).await.unwrap().unwrap();
+        assert!(clock.now() >= until);
+    }
+
+    #[test]
+    fn its_wall_clock_is_as_wrong() {
+        let clock = clock("1h");
+        clock.leap(Duration::from_secs(3_600));
+        let before = clock.right.wall_micros();
+        let shown = clock.wall_micros();
+        let after = clock.right.wall_micros();
+        let two_hours = 7_200 * 1_000_000;
+        assert!((before + two_hours - 1..=after + two_hours).contains(&shown));
     }
 
     #[test]

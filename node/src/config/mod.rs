@@ -36,6 +36,11 @@ pub const DRAIN_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// The longest name of a queue or of a node, in bytes.
 pub const NAME_BYTES_MAX: usize = 100;
 
+/// The shortest token that keeps others out, in bytes.
+const TOKEN_BYTES_MIN: usize = 16;
+/// The longest token, in bytes.
+const TOKEN_BYTES_MAX: usize = 256;
+
 /// Everything that a node is told before it runs, checked.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RunConfig {
@@ -50,6 +55,9 @@ pub struct RunConfig {
     pub name: String,
     /// Where the API listens; none: nowhere.
     pub listen: Option<Listen>,
+    /// What one must know to see the dashboard and to use the API; none: who reaches it may. [`fmt::Debug`] leaves it
+    /// out.
+    pub listen_token: Option<String>,
     /// The period that the database must have; none: whatever it has.
     pub period: Option<Period>,
     /// How many jobs the node runs at once, from 1 to [`CAPACITY_MAX`].
@@ -143,6 +151,7 @@ impl RunConfig {
             },
             name: name(layers)?,
             listen: listen(layers)?,
+            listen_token: listen_token(layers)?,
             period: one(layers, "period", parse_period)?,
             capacity: one(layers, "capacity", parse_capacity)?.unwrap_or(DEFAULT_CAPACITY),
             queues,
@@ -165,6 +174,7 @@ impl fmt::Debug for RunConfig {
             allow_origins,
             name,
             listen,
+            listen_token: _,
             period,
             capacity,
             queues,
@@ -323,12 +333,25 @@ fn listen(layers: &Layers) -> Result<Option<Listen>, ConfigError> {
         source
             .bad(format!("{text:?} is no address to listen on; write it as 127.0.0.1:7171, or off"))
     })?;
-    if !address.ip().is_loopback() {
+    if !address.ip().is_loopback() && layers.get("listen-token").is_none() {
         return Err(source.bad(format!(
-            "{address} can be reached from other machines, and the API asks for no token yet; listen on 127.0.0.1 or [::1]"
+            "{address} can be reached from other machines, and no token is asked for; set TURNWISE_LISTEN_TOKEN, or listen on 127.0.0.1 or [::1]"
         )));
     }
     Ok(Some(Listen { address, explicit: given.is_some() }))
+}
+
+fn listen_token(layers: &Layers) -> Result<Option<String>, ConfigError> {
+    let Some(given) = layers.get("listen-token") else { return Ok(None) };
+    let token = given.value();
+    let is_good = token.bytes().all(|byte| byte.is_ascii_graphic());
+    match token.len() {
+        TOKEN_BYTES_MIN..=TOKEN_BYTES_MAX if is_good => Ok(Some(token.to_owned())),
+        // It is not repeated: it may be half of a good one.
+        length => Err(given.bad(format!(
+            "a token has {TOKEN_BYTES_MIN} to {TOKEN_BYTES_MAX} letters, digits and signs without spaces, this one has {length} bytes; make one with `openssl rand -hex 24`"
+        ))),
+    }
 }
 
 fn parse_journal(text: &str) -> Result<PathBuf, String> {
@@ -442,6 +465,8 @@ mod tests {
             ("allow-origin", "https://api.example/v1"),
             ("listen", "7171"),
             ("listen", "0.0.0.0:7171"),
+            ("listen-token", "short"),
+            ("listen-token", "sixteen and spaces"),
             ("drain-timeout", "25h"),
             ("drain-timeout", "30"),
             ("fail-fast", "maybe"),
@@ -460,6 +485,17 @@ mod tests {
         let target = ("target", "mail=http://a");
         assert!(run(&[target, ("queues", "mail")]).is_ok());
         assert!(run(&[target, ("queues", "mail,reports")]).is_err());
+    }
+
+    #[test]
+    fn other_machines_reach_it_only_with_a_token() {
+        let anywhere = ("listen", "0.0.0.0:7171");
+        assert!(run(&[anywhere]).unwrap_err().to_string().contains("TURNWISE_LISTEN_TOKEN"));
+        let config = run(&[anywhere, ("listen-token", "0123456789abcdef")]).unwrap();
+        assert_eq!(config.listen_token.as_deref(), Some("0123456789abcdef"));
+        assert!(!format!("{config:?}").contains("0123456789abcdef"));
+        let error = run(&[("listen-token", "0123456789abcde")]).unwrap_err();
+        assert!(!error.to_string().contains("0123456789"), "{error}");
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting { key: "allow-origin", kind: Kind::Many },
     Setting { key: "name", kind: Kind::One },
     Setting { key: "listen", kind: Kind::One },
+    Setting { key: "listen-token", kind: Kind::One },
     Setting { key: "period", kind: Kind::One },
     Setting { key: "capacity", kind: Kind::One },
     Setting { key: "queues", kind: Kind::Many },

@@ -15,6 +15,7 @@ use turnwise_engine::{Input, NodeId};
 use super::ends::EndsTask;
 use super::holds::Holds;
 use super::journal::{Pen, Recorded};
+use super::observer;
 use super::runs::{Destinations, RunsTask};
 use super::stop::Stop;
 use super::target::{self, TargetTask};
@@ -75,6 +76,7 @@ pub(crate) struct Way {
     pub(crate) drain_timeout: Duration,
     pub(crate) seed: u64,
     pub(crate) pen: Option<Pen>,
+    pub(crate) observer: observer::Told,
 }
 
 /// How a life ended.
@@ -128,7 +130,8 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller, T: Stage>(
         queues.clone(),
         holds.clone(),
         channels,
-    );
+    )
+    .watched_by(Arc::clone(&way.observer));
     let mut turns = stage.perform(turns.run()).fuse();
 
     let mut tasks = JoinSet::new();
@@ -154,6 +157,7 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller, T: Stage>(
         ends,
         hand_back: hand_back_out,
         target_refused: refused,
+        observer: Arc::clone(&way.observer),
         seed: way.seed,
     };
     tasks.spawn(stage.play(runs.run()));

@@ -6,6 +6,7 @@
 //! - `work`: the other statements that the engine asks for;
 //! - `runs`: the calls; `ends`: recording what became of them; `holds`: the list of both; `target`: whether the
 //!   target is there;
+//! - `observer`: who is told of what the node does, to count it;
 //! - `patience`: how long a try is waited for; `stage`: the thread on which the engine's task is on time.
 //!
 //! It is generic over its leaves (clock, store, caller): production's are wired in `crate::run`.
@@ -15,6 +16,7 @@ mod holds;
 mod journal;
 mod life;
 mod notes;
+mod observer;
 pub(crate) mod patience;
 mod runs;
 mod stage;
@@ -34,6 +36,8 @@ pub use journal::{Journal, JournalError};
 pub use life::LifeEnd;
 use life::Way;
 pub use life::{Leaves, Stage};
+use observer::Nobody;
+pub use observer::Observer;
 use runs::Destinations;
 pub use stage::PreciseThread;
 use start::{Start, Started};
@@ -54,6 +58,19 @@ pub async fn run<C: Clock, S: Store, K: Caller, T: Stage>(
     config: &RunConfig,
     pulse: &watch::Sender<Pulse>,
     journal: Option<&Journal>,
+    stop: Stop,
+) -> Result<LifeEnd, StoreError> {
+    run_observed(leaves, stage, config, pulse, journal, &(Arc::new(Nobody) as _), stop).await
+}
+
+/// The same, and `observer` is told of what the node does.
+pub async fn run_observed<C: Clock, S: Store, K: Caller, T: Stage>(
+    leaves: &Leaves<C, S, K>,
+    stage: &T,
+    config: &RunConfig,
+    pulse: &watch::Sender<Pulse>,
+    journal: Option<&Journal>,
+    observer: &Arc<dyn Observer>,
     mut stop: Stop,
 ) -> Result<LifeEnd, StoreError> {
     let mut start = Start {
@@ -83,6 +100,7 @@ pub async fn run<C: Clock, S: Store, K: Caller, T: Stage>(
             drain_timeout: config.drain_timeout,
             seed: random.next_u64(),
             pen: journal.map(Journal::pen),
+            observer: Arc::clone(observer),
         };
         let end = life::live(leaves, stage, node, &way, pulse, &mut stop).await;
         if end != LifeEnd::Lost {

@@ -8,9 +8,10 @@ use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, Id, JoinSet};
-use turnwise_engine::ServerInstant;
+use turnwise_engine::{LocalInstant, ServerInstant};
 
 use super::life::Stage;
+use super::observer;
 use super::turns::Pulse;
 use crate::caller::{
     AllowedOrigins, CallOutcome, Caller, Targets, Verdict, give_back, judge, prepare,
@@ -42,12 +43,15 @@ pub(crate) struct RunsTask<C: Clock, K: Caller, T: Stage> {
     pub(crate) hand_back: watch::Receiver<bool>,
     /// Told of the queue whose target, one of this node's own, refuses connections.
     pub(crate) target_refused: mpsc::UnboundedSender<String>,
+    pub(crate) observer: observer::Told,
     pub(crate) seed: u64,
 }
 
 struct Running {
     job: Arc<ClaimedJob>,
     handle: AbortHandle,
+    /// When its call began.
+    begun: LocalInstant,
 }
 
 impl<C: Clock, K: Caller, T: Stage> RunsTask<C, K, T> {
@@ -67,7 +71,11 @@ impl<C: Clock, K: Caller, T: Stage> RunsTask<C, K, T> {
                     // A call that was cut short is not in the list any more: it was given back then.
                     if let Some(run) = running.remove(&id) {
                         match end {
-                            Some(end) => drop(self.ends.send(end)),
+                            Some(end) => {
+                                let took = self.clock.now().since(run.begun);
+                                self.observer.attempted(&run.job.queue, end.fate, took);
+                                let _ = self.ends.send(end);
+                            }
                             None => {
                                 tracing::error!(job = %run.job.id, "the node failed to run this job");
                                 self.give_back(&run.job, "the node failed to run it", random.next_u64());
@@ -99,7 +107,8 @@ impl<C: Clock, K: Caller, T: Stage> RunsTask<C, K, T> {
                             true => calls.spawn(detached(call)),
                             false => calls.spawn(call),
                         };
-                        running.insert(handle.id(), Running { job, handle });
+                        let begun = self.clock.now();
+                        running.insert(handle.id(), Running { job, handle, begun });
                     }
                 }
             }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 pub struct Stop(watch::Receiver<u32>);
 
 /// The sending end.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct StopHandle(watch::Sender<u32>);
 
 /// A wish to stop, to be sent and received.

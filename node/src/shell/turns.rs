@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -16,6 +17,7 @@ use super::holds::{Held, Holds};
 use super::journal::Recorded;
 use super::life::Stage;
 use super::notes::NoteLog;
+use super::observer::{self, Nobody};
 use super::patience::Patience;
 use crate::clock::Clock;
 use crate::job::ClaimedJob;
@@ -147,6 +149,7 @@ pub(crate) struct TurnsTask<C: Clock, S: Store, T: Stage> {
     patience: Patience,
     trouble: Option<String>,
     log: NoteLog,
+    observer: observer::Told,
 }
 
 /// What the task woke up for.
@@ -179,7 +182,13 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
             patience: Patience::new(CONNECT_TIMEOUT_MIN, CONNECT_TIMEOUT_MAX),
             trouble: None,
             log,
+            observer: Arc::new(Nobody),
         }
+    }
+
+    /// Tell this one what happens.
+    pub(crate) fn watched_by(self, observer: observer::Told) -> Self {
+        Self { observer, ..self }
     }
 
     pub(crate) async fn run(mut self) -> TurnsEnd {
@@ -282,7 +291,10 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
             }
             Output::Abandon(request) => self.abandon(request),
             Output::Retire(_) => return true,
-            Output::Note(note) => self.log.note(&note),
+            Output::Note(note) => {
+                self.log.note(&note);
+                self.observer.noted(&note);
+            }
         }
         false
     }
@@ -315,6 +327,7 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
         let clock = self.clock.clone();
         let queues = self.queues.borrow().clone();
         let report = self.report();
+        self.observer.reported(&report);
         let in_flight = async move {
             let reply = {
                 let request = TurnRequest { statement: &statement, queues: &queues, report };
@@ -380,6 +393,8 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
                 self.line = Line::Ready(turns);
                 self.trouble = None;
                 self.log.reachable();
+                self.observer
+                    .turn_answered(Some(reply.exchange.received.since(reply.exchange.sent)));
                 let claimed = u32::try_from(reply.jobs.len()).unwrap_or(u32::MAX);
                 let answer = TurnAnswer {
                     request,
@@ -406,6 +421,7 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
             Err(error) => {
                 drop(turns);
                 self.log.unreachable(&error);
+                self.observer.turn_answered(None);
                 let fate = error.fate();
                 self.trouble = Some(error.to_string());
                 self.line = Line::Connecting(self.connect(), None);

@@ -1,13 +1,15 @@
 //! The store that a URL names. Decides which implementation that is and hands everything on to it.
 
 use turnwise_engine::{
-    Change, Claim, LocalInstant, NodeId, Period, ServerIdentity, Slot, Token, TurnRow,
+    Change, Claim, LocalInstant, NodeId, Period, ServerIdentity, ServerInstant, Slot, Token,
+    TurnRow,
 };
 
 use super::mysql::{MySqlStore, MySqlTurns};
 use super::postgres::{PgStore, PgTurns};
 use super::sqlite::{SqliteStore, SqliteTurns};
 use super::urls::{self, Kind};
+use super::views::{BeatView, RunView, Tally, Views};
 use super::{
     CheckIn, Claimed, Look, NodeReport, NodeView, Queues, Registration, Store, StoreError,
     TurnReply, TurnRequest, Turns,
@@ -203,5 +205,23 @@ impl Store for AnyStore {
 
     async fn change(&self, change: &Change, identity: ServerIdentity) -> Result<bool, StoreError> {
         delegate!(self, store => store.change(change, identity).await)
+    }
+}
+
+impl Views for AnyStore {
+    async fn beats(&self, after: Slot, limit: u32) -> Result<Vec<BeatView>, StoreError> {
+        delegate!(self, store => store.beats(after, limit).await)
+    }
+
+    async fn runs(&self, since: ServerInstant, limit: u32) -> Result<Vec<RunView>, StoreError> {
+        delegate!(self, store => store.runs(since, limit).await)
+    }
+
+    async fn tally(&self, most: u32) -> Result<Tally, StoreError> {
+        delegate!(self, store => store.tally(most).await)
+    }
+
+    async fn floor(&self, before: Option<JobId>, jobs: u32) -> Result<Option<JobId>, StoreError> {
+        delegate!(self, store => store.floor(before, jobs).await)
     }
 }

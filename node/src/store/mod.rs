@@ -3,13 +3,15 @@
 //! - `postgres`: one statement and one round trip a beat; the steps are functions in the schema;
 //! - `mysql`: four statements in two round trips a beat that finds nothing to do; the steps of the turn row are the
 //!   engine's own;
-//! - `sqlite`: one transaction a beat; the steps of the turn row are the engine's own.
+//! - `sqlite`: one transaction a beat; the steps of the turn row are the engine's own;
+//! - `distant`: any of them, farther away than it is, for demonstrations.
 //!
 //! What a store promises is stated as tests, in `node/tests/store_contract.rs`, which run against every
 //! implementation, the simulated one among them.
 
 mod any;
 mod connections;
+mod distant;
 mod errors;
 pub mod migrate;
 pub mod mysql;
@@ -19,11 +21,17 @@ mod servers;
 pub mod sqlite;
 mod tls;
 mod urls;
+mod views;
 
 use std::future::Future;
 use std::sync::Arc;
 
 pub use any::{AnyStore, AnyTurns};
+pub use distant::{Distance, Distant, DistantTurns, Road};
+pub use views::{
+    BeatView, COUNTED_MAX, Capped, JobsPage, LOOKED_THROUGH_MAX, QueueView, RECENT_JOBS, RunView,
+    Tally, Views,
+};
 
 use serde::Serialize;
 use turnwise_engine::{
@@ -325,6 +333,9 @@ pub struct NodeView {
     pub running: u32,
     /// When it last proved that it lives (RFC 3339, server time).
     pub last_check_in: String,
+    /// Until when it may run jobs without another check-in.
+    #[serde(skip)]
+    pub lease_until: ServerInstant,
 }
 
 /// What a look at the turn row shows.

@@ -11,6 +11,7 @@ use turnwise_engine::{
 };
 
 use super::errors::Trouble;
+use super::views::{BeatView, RunView};
 use super::{Look, NodeView, StoreError};
 use crate::job::{
     AttemptView, BODY_BYTES_MAX, ClaimedJob, HEADERS_BYTES_MAX, JobFate, JobId, JobState, JobView,
@@ -269,6 +270,7 @@ pub(super) fn node_views(nodes: Vec<NodeColumns>, look: &Look) -> Result<Vec<Nod
             capacity: count(capacity),
             running: count(running),
             last_check_in: rfc3339::format(ServerInstant::from_micros(seen)),
+            lease_until: ServerInstant::from_micros(lease_until),
         });
     }
     views.sort_by(|a, b| {
@@ -276,6 +278,38 @@ pub(super) fn node_views(nodes: Vec<NodeColumns>, look: &Look) -> Result<Vec<Nod
         place(a).cmp(&place(b)).then_with(|| a.name.cmp(&b.name)).then_with(|| a.id.cmp(&b.id))
     });
     Ok(views)
+}
+
+/// A beat as all databases return it.
+pub(super) type BeatColumns = (i64, String, i64, i64);
+
+pub(super) fn beat_views(beats: Vec<BeatColumns>) -> Result<Vec<BeatView>, Trouble> {
+    let beat = |(slot, node, arrived_at, claimed): BeatColumns| {
+        Ok(BeatView {
+            slot: Slot(slot),
+            node: node_id(&node)?,
+            arrived_at: ServerInstant::from_micros(arrived_at),
+            claimed: count(claimed),
+        })
+    };
+    beats.into_iter().map(beat).collect()
+}
+
+/// An attempt as all databases return it, for a picture of many: job, queue, URL, node, attempt, begin, end, failed.
+pub(super) type RunColumns = (String, String, String, String, i64, i64, Option<i64>, bool);
+
+pub(super) fn run_view(columns: RunColumns) -> Result<RunView, Trouble> {
+    let (job, queue, url, node, attempt, started_at, finished_at, failed) = columns;
+    Ok(RunView {
+        job: job_id(&job)?,
+        queue,
+        url,
+        node: node_id(&node)?,
+        attempt: count(attempt),
+        started_at: ServerInstant::from_micros(started_at),
+        finished_at: finished_at.map(ServerInstant::from_micros),
+        failed,
+    })
 }
 
 /// The word for a fate in the statement that ends attempts, and its wait in microseconds.

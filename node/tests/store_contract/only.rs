@@ -9,7 +9,7 @@ use turnwise_engine::Fate;
 use turnwise_node::job::{EndOutcome, JobFate, JobFilter, JobState, When};
 use turnwise_node::store::postgres::PgStore;
 use turnwise_node::store::sqlite::SqliteStore;
-use turnwise_node::store::{AnyStore, CheckIn, Store, StoreError};
+use turnwise_node::store::{AnyStore, CheckIn, Store, StoreError, Views};
 
 use crate::member::{Member, end_of, enqueue, ids, job, job_at};
 use crate::postgres::{Postgres, cluster};
@@ -181,6 +181,53 @@ pub(crate) async fn a_claim_reads_the_head_of_the_queue(w: Postgres) {
         println!("    pages that {statement} looked at: {pages}");
         assert!(pages < 600, "{statement} looked at {pages} pages");
     }
+}
+
+/// What people look at must cost the same however many jobs there are.
+pub(crate) async fn looks_read_a_bounded_number_of_pages(w: Postgres) {
+    w.run("CREATE EXTENSION pg_stat_statements").await;
+    let store = w.store();
+    let now = Postgres::instant(NOON);
+    // The plans are made while there is nothing.
+    let looks = async || {
+        store.tally(100).await.unwrap();
+        store.runs(turnwise_engine::ServerInstant::from_micros(NOON), 100).await.unwrap();
+        store.beats(turnwise_engine::Slot(149_000), 100).await.unwrap();
+        for state in [JobState::Dead, JobState::Cancelled, JobState::Running] {
+            let filter = JobFilter { state: Some(state), limit: 50, ..JobFilter::default() };
+            assert!(store.page(&filter).await.unwrap().jobs.len() <= 1, "{state:?}");
+        }
+        let all = JobFilter { limit: 50, ..JobFilter::default() };
+        store.page(&all).await.unwrap();
+    };
+    looks().await;
+    w.run(&format!(
+        "INSERT INTO turnwise.jobs (url, state, scheduled_at, created_at, queued_at, priority, queue)
+         SELECT '/ok', CASE n % 2 WHEN 0 THEN 'succeeded' ELSE 'queued' END,
+            {now} + (n % 5 - 2) * interval '1 min', {now}, {now}, n % 2, 'q' || n % 3
+         FROM generate_series(1, 150000) n;
+         INSERT INTO turnwise.jobs (url, state, scheduled_at) VALUES ('/dead', 'dead', {now});
+         INSERT INTO turnwise.attempts (job, node, token, attempt, started_at, finished_at)
+         SELECT id, gen_random_uuid(), 1, 1, {now}, {now} FROM turnwise.jobs WHERE state = 'succeeded';
+         INSERT INTO turnwise.beats SELECT n, gen_random_uuid(), {now}, 0 FROM generate_series(1, 150000) n;"
+    ))
+    .await;
+    w.run("SELECT pg_stat_statements_reset()").await;
+    looks().await;
+    let worst = w
+        .text(
+            "SELECT (shared_blks_hit + shared_blks_read) / calls || ' pages: ' || left(query, 60)
+             FROM pg_stat_statements s
+             JOIN pg_database d ON d.oid = s.dbid AND d.datname = current_database()
+             ORDER BY (shared_blks_hit + shared_blks_read) / calls DESC LIMIT 1",
+        )
+        .await
+        .unwrap();
+    println!("    the dearest look: {}", worst.replace('\n', " "));
+    let pages: u64 = worst.split(' ').next().unwrap().parse().unwrap();
+    // A thousand jobs with their attempts, or an index entry for each of ten thousand jobs with what can be seen of
+    // them: but never the 150,000.
+    assert!(pages < 12_500, "{worst}");
 }
 
 pub(crate) async fn times_without_end_are_far_away(w: Postgres) {

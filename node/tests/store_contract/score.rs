@@ -124,5 +124,9 @@ pub(crate) async fn contract<W: World>(score: &mut Score) {
         views::retry_makes_it_run_now,
         views::cancel_stops_what_has_not_ended,
         views::nodes_are_shown_in_turn_order,
+        views::beats_are_shown_from_a_slot_on,
+        views::what_runs_and_what_ran_is_shown,
+        views::counts_end_at_their_limit,
+        views::a_page_is_looked_for_among_so_many,
     }
 }

@@ -1,8 +1,8 @@
 //! Promises about what people see and order: lists, retry, cancel, the schema, the period.
 
-use turnwise_engine::{Change, Period, ServerInstant};
+use turnwise_engine::{Change, Period, ServerInstant, Slot};
 use turnwise_node::job::{JobFate, JobFilter, JobId, JobState, NewJob};
-use turnwise_node::store::{NodeReport, Store, StoreError};
+use turnwise_node::store::{NodeReport, Store, StoreError, Views};
 
 use crate::member::{Member, enqueue, job, job_at};
 use crate::world::{NOON, SECOND, World};
@@ -235,4 +235,103 @@ pub(crate) async fn ten_agree_on_one_period<W: World>(w: W) {
     assert_eq!(agreed.len(), 1);
     assert_eq!(refused, [agreed[0]; 9]);
     assert_eq!(w.store().agree_period(None).await.unwrap(), agreed[0]);
+}
+
+pub(crate) async fn beats_are_shown_from_a_slot_on<W: World>(w: W) {
+    let mut a = Member::register(&w, 1).await;
+    let mut b = Member::register(&w, 2).await;
+    enqueue(&a.store, job()).await;
+    let mut slots = Vec::new();
+    for second in 0..6 {
+        w.set_clock(NOON + second * SECOND + 400).await;
+        let (beats, limit) = if second == 3 { (&mut b, 9) } else { (&mut a, 0) };
+        slots.push(beats.beat_for(second + 1, limit).await.now);
+    }
+    let beats = a.store.beats(slots[1], 3).await.unwrap();
+    assert_eq!(beats.iter().map(|beat| beat.slot).collect::<Vec<_>>(), slots[2..5]);
+    assert_eq!((beats[0].node, beats[0].claimed), (a.id, 0));
+    assert_eq!((beats[1].node, beats[1].claimed), (b.id, 1));
+    assert_eq!(a.store.beats(Slot(0), 100).await.unwrap().len(), 6);
+    assert!(a.store.beats(slots[5], 100).await.unwrap().is_empty());
+}
+
+pub(crate) async fn what_runs_and_what_ran_is_shown<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let long = NewJob { queue: "mail".into(), url: format!("/{}", "x".repeat(300)), ..job() };
+    let first = enqueue(&a.store, long).await;
+    let claimed = a.claim_one(1).await;
+    w.set_clock(NOON + SECOND).await;
+    a.end(&claimed, JobFate::Retry(std::time::Duration::ZERO)).await;
+    w.set_clock(NOON + 2 * SECOND).await;
+    a.claim_one(2).await;
+    let runs = a.store.runs(ServerInstant::from_micros(NOON), 100).await.unwrap();
+    assert_eq!(runs.len(), 2);
+    let ended = runs.iter().find(|run| run.finished_at.is_some()).unwrap();
+    assert_eq!((ended.job, ended.node, ended.attempt, ended.failed), (first, a.id, 1, true));
+    assert_eq!(ended.started_at.as_micros(), NOON);
+    assert_eq!(ended.finished_at.unwrap().as_micros(), NOON + SECOND);
+    assert_eq!((ended.queue.as_str(), ended.url.len()), ("mail", 200));
+    let running = runs.iter().find(|run| run.finished_at.is_none()).unwrap();
+    assert_eq!((running.attempt, running.failed), (2, false));
+    assert_eq!(running.started_at.as_micros(), NOON + 2 * SECOND);
+    // What began before is not shown, what runs always is.
+    let later = a.store.runs(ServerInstant::from_micros(NOON + 5 * SECOND), 100).await.unwrap();
+    assert_eq!(later, std::slice::from_ref(running));
+}
+
+pub(crate) async fn counts_end_at_their_limit<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    one_in_each_state(&w, &a).await;
+    for (queue, priority, seconds) in [("mail", 0, -9), ("mail", 5, -3), ("mail", -2, 60)] {
+        let at = job_at(NOON + SECOND + seconds * SECOND);
+        enqueue(&a.store, NewJob { queue: queue.into(), priority, ..at }).await;
+    }
+    let tally = a.store.tally(100).await.unwrap();
+    let shown: Vec<_> = tally
+        .queues
+        .iter()
+        .map(|q| (q.queue.as_str(), q.ready.jobs, q.later.jobs, q.oldest_us))
+        .collect();
+    assert_eq!(shown, [("default", 1, 2, Some(SECOND)), ("mail", 2, 1, Some(9 * SECOND))]);
+    assert_eq!((tally.running.jobs, tally.dead.jobs, tally.cancelled.jobs), (1, 1, 1));
+    assert!(tally.all_queues && !tally.dead.and_more);
+    let tally = a.store.tally(1).await.unwrap();
+    let mail = tally.queues.iter().find(|queue| queue.queue == "mail").unwrap();
+    assert_eq!((mail.ready.to_string(), mail.later.to_string()), ("1+".into(), "1".into()));
+    // More lanes than are counted.
+    let at = W::instant(NOON);
+    let lanes: Vec<String> =
+        (0..50).map(|n| format!("('/ok', 'lane-{n}', {at}, {at}, {at})")).collect();
+    w.run(&format!(
+        "INSERT INTO turnwise.jobs (url, queue, scheduled_at, created_at, queued_at) VALUES {}",
+        lanes.join(", ")
+    ))
+    .await;
+    let tally = a.store.tally(100).await.unwrap();
+    assert!(!tally.all_queues && tally.ready().and_more);
+    assert!(tally.queues.len() >= 20);
+}
+
+pub(crate) async fn a_page_is_looked_for_among_so_many<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let ids = one_in_each_state(&w, &a).await;
+    let mut all = ids.clone();
+    all.sort_unstable_by(|a, b| b.cmp(a));
+    assert_eq!(a.store.floor(None, 1).await.unwrap(), Some(all[0]));
+    assert_eq!(a.store.floor(None, 7).await.unwrap(), Some(all[6]));
+    assert_eq!(a.store.floor(None, 8).await.unwrap(), None);
+    assert_eq!(a.store.floor(Some(all[2]), 2).await.unwrap(), Some(all[4]));
+    // A filter keeps to the jobs from there on.
+    let filter =
+        JobFilter { from: Some(all[4]), before: Some(all[1]), limit: 9, ..JobFilter::default() };
+    let found = a.store.jobs(&filter).await.unwrap();
+    assert_eq!(found.iter().map(|job| job.id).collect::<Vec<_>>(), all[2..5]);
+    for (state, id) in JobState::ALL.into_iter().zip(&ids) {
+        let filter = JobFilter { state: Some(state), limit: 1, ..JobFilter::default() };
+        let page = a.store.page(&filter).await.unwrap();
+        assert_eq!(page.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [*id], "{state:?}");
+        let rest = JobFilter { before: page.next, ..filter };
+        let rest = a.store.page(&rest).await.unwrap();
+        assert!(rest.jobs.is_empty() && rest.next.is_none() && rest.searched_all, "{state:?}");
+    }
 }

@@ -373,6 +373,7 @@ fn config(
         allow_origins: AllowedOrigins::default(),
         name: node(number),
         listen: None,
+        listen_token: None,
         period,
         capacity,
         queues: None,

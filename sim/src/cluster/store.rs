@@ -7,13 +7,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Mutex;
 use turmoil::net::TcpStream;
 use turnwise_engine::{
-    Change, Claim, Fate, LocalInstant, NodeId, Period, ServerIdentity, Slot, Token, TurnKind,
-    TurnRow,
+    Change, Claim, Fate, LocalInstant, NodeId, Period, ServerIdentity, ServerInstant, Slot, Token,
+    TurnKind, TurnRow,
 };
 use turnwise_node::job::{AttemptView, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 use turnwise_node::store::{
-    CheckIn, Claimed, Look, NodeReport, NodeView, Queues, Registration, Store, StoreError,
-    TurnReply, TurnRequest, Turns,
+    BeatView, CheckIn, Claimed, Look, NodeReport, NodeView, Queues, Registration, RunView, Store,
+    StoreError, Tally, TurnReply, TurnRequest, Turns, Views,
 };
 
 use super::database::{Session, at_once, broken};
@@ -300,5 +300,23 @@ impl Store for RemoteStore {
     async fn change(&self, change: &Change, identity: ServerIdentity) -> Result<bool, StoreError> {
         let change = change.clone();
         self.ask(What::Work, move |session| at_once(session.store.change(&change, identity))).await
+    }
+}
+
+impl Views for RemoteStore {
+    async fn beats(&self, after: Slot, limit: u32) -> Result<Vec<BeatView>, StoreError> {
+        self.ask(What::Work, move |session| at_once(session.store.beats(after, limit))).await
+    }
+
+    async fn runs(&self, since: ServerInstant, limit: u32) -> Result<Vec<RunView>, StoreError> {
+        self.ask(What::Work, move |session| at_once(session.store.runs(since, limit))).await
+    }
+
+    async fn tally(&self, most: u32) -> Result<Tally, StoreError> {
+        self.ask(What::Work, move |session| at_once(session.store.tally(most))).await
+    }
+
+    async fn floor(&self, before: Option<JobId>, jobs: u32) -> Result<Option<JobId>, StoreError> {
+        self.ask(What::Work, move |session| at_once(session.store.floor(before, jobs))).await
     }
 }

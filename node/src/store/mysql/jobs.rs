@@ -567,6 +567,9 @@ impl MySqlStore {
         if let Some(before) = filter.before {
             which.push_str(&format!(" AND j.id < '{before}'"));
         }
+        if let Some(from) = filter.from {
+            which.push_str(&format!(" AND j.id >= '{from}'"));
+        }
         let found = self.run(self.views(&which, filter.limit)).await?;
         let view = |row: &MySqlRow| rows::job_view(JobColumns::from_row(row)?);
         let id = |row: &MySqlRow| row.try_get(0).ok();

@@ -96,7 +96,7 @@ fn probes<'a>(after: impl Iterator<Item = Option<&'a Lane>>, clock: &str) -> Str
 
 /// The lane that follows `lane`, or the first: its queue in hexadecimal digits, its priority, and whether its first job
 /// is due. Null when there is none.
-fn next(lane: Option<&Lane>, clock: &str) -> String {
+pub(super) fn next(lane: Option<&Lane>, clock: &str) -> String {
     let first = |condition: &str, order: &str| {
         format!(
             "(SELECT CONCAT(HEX(j.queue), ':', j.priority, ':',
@@ -119,7 +119,7 @@ fn next(lane: Option<&Lane>, clock: &str) -> String {
 }
 
 /// The lanes in a text, and whether each is due.
-fn parsed(listed: &str) -> impl Iterator<Item = (Lane, bool)> {
+pub(super) fn parsed(listed: &str) -> impl Iterator<Item = (Lane, bool)> {
     listed.split(',').filter_map(|part| {
         let mut parts = part.split(':');
         let (queue, priority, due) = (parts.next()?, parts.next()?, parts.next()?);

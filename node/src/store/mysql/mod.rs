@@ -10,6 +10,7 @@ mod literals;
 mod parameters;
 mod session;
 mod turns;
+mod views;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -218,10 +218,12 @@ impl PgStore {
         // Each is an argument whether it is wanted or not, so that their numbers are what they are.
         text.push_str(if filter.queue.is_some() { " AND j.queue = $1" } else { "" });
         text.push_str(if filter.before.is_some() { " AND j.id < $2::text::uuid" } else { "" });
-        text.push_str(" ORDER BY j.id DESC LIMIT $3");
+        text.push_str(if filter.from.is_some() { " AND j.id >= $3::text::uuid" } else { "" });
+        text.push_str(" ORDER BY j.id DESC LIMIT $4");
         let statement = Statement::of(text)
             .bind(filter.queue.clone())
             .bind(filter.before.map(|before| before.to_string()))
+            .bind(filter.from.map(|from| from.to_string()))
             .bind(i64::from(filter.limit));
         let found = self.ask(statement).await?;
         let view = |row: &PgRow| rows::job_view(JobColumns::from_row(row)?);

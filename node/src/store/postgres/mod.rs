@@ -8,6 +8,7 @@ mod parameters;
 mod session;
 mod statement;
 mod turns;
+mod views;
 
 use std::sync::Arc;
 use std::time::Duration;

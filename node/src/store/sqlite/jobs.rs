@@ -204,7 +204,7 @@ fn claimed_job(row: &SqliteRow) -> Result<ClaimedJob, Trouble> {
 }
 
 /// A text as SQLite keeps it, which need not be UTF-8: one bad row must not fail the others.
-fn text(row: &SqliteRow, at: usize) -> Result<Option<String>, Trouble> {
+pub(super) fn text(row: &SqliteRow, at: usize) -> Result<Option<String>, Trouble> {
     let bytes: Option<Vec<u8>> = row.try_get(at)?;
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
@@ -581,6 +581,9 @@ pub(super) async fn list(
     }
     if let Some(before) = filter.before {
         query.push(" AND id < ").push_bind(before.to_string());
+    }
+    if let Some(from) = filter.from {
+        query.push(" AND id >= ").push_bind(from.to_string());
     }
     query.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(filter.limit));
     let found = query.build().fetch_all(connection).await?;

@@ -6,6 +6,7 @@ mod clock;
 mod errors;
 mod jobs;
 mod turns;
+mod views;
 
 use std::marker::PhantomData;
 use std::str::FromStr;

@@ -1,0 +1,253 @@
+//! Decides who may come in: only requests that are meant for this address, actions only from a page of our own, and
+//! where a token is set, only those who know it. What is behind the door is decided elsewhere.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HOST, HeaderName, HeaderValue,
+    ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Redirect, Response};
+use uuid::Uuid;
+
+/// Nothing from elsewhere, nothing inline, in no frame.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+    img-src 'self' data:; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+/// The cookie of somebody who has shown the token.
+const COOKIE_NAME: &str = "turnwise";
+/// What can be seen without the token: what the page to show it is made of, and what a load balancer asks.
+const OPEN: [&str; 4] = ["/login", "/assets/", "/healthz", "/readyz"];
+/// Says where a request comes from. Browsers send it, and no page can set it.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// The rules for whoever asks.
+#[derive(Clone)]
+pub struct Door {
+    /// What the `Host` header may be; none: anything, since the token alone opens.
+    hosts: Option<Arc<[String]>>,
+    key: Option<Arc<Key>>,
+}
+
+struct Key {
+    token: String,
+    /// What the cookie holds: made anew with the process, so that the token itself lies in no browser.
+    session: String,
+}
+
+impl std::fmt::Debug for Door {
+    // It holds the token.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Door").field("hosts", &self.hosts).finish_non_exhaustive()
+    }
+}
+
+impl Door {
+    /// The door of what listens on `address`. Without a token it opens only to who asks for this address, or for the
+    /// same port of `localhost`, by name: a page of another site whose name was made to point here is refused.
+    #[expect(clippy::disallowed_methods, reason = "a secret of this process's, for browsers alone")]
+    pub fn new(address: SocketAddr, token: Option<String>) -> Self {
+        let key = token
+            .map(|token| Arc::new(Key { token, session: Uuid::new_v4().simple().to_string() }));
+        let hosts = key.is_none().then(|| hosts(address));
+        Self { hosts, key }
+    }
+
+    /// Whether this is the token. Takes as long for any that has its length.
+    pub(super) fn opens(&self, token: &str) -> bool {
+        self.key.as_ref().is_some_and(|key| is_same(token, &key.token))
+    }
+
+    /// The cookie for who has shown the token.
+    pub(super) fn cookie(&self) -> Option<HeaderValue> {
+        let session = &self.key.as_ref()?.session;
+        let cookie = format!("{COOKIE_NAME}={session}; Path=/; HttpOnly; SameSite=Strict");
+        HeaderValue::from_str(&cookie).ok()
+    }
+
+    /// Why this request is turned away; none when it may come in.
+    fn turns_away(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<Turned> {
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        if let Some(hosts) = &self.hosts
+            && !hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
+        {
+            return Some(Turned::OtherHost);
+        }
+        let has_bearer = self.has_bearer(headers);
+        let is_action = !matches!(*method, Method::GET | Method::HEAD);
+        if is_action && !has_bearer && !is_from_here(headers, host) {
+            return Some(Turned::OtherSite);
+        }
+        let is_open =
+            OPEN.iter().any(|open| path == *open || open.ends_with('/') && path.starts_with(open));
+        if self.key.is_some() && !is_open && !has_bearer && !self.has_cookie(headers) {
+            return Some(Turned::NoToken);
+        }
+        None
+    }
+
+    fn has_bearer(&self, headers: &HeaderMap) -> bool {
+        let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        given.and_then(|given| given.strip_prefix("Bearer ")).is_some_and(|token| self.opens(token))
+    }
+
+    fn has_cookie(&self, headers: &HeaderMap) -> bool {
+        let Some(key) = &self.key else { return false };
+        let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+        cookies.flat_map(|cookies| cookies.split(';')).any(|cookie| {
+            let value = cookie.trim().strip_prefix(COOKIE_NAME).and_then(|c| c.strip_prefix('='));
+            value.is_some_and(|value| is_same(value, &key.session))
+        })
+    }
+}
+
+/// Why somebody was turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turned {
+    OtherHost,
+    OtherSite,
+    NoToken,
+}
+
+/// Let in or turn away, and say to the browser what our pages may do.
+pub(super) async fn guard(State(door): State<Door>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let wants_page = *request.method() == Method::GET && !path.starts_with("/live");
+    let mut response = match door.turns_away(request.method(), path, request.headers()) {
+        None => next.run(request).await,
+        Some(Turned::NoToken) if wants_page && path != "/metrics" => {
+            Redirect::to("/login").into_response()
+        }
+        Some(Turned::NoToken) => {
+            let say = "this needs the token of --listen-token, as `Authorization: Bearer ...`\n";
+            (StatusCode::UNAUTHORIZED, say).into_response()
+        }
+        Some(Turned::OtherHost) => {
+            let say = "this address is not the one that the node listens on: ask for it by its IP address, or as \
+                localhost\n";
+            (StatusCode::MISDIRECTED_REQUEST, say).into_response()
+        }
+        Some(Turned::OtherSite) => {
+            let say =
+                "refused: an action must come from a page of this dashboard. Nothing was done\n";
+            (StatusCode::FORBIDDEN, say).into_response()
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    // With less, browsers send no origin along with a form.
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Whether the browser says that a page of our own asks.
+fn is_from_here(headers: &HeaderMap, host: &str) -> bool {
+    let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
+    if headers.get(FETCH_SITE).is_some_and(|site| text(site) != "same-origin") {
+        return false;
+    }
+    let Some(origin) = headers.get(ORIGIN).map(text) else { return false };
+    let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+}
+
+fn hosts(address: SocketAddr) -> Arc<[String]> {
+    let port = address.port();
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "[::1]".to_owned()];
+    match address.ip() {
+        IpAddr::V4(ip) => names.push(ip.to_string()),
+        IpAddr::V6(ip) => names.push(format!("[{ip}]")),
+    }
+    let with_port = names.iter().map(|name| format!("{name}:{port}"));
+    let bare = names.iter().filter(|_| port == 80).cloned();
+    with_port.chain(bare).collect()
+}
+
+/// Equality that does not tell by its time where two texts of one length differ.
+fn is_same(a: &str, b: &str) -> bool {
+    let differences = a.bytes().zip(b.bytes()).fold(0, |all, (a, b)| all | (a ^ b));
+    std::hint::black_box(differences) == 0 && a.len() == b.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
+            .collect()
+    }
+
+    fn asked(door: &Door, method: &Method, pairs: &[(&'static str, &str)]) -> Option<Turned> {
+        door.turns_away(method, "/jobs", &headers(pairs))
+    }
+
+    #[test]
+    fn who_asks_by_another_name_is_turned_away() {
+        let door = Door::new("127.0.0.1:7171".parse().unwrap(), None);
+        for host in ["127.0.0.1:7171", "localhost:7171", "[::1]:7171", "LOCALHOST:7171"] {
+            assert_eq!(asked(&door, &Method::GET, &[("host", host)]), None, "{host}");
+        }
+        for host in ["evil.example", "evil.example:7171", "127.0.0.1", "127.0.0.1:80", ""] {
+            let turned = asked(&door, &Method::GET, &[("host", host)]);
+            assert_eq!(turned, Some(Turned::OtherHost), "{host}");
+        }
+    }
+
+    #[test]
+    fn actions_come_from_our_own_pages_alone() {
+        let door = Door::new("127.0.0.1:7171".parse().unwrap(), None);
+        let host = ("host", "localhost:7171");
+        let here = ("origin", "http://localhost:7171");
+        let post = |pairs: &[_]| asked(&door, &Method::POST, pairs);
+        assert_eq!(post(&[host, here]), None);
+        assert_eq!(post(&[host, here, ("sec-fetch-site", "same-origin")]), None);
+        for bad in [
+            &[host][..],
+            &[host, ("origin", "null")],
+            &[host, ("origin", "http://evil.example")],
+            &[host, ("origin", "http://localhost:8080")],
+            &[host, here, ("sec-fetch-site", "cross-site")],
+            &[host, here, ("sec-fetch-site", "same-site")],
+            &[host, ("sec-fetch-site", "same-origin")],
+        ] {
+            assert_eq!(post(bad), Some(Turned::OtherSite), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_asked_for_where_one_is_set() {
+        let door = Door::new("0.0.0.0:7171".parse().unwrap(), Some("a good secret".to_owned()));
+        let host = ("host", "jobs.example");
+        assert_eq!(asked(&door, &Method::GET, &[host]), Some(Turned::NoToken));
+        let bearer = ("authorization", "Bearer a good secret");
+        assert_eq!(asked(&door, &Method::GET, &[host, bearer]), None);
+        assert_eq!(asked(&door, &Method::POST, &[host, bearer]), None);
+        for wrong in ["Bearer a good secre", "Bearer a good secret!", "a good secret", "Bearer "] {
+            let turned = asked(&door, &Method::GET, &[host, ("authorization", wrong)]);
+            assert_eq!(turned, Some(Turned::NoToken), "{wrong}");
+        }
+        let cookie = door.cookie().unwrap();
+        let session = cookie.to_str().unwrap().split(';').next().unwrap().to_owned();
+        let with_cookie = |session: &str| {
+            asked(&door, &Method::GET, &[host, ("cookie", &format!("a=b; {session}"))])
+        };
+        assert_eq!(with_cookie(&session), None);
+        assert_eq!(with_cookie("turnwise=a good secret"), Some(Turned::NoToken));
+        let other = Door::new("0.0.0.0:7171".parse().unwrap(), Some("a good secret".to_owned()));
+        let turned = asked(&other, &Method::GET, &[host, ("cookie", &session)]);
+        assert_eq!(turned, Some(Turned::NoToken), "another process's cookie");
+        assert_eq!(door.turns_away(&Method::GET, "/login", &headers(&[host])), None);
+        assert_eq!(door.turns_away(&Method::GET, "/assets/style.css", &headers(&[host])), None);
+        let turned = door.turns_away(&Method::GET, "/loginx", &headers(&[host]));
+        assert_eq!(turned, Some(Turned::NoToken));
+    }
+}

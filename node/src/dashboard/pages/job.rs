@@ -1,0 +1,198 @@
+//! The page *Job*: what it is, its attempts and their answers, and what can be done about it.
+
+use axum::extract::{Form, Path, Query, State};
+use axum::response::Response;
+use maud::{Markup, html};
+use serde::Deserialize;
+use turnwise_engine::ServerInstant;
+
+use super::super::{Shared, actions, page};
+use crate::job::{AttemptView, JobId, JobState, JobView};
+use crate::store::Store;
+use crate::watch::Farm;
+
+/// So many attempts are shown, the newest.
+const ATTEMPTS_SHOWN: usize = 100;
+
+pub(in super::super) async fn show(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    Query(asked): Query<page::Asked>,
+) -> Response {
+    let Ok(id) = id.parse::<JobId>() else { return unknown() };
+    let (found, farm) = match (shared.hub.store().job(id).await, shared.hub.farm().await) {
+        (Ok(found), Ok(farm)) => (found, farm),
+        (Err(error), _) | (_, Err(error)) => return page::failed(&error),
+    };
+    let Some((job, attempts)) = found else { return unknown() };
+    let now = shared.hub.clock(&farm);
+    let body = html! {
+        p .path { a href="/jobs" { "Jobs" } }
+        h1 .call { span .method { (page::short(&job.method, 40)) } " " (page::short(&job.url, 400)) }
+        p .quiet { code { (job.id) } }
+        div data-live="job" { (facts(&farm, &job, now)) }
+        div data-live="deeds" { (deeds(&job)) }
+        h2 { "Attempts" }
+        div data-live="attempts" { (table(&farm, &attempts, now)) }
+    };
+    page::live(&shared, "Job", "/jobs", &asked, &body)
+}
+
+/// What the form of a cancellation says.
+#[derive(Deserialize)]
+pub(in super::super) struct Sure {
+    #[serde(default)]
+    sure: String,
+}
+
+pub(in super::super) async fn retry(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+) -> Response {
+    let Ok(id) = id.parse::<JobId>() else { return unknown() };
+    let result = match shared.hub.store().retry(id).await {
+        Err(error) => return page::failed(&error),
+        Ok(None) => return unknown(),
+        Ok(Some(true)) => Ok("It runs again now.".to_owned()),
+        Ok(Some(false)) => Err(not_done(&shared, id).await),
+    };
+    actions::back(&shared, &format!("/jobs/{id}"), result)
+}
+
+/// Cancelling is asked about first.
+pub(in super::super) async fn cancel(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    Form(sure): Form<Sure>,
+) -> Response {
+    let Ok(id) = id.parse::<JobId>() else { return unknown() };
+    if sure.sure != "yes" {
+        return ask(&shared, id).await;
+    }
+    let result = match shared.hub.store().cancel(id).await {
+        Err(error) => return page::failed(&error),
+        Ok(None) => return unknown(),
+        Ok(Some(true)) => Ok(match shared.hub.store().job(id).await {
+            Ok(Some((job, _))) if job.state == JobState::Running => {
+                "It is not tried again after the attempt that runs now.".to_owned()
+            }
+            _ => "It is cancelled.".to_owned(),
+        }),
+        Ok(Some(false)) => Err(not_done(&shared, id).await),
+    };
+    actions::back(&shared, &format!("/jobs/{id}"), result)
+}
+
+async fn ask(shared: &Shared, id: JobId) -> Response {
+    let job = match shared.hub.store().job(id).await {
+        Err(error) => return page::failed(&error),
+        Ok(None) => return unknown(),
+        Ok(Some((job, _))) => job,
+    };
+    let here = format!("/jobs/{id}");
+    let body = html! {
+        h1 { "Cancel this job?" }
+        p .call { span .method { (page::short(&job.method, 40)) } " " (page::short(&job.url, 400)) }
+        p { "It is " (page::state(job.state.as_str())) ". What an attempt has done already stays done." }
+        form .actions method="post" action=(format!("{here}/cancel")) {
+            input type="hidden" name="sure" value="yes";
+            button .danger { "Cancel it" }
+            a href=(here) { "Leave it as it is" }
+        }
+    };
+    page::still(shared, "Cancel", "/jobs", &page::Asked::default(), &body)
+}
+
+/// What is the case in place of what somebody wanted.
+async fn not_done(shared: &Shared, id: JobId) -> String {
+    match shared.hub.store().job(id).await {
+        Ok(Some((job, _))) => format!("Nothing was done: the job is {} now.", job.state.as_str()),
+        _ => "Nothing was done.".to_owned(),
+    }
+}
+
+fn unknown() -> Response {
+    page::missing(
+        "There is no such job",
+        "Its id may be mistyped, or it has been removed from the table.",
+        "/jobs",
+        "To the jobs that there are",
+    )
+}
+
+fn facts(farm: &Farm, job: &JobView, now: ServerInstant) -> Markup {
+    html! {
+        dl .facts {
+            dt { "State" } dd { (page::state(job.state.as_str())) }
+            dt { "Queue" } dd { (page::short(&job.queue, 128)) }
+            dt { "Priority" } dd { (job.priority) }
+            dt { "Attempts" } dd { (job.attempt) " of " (job.max_attempts) }
+            dt { "Enqueued" } dd { (page::moment(job.created_at, now)) }
+            dt { "Due" } dd { (page::moment(job.scheduled_at, now)) }
+            @if let Some(at) = job.finished_at { dt { "Ended" } dd { (page::moment(at, now)) } }
+            @if let Some(node) = job.node {
+                dt { "Node" } dd { a href=(format!("/nodes/{node}")) { (page::short(&farm.member(node).name, 60)) } }
+            }
+            @if let Some(status) = job.last_status { dt { "Last status" } dd { (status) } }
+            @if let Some(error) = &job.last_error { dt { "Last error" } dd { (page::short(error, 2_000)) } }
+        }
+    }
+}
+
+/// What can be done. What has become impossible meanwhile is refused, with what is the case now.
+fn deeds(job: &JobView) -> Markup {
+    let runs_again = !matches!(job.state, JobState::Succeeded | JobState::Running);
+    let has_ended = matches!(job.state, JobState::Succeeded | JobState::Dead | JobState::Cancelled);
+    html! {
+        div .actions {
+            @if runs_again {
+                form method="post" action=(format!("/jobs/{}/retry", job.id)) {
+                    button title="Run it now; one that has spent its attempts gets one more" { "Run it now" }
+                }
+            }
+            @if !has_ended {
+                form method="post" action=(format!("/jobs/{}/cancel", job.id)) {
+                    button .danger { "Cancel…" }
+                }
+            }
+        }
+    }
+}
+
+fn table(farm: &Farm, attempts: &[AttemptView], now: ServerInstant) -> Markup {
+    html! {
+        @if attempts.is_empty() { p .empty-list { "None yet." } }
+        @else {
+            ol .attempts {
+                @for attempt in attempts.iter().rev().take(ATTEMPTS_SHOWN) { (one(farm, attempt, now)) }
+            }
+        }
+        @if attempts.len() > ATTEMPTS_SHOWN {
+            p .quiet { "There are " (attempts.len()) " in all; the newest " (ATTEMPTS_SHOWN) " are shown." }
+        }
+    }
+}
+
+fn one(farm: &Farm, attempt: &AttemptView, now: ServerInstant) -> Markup {
+    let took = attempt.finished_at.unwrap_or(now).nanos_from(attempt.started_at) / 1_000;
+    html! {
+        li {
+            p {
+                b { (attempt.attempt) } ". on " (page::short(&farm.member(attempt.node).name, 60)) ", "
+                (page::moment(attempt.started_at, now))
+                @if attempt.finished_at.is_some() { ", took " } @else { ", runs for " }
+                (page::span(took))
+                @if let Some(status) = attempt.status { ", status " b { (status) } }
+            }
+            @if let Some(error) = &attempt.error { p .error { (page::short(error, 2_000)) } }
+            @if let Some(answer) = &attempt.answer {
+                @if !answer.is_empty() {
+                    details {
+                        summary { "Answer, " (answer.len()) " bytes" }
+                        pre tabindex="0" { (String::from_utf8_lossy(answer)) }
+                    }
+                }
+            }
+        }
+    }
+}

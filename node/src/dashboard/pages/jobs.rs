@@ -1,0 +1,237 @@
+//! The page *Jobs*: how many there are of each kind, and those that a filter in the address asks for.
+
+use axum::extract::{Query, State};
+use axum::response::Response;
+use maud::{Markup, html};
+use serde::Deserialize;
+use turnwise_engine::ServerInstant;
+use url::form_urlencoded::Serializer;
+
+use super::super::{Shared, page};
+use crate::job::{JobFilter, JobId, JobState, JobView, QUEUE_BYTES_MAX};
+use crate::store::{COUNTED_MAX, Capped, JobsPage, LOOKED_THROUGH_MAX, Tally, Views};
+
+/// Jobs on a page.
+const PAGE: u32 = 50;
+
+/// What the address asks for. What makes no sense is said, and not guessed.
+#[derive(Debug, Default, Deserialize)]
+pub(in super::super) struct Wanted {
+    #[serde(default)]
+    state: String,
+    #[serde(default)]
+    queue: String,
+    #[serde(default)]
+    before: String,
+}
+
+impl Wanted {
+    fn filter(&self) -> Result<JobFilter, String> {
+        let state = match self.state.as_str() {
+            "" => None,
+            word => {
+                Some(JobState::ALL.into_iter().find(|state| state.as_str() == word).ok_or_else(
+                    || format!("There is no state {:?} of jobs.", page::short(word, 40)),
+                )?)
+            }
+        };
+        if self.queue.len() > QUEUE_BYTES_MAX {
+            return Err(format!("A queue’s name has at most {QUEUE_BYTES_MAX} bytes."));
+        }
+        let before: Option<JobId> = match self.before.as_str() {
+            "" => None,
+            id => {
+                Some(id.parse().map_err(|_| "The page to go on from is no job’s id.".to_owned())?)
+            }
+        };
+        let queue = (!self.queue.is_empty()).then(|| self.queue.clone());
+        Ok(JobFilter { state, queue, limit: PAGE, before, from: None })
+    }
+
+    /// The address of the same jobs, from another one on.
+    fn address(&self, state: &str, before: Option<JobId>) -> String {
+        let mut query = Serializer::new(String::new());
+        if !state.is_empty() {
+            query.append_pair("state", state);
+        }
+        if !self.queue.is_empty() {
+            query.append_pair("queue", &self.queue);
+        }
+        if let Some(before) = before {
+            query.append_pair("before", &before.to_string());
+        }
+        match query.finish() {
+            query if query.is_empty() => "/jobs".to_owned(),
+            query => format!("/jobs?{query}"),
+        }
+    }
+}
+
+pub(in super::super) async fn show(
+    State(shared): State<Shared>,
+    Query(asked): Query<page::Asked>,
+    Query(wanted): Query<Wanted>,
+) -> Response {
+    let store = shared.hub.store();
+    let tally = match shared.tally.get(|| store.tally(COUNTED_MAX)).await {
+        Ok(tally) => tally,
+        Err(error) => return page::failed(&error),
+    };
+    let (found, now) = match wanted.filter() {
+        Err(wrong) => (Err(wrong), ServerInstant::from_micros(0)),
+        Ok(filter) => match (store.page(&filter).await, shared.hub.farm().await) {
+            (Ok(found), Ok(farm)) => (Ok(found), shared.hub.clock(&farm)),
+            (Err(error), _) | (_, Err(error)) => return page::failed(&error),
+        },
+    };
+    let body = html! {
+        h1 { "Jobs" }
+        div data-live="counts" { (counts(&wanted, &tally)) }
+        (form(&wanted))
+        div data-live="jobs" {
+            @match &found {
+                Err(wrong) => p .said.refused role="status" { (wrong) },
+                Ok(found) => (table(&wanted, found, now)),
+            }
+        }
+        @if !tally.queues.is_empty() {
+            h2 { "Queues with waiting jobs" }
+            div data-live="queues" { (queues(&tally)) }
+        }
+    };
+    page::live(&shared, "Jobs", "/jobs", &asked, &body)
+}
+
+fn counts(wanted: &Wanted, tally: &Tally) -> Markup {
+    let counts: [(&str, &str, Option<Capped>); 8] = [
+        ("", "all", None),
+        ("ready", "ready", Some(tally.ready())),
+        ("running", "running", Some(tally.running)),
+        ("scheduled", "scheduled", None),
+        ("retrying", "retrying", None),
+        ("succeeded", "succeeded", None),
+        ("dead", "dead", Some(tally.dead)),
+        ("cancelled", "cancelled", Some(tally.cancelled)),
+    ];
+    html! {
+        nav .chips aria-label="States" {
+            @for (state, name, count) in counts {
+                a href=(wanted.address(state, None)) data-state=(state)
+                    aria-current=[(state == wanted.state).then_some("true")] {
+                    (name)
+                    @if let Some(count) = count { " " b { (count) } }
+                }
+            }
+            span .quiet { b { (tally.later()) } " wait for their time" }
+        }
+    }
+}
+
+fn form(wanted: &Wanted) -> Markup {
+    html! {
+        form .filter method="get" action="/jobs" {
+            @if !wanted.state.is_empty() { input type="hidden" name="state" value=(wanted.state); }
+            label for="queue" { "Queue" }
+            input #queue name="queue" value=(wanted.queue) maxlength=(QUEUE_BYTES_MAX) placeholder="all";
+            button { "Show" }
+        }
+    }
+}
+
+fn table(wanted: &Wanted, found: &JobsPage, now: ServerInstant) -> Markup {
+    html! {
+        @if found.jobs.is_empty() {
+            p .empty-list {
+                @if found.searched_all { "There are no such jobs." }
+                @else { "There is none among the " (LOOKED_THROUGH_MAX) " jobs that were looked through." }
+            }
+        } @else {
+            div .wide {
+                table .jobs {
+                    thead {
+                        tr {
+                            th { "State" } th { "Call" } th { "Queue" } th .number { "Attempt" } th { "When" } th { "Last answer" }
+                        }
+                    }
+                    tbody { @for job in &found.jobs { (row(job, now)) } }
+                }
+            }
+        }
+        nav .pages aria-label="More jobs" {
+            @if !wanted.before.is_empty() { a href=(wanted.address(&wanted.state, None)) { "Newest" } }
+            @if let Some(next) = found.next {
+                a rel="next" href=(wanted.address(&wanted.state, Some(next))) {
+                    @if found.searched_all { "Older" } @else { "Look further back" }
+                }
+            }
+        }
+    }
+}
+
+fn row(job: &JobView, now: ServerInstant) -> Markup {
+    html! {
+        tr data-state=(job.state.as_str()) {
+            td { (page::state(job.state.as_str())) }
+            td .call {
+                a href=(format!("/jobs/{}", job.id)) {
+                    span .method { (page::short(&job.method, 10)) } " " (page::short(&job.url, 90))
+                }
+            }
+            td { (page::short(&job.queue, 30)) }
+            td .number { (job.attempt) "/" (job.max_attempts) }
+            td { (page::moment(job.finished_at.unwrap_or(job.scheduled_at), now)) }
+            td .answer {
+                @if let Some(status) = job.last_status { (status) " " }
+                @if let Some(error) = &job.last_error { (page::short(error, 80)) }
+            }
+        }
+    }
+}
+
+fn queues(tally: &Tally) -> Markup {
+    html! {
+        table {
+            thead { tr { th { "Queue" } th .number { "Ready" } th .number { "Later" } th { "Oldest ready for" } } }
+            tbody {
+                @for queue in &tally.queues {
+                    tr {
+                        td { (page::short(&queue.queue, 60)) }
+                        td .number { (queue.ready) }
+                        td .number { (queue.later) }
+                        td { @if let Some(oldest) = queue.oldest_us { (page::span(oldest)) } @else { "–" } }
+                    }
+                }
+            }
+        }
+        @if !tally.all_queues { p .quiet { "There are more queues than were counted." } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(state: &str, queue: &str, before: &str) -> Wanted {
+        Wanted { state: state.to_owned(), queue: queue.to_owned(), before: before.to_owned() }
+    }
+
+    #[test]
+    fn the_filter_stands_in_the_address() {
+        let id = JobId::generate();
+        let asked = wanted("dead", "a&b c", "");
+        assert_eq!(
+            asked.address("dead", Some(id)),
+            format!("/jobs?state=dead&queue=a%26b+c&before={id}")
+        );
+        assert_eq!(wanted("", "", "").address("", None), "/jobs");
+        let filter = asked.filter().unwrap();
+        assert_eq!((filter.state, filter.queue.as_deref()), (Some(JobState::Dead), Some("a&b c")));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_said() {
+        assert!(wanted("asleep", "", "").filter().unwrap_err().contains("asleep"));
+        assert!(wanted("", "", "x").filter().unwrap_err().contains("id"));
+        assert!(wanted("", &"q".repeat(129), "").filter().unwrap_err().contains("128"));
+    }
+}

@@ -1,0 +1,16 @@
+//! What is on each page, one file for each.
+
+pub(super) mod job;
+pub(super) mod jobs;
+pub(super) mod nodes;
+pub(super) mod ring;
+pub(super) mod timeline;
+
+use axum::response::Response;
+
+use super::page;
+
+/// The answer to an address that does not exist.
+pub(super) async fn nowhere() -> Response {
+    page::missing("There is no such page", "", "/", "To the ring")
+}

@@ -1,0 +1,153 @@
+//! The pages *Nodes* and *Node*: what each node says of itself.
+
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use maud::{Markup, html};
+use turnwise_engine::{NodeId, ServerInstant};
+
+use super::super::drawing::offset;
+use super::super::{Shared, page};
+use crate::rfc3339;
+use crate::store::NodeView;
+use crate::watch::Farm;
+
+/// So many of a node's beats are listed.
+const BEATS_SHOWN: usize = 20;
+
+pub(in super::super) async fn show(
+    State(shared): State<Shared>,
+    Query(asked): Query<page::Asked>,
+) -> Response {
+    let farm = match shared.hub.farm().await {
+        Ok(farm) => farm,
+        Err(error) => return page::failed(&error),
+    };
+    let now = shared.hub.clock(&farm);
+    let nodes = &farm.sight().nodes;
+    let scale = offset::scale(nodes);
+    let body = html! {
+        h1 { "Nodes" }
+        p .lead data-live="words" {
+            (nodes.iter().filter(|node| node.rank.is_some()).count()) " in the ring, "
+            (nodes.iter().filter(|node| node.rank.is_none()).count()) " out of it."
+        }
+        p .quiet {
+            "Offset is the database’s clock minus the node’s, with the most that it can be wrong. It harms nothing: "
+            "turns follow the database’s clock. Transit is the way from the node to the database."
+        }
+        div .cards data-live="nodes" {
+            @for node in nodes { (card(&shared, node, now, scale, "/nodes")) }
+        }
+        @if nodes.is_empty() {
+            p .empty-list { "There are no nodes. Start one: " code { "turnwise run" } }
+        }
+    };
+    page::live(&shared, "Nodes", "/nodes", &asked, &body)
+}
+
+pub(in super::super) async fn one(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    Query(asked): Query<page::Asked>,
+) -> Response {
+    let farm = match shared.hub.farm().await {
+        Ok(farm) => farm,
+        Err(error) => return page::failed(&error),
+    };
+    let now = shared.hub.clock(&farm);
+    let id: Option<NodeId> = id.parse().ok();
+    let Some(node) = farm.sight().nodes.iter().find(|node| Some(node.id) == id) else {
+        return unknown();
+    };
+    let here = format!("/nodes/{}", node.id);
+    let body = html! {
+        h1 { "Node " (page::short(&node.name, 80)) }
+        p .quiet { code { (node.id) } }
+        div .cards data-live="nodes" {
+            (card(&shared, node, now, offset::scale(std::slice::from_ref(node)), &here))
+        }
+        h2 { "Its last beats" }
+        div data-live="beats" { (beats(&farm, node.id)) }
+    };
+    page::live(&shared, &node.name, "/nodes", &asked, &body)
+}
+
+/// The answer to the id of a node that does not exist.
+pub(in super::super) fn unknown() -> Response {
+    page::missing(
+        "There is no such node",
+        "Its id may be that of an earlier life: a node that is started again has another one.",
+        "/nodes",
+        "To the nodes that there are",
+    )
+}
+
+fn card(shared: &Shared, node: &NodeView, now: ServerInstant, scale: i64, back: &str) -> Markup {
+    let seen = rfc3339::parse(&node.last_check_in);
+    html! {
+        article .card data-state=(node.state) {
+            div data-live=(format!("node-{}", node.id)) {
+            h2 {
+                a href=(format!("/nodes/{}", node.id)) { (page::short(&node.name, 60)) }
+                (page::state(&node.state))
+            }
+            @if let Some(drawing) = offset::draw(node, scale) {
+                figure {
+                    (drawing)
+                    figcaption .quiet { "±" (page::millis(scale)) " ms" }
+                }
+            }
+            dl {
+                dt { "Offset" }
+                dd {
+                    @match node.offset_us {
+                        None => "not measured yet",
+                        Some(offset) => {
+                            (page::millis(offset)) " ms"
+                            @if let Some(error) = node.offset_error_us { " ± " (page::millis(error)) }
+                        }
+                    }
+                }
+                dt { "Transit" }
+                dd { @if let Some(transit) = node.transit_us { (page::millis(transit)) " ms" } @else { "–" } }
+                dt { "Turn" }
+                dd {
+                    @if let Some(rank) = node.rank { (rank + 1) ". in the ring" } @else { "out of the ring" }
+                    ", epoch " (node.epoch)
+                }
+                dt { "Jobs" } dd { (node.running) " of " (node.capacity) }
+                dt { "Heard of" }
+                dd { @if let Some(seen) = seen { (page::moment(seen, now)) } @else { (node.last_check_in) } }
+                dt { "Lease" }
+                dd {
+                    @if node.lease_until > now { "ends " } @else { "ended " }
+                    (page::moment(node.lease_until, now))
+                }
+            }
+            }
+            div data-live=(format!("deeds-{}", node.id)) { (page::node_buttons(shared, back, node)) }
+        }
+    }
+}
+
+fn beats(farm: &Farm, node: NodeId) -> Markup {
+    let beats = farm.slots().rev().filter(|slot| slot.beat.is_some_and(|beat| beat.node == node));
+    html! {
+        table {
+            thead { tr { th { "Slot" } th { "Arrived" } th .number { "Late" } th .number { "Claimed" } th { "For" } } }
+            tbody {
+                @for slot in beats.take(BEATS_SHOWN) {
+                    @if let Some(beat) = slot.beat {
+                        tr {
+                            td { (slot.slot.0) }
+                            td { (rfc3339::format(beat.arrived_at).get(11..26).unwrap_or_default()) }
+                            td .number { @if let Some(late) = beat.late_us { (page::millis(late)) " ms" } }
+                            td .number { (beat.claimed) }
+                            td { @if let (Some(_), Some(place)) = (slot.deputy(), slot.place) { (farm.member(place.owner).name) } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

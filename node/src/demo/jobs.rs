@@ -1,0 +1,157 @@
+//! Decides which jobs the demo enqueues, and how often. What becomes of them is the nodes' and the sample app's.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use rand_core::Rng;
+use rand_pcg::Pcg64Mcg;
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+
+use crate::job::{NewJob, When};
+use crate::store::{AnyStore, Store};
+
+/// The most jobs a second: what three nodes and one sample app can well do on a laptop.
+const A_SECOND_MAX: f64 = 200.0;
+/// Jobs are enqueued together, so many times a second at most.
+const BUNDLES_A_SECOND: f64 = 20.0;
+/// The queues of the demo's jobs. A node of the demo takes jobs from no others: in a database that is not the demo's
+/// own, other jobs are left alone.
+pub(crate) const QUEUES: [&str; 3] = ["demo-mail", "demo-reports", "demo-flaky"];
+/// How often a job of the demo is tried.
+const MAX_ATTEMPTS: u32 = 5;
+
+/// How many jobs a second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct JobsRate(f64);
+
+/// `5/s`, `90/m`, or `0` for none.
+impl FromStr for JobsRate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("{text:?} is no rate of jobs; write it as 5/s or 90/m, or 0 for none");
+        if text == "0" {
+            return Ok(Self(0.0));
+        }
+        let (number, unit) = text.split_once('/').ok_or_else(wrong)?;
+        let seconds = match unit.trim() {
+            "s" | "1s" => 1.0,
+            "m" | "1m" => 60.0,
+            _ => return Err(wrong()),
+        };
+        let number: f64 = number.trim().parse().map_err(|_| wrong())?;
+        let rate = number / seconds;
+        // Written so that what is no number is refused too.
+        if !(0.0..=A_SECOND_MAX).contains(&rate) {
+            return Err(format!("{text:?}: the demo takes from 0 to {A_SECOND_MAX} jobs a second"));
+        }
+        Ok(Self(rate))
+    }
+}
+
+impl JobsRate {
+    /// In words.
+    pub(crate) fn words(self) -> String {
+        match self.0 {
+            0.0 => "no jobs".to_owned(),
+            rate if rate < 1.0 => format!("{} jobs a minute", (rate * 600.0).round() / 10.0),
+            rate => format!("{} jobs a second", (rate * 10.0).round() / 10.0),
+        }
+    }
+}
+
+/// Enqueue jobs for ever. Where that fails, `trouble` is told, once for each time that it begins to fail.
+pub(crate) async fn stream(
+    store: AnyStore,
+    rate: JobsRate,
+    mut chance: Pcg64Mcg,
+    trouble: mpsc::UnboundedSender<String>,
+) {
+    if rate.0 <= 0.0 {
+        return;
+    }
+    let mut ticks =
+        tokio::time::interval(Duration::from_secs_f64(1.0 / rate.0.min(BUNDLES_A_SECOND)));
+    // What could not be enqueued in time is not made good: the rate is a rate.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut number, mut due, mut fails) = (0_u64, 0.0_f64, false);
+    loop {
+        ticks.tick().await;
+        due += (rate.0 / BUNDLES_A_SECOND).max(1.0);
+        let mut jobs = Vec::new();
+        while due >= 1.0 {
+            due -= 1.0;
+            number += 1;
+            jobs.push(job(number, chance.next_u32()));
+        }
+        match store.enqueue(&jobs).await {
+            Ok(()) => fails = false,
+            Err(error) if !fails => {
+                fails = true;
+                let _ = trouble.send(format!("jobs cannot be enqueued: {error}"));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// One job: of twenty, fourteen are mail, three reports, and three go to a page that often fails.
+fn job(number: u64, chance: u32) -> NewJob {
+    let [mail, reports, flaky] = QUEUES;
+    let (queue, path) = match chance % 20 {
+        0..=13 => (mail, "/jobs/mail"),
+        14..=16 => (reports, "/jobs/report"),
+        _ => (flaky, "/jobs/flaky"),
+    };
+    NewJob {
+        queue: queue.to_owned(),
+        body: Some(format!("{{\"number\": {number}}}").into_bytes()),
+        when: When::Now,
+        max_attempts: MAX_ATTEMPTS,
+        ..NewJob::new(format!("{path}?number={number}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_read_and_told() {
+        for (text, words) in [
+            ("5/s", "5 jobs a second"),
+            ("0.5/s", "30 jobs a minute"),
+            ("90/m", "1.5 jobs a second"),
+            ("0", "no jobs"),
+            ("0/s", "no jobs"),
+        ] {
+            assert_eq!(text.parse::<JobsRate>().unwrap().words(), words);
+        }
+    }
+
+    #[test]
+    fn a_rate_that_is_none_is_refused_with_what_would_be() {
+        for (text, reason) in [
+            ("", "is no rate"),
+            ("5", "write it as 5/s"),
+            ("5/h", "is no rate"),
+            ("many/s", "is no rate"),
+            ("-1/s", "from 0 to 200"),
+            ("NaN/s", "from 0 to 200"),
+            ("201/s", "from 0 to 200"),
+        ] {
+            let error = text.parse::<JobsRate>().unwrap_err();
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn each_kind_of_job_comes_up() {
+        for queue in QUEUES {
+            let of_it = (0..20).filter(|chance| job(1, *chance).queue == queue).count();
+            assert!(of_it >= 3, "{queue}: {of_it}");
+        }
+    }
+}

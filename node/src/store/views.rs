@@ -1,0 +1,245 @@
+//! What people look at: beats, runs, counts, pages. Decides how far a look may go: none reads more than a bounded number
+//! of rows, however many jobs there are, and what was not counted to its end says so.
+
+use std::future::Future;
+
+use serde::Serialize;
+use turnwise_engine::{NodeId, ServerInstant, Slot};
+
+use super::{Store, StoreError};
+use crate::job::{JobFilter, JobId, JobState, JobView};
+
+/// So many jobs of one kind are counted, and no more.
+pub const COUNTED_MAX: u32 = 10_000;
+/// Among so many jobs, the newest of those in question, a page is looked for.
+pub const LOOKED_THROUGH_MAX: u32 = 10_000;
+/// Of so many jobs, the newest, the ended attempts are shown.
+pub const RECENT_JOBS: u32 = 1_000;
+/// Jobs of so many lanes (of one queue and one priority) are counted.
+pub(super) const LANES_COUNTED_MAX: i64 = 32;
+
+/// Looks at a database that change nothing.
+pub trait Views: Store {
+    /// The accepted beats of the slots after `after`, oldest first, at most `limit`.
+    fn beats(
+        &self,
+        after: Slot,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<BeatView>, StoreError>> + Send;
+
+    /// The attempts that run now, and those of the newest [`RECENT_JOBS`] jobs that began at `since` or later and have
+    /// ended. At most `limit` of each kind, in no order.
+    fn runs(
+        &self,
+        since: ServerInstant,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<RunView>, StoreError>> + Send;
+
+    /// How many jobs there are of each kind, none counted further than `most`.
+    fn tally(&self, most: u32) -> impl Future<Output = Result<Tally, StoreError>> + Send;
+
+    /// The id of the job that is the last of `jobs` when they are looked through from the newest with an id below
+    /// `before` on; none when there are fewer.
+    fn floor(
+        &self,
+        before: Option<JobId>,
+        jobs: u32,
+    ) -> impl Future<Output = Result<Option<JobId>, StoreError>> + Send;
+
+    /// A page of jobs, newest first. Where no index leads to the jobs that the filter wants, only
+    /// [`LOOKED_THROUGH_MAX`] jobs are looked through for them.
+    fn page(
+        &self,
+        filter: &JobFilter,
+    ) -> impl Future<Output = Result<JobsPage, StoreError>> + Send {
+        async move {
+            let mut filter = filter.clone();
+            let has_index = match filter.state {
+                Some(JobState::Running) => true,
+                None | Some(JobState::Dead | JobState::Cancelled) => filter.queue.is_none(),
+                Some(JobState::Scheduled | JobState::Ready | JobState::Retrying) => {
+                    let queues = self.tally(LOOKED_THROUGH_MAX).await?.queues;
+                    let queued = queues.iter().map(|queue| queue.ready.jobs + queue.later.jobs);
+                    queued.sum::<u32>() < LOOKED_THROUGH_MAX
+                }
+                Some(JobState::Succeeded) => false,
+            };
+            if !has_index {
+                filter.from = self.floor(filter.before, LOOKED_THROUGH_MAX).await?;
+            }
+            let jobs = self.jobs(&filter).await?;
+            let is_full = jobs.len() >= filter.limit as usize;
+            let next = if is_full { jobs.last().map(|job| job.id) } else { filter.from };
+            Ok(JobsPage { jobs, next, searched_all: filter.from.is_none() || is_full })
+        }
+    }
+}
+
+/// An accepted beat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BeatView {
+    /// Its slot.
+    pub slot: Slot,
+    /// Whose.
+    pub node: NodeId,
+    /// When it arrived, by the server's clock.
+    pub arrived_at: ServerInstant,
+    /// How many jobs it claimed.
+    pub claimed: u32,
+}
+
+/// An attempt, as it is drawn over time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunView {
+    /// The job.
+    pub job: JobId,
+    /// Its lane.
+    pub queue: String,
+    /// The beginning of its path or URL, at most 200 characters.
+    pub url: String,
+    /// Who runs or ran it.
+    pub node: NodeId,
+    /// The number of the attempt.
+    pub attempt: u32,
+    /// When it was claimed.
+    pub started_at: ServerInstant,
+    /// When its end was recorded; none while it runs.
+    pub finished_at: Option<ServerInstant>,
+    /// Whether it failed; false while it runs.
+    pub failed: bool,
+}
+
+/// A number that was not counted beyond a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Capped {
+    /// So many, or more.
+    pub jobs: u32,
+    /// There are more.
+    pub and_more: bool,
+}
+
+impl Capped {
+    /// What a count came to that went no further than one beyond `most`.
+    pub(super) fn new(counted: i64, most: u32) -> Self {
+        let counted = u32::try_from(counted.max(0)).unwrap_or(u32::MAX);
+        Self { jobs: counted.min(most), and_more: counted > most }
+    }
+
+    pub(super) fn add(&mut self, other: Self, most: u32) {
+        let sum = self.jobs.saturating_add(other.jobs);
+        self.and_more |= other.and_more || sum > most;
+        self.jobs = sum.min(most);
+    }
+}
+
+impl std::fmt::Display for Capped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", self.jobs, if self.and_more { "+" } else { "" })
+    }
+}
+
+/// What waits in a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct QueueView {
+    /// Its name.
+    pub queue: String,
+    /// Jobs that are due.
+    pub ready: Capped,
+    /// Jobs that are not due yet: scheduled, or to be tried again.
+    pub later: Capped,
+    /// How long the oldest job that is due has been due, in microseconds; none when none is.
+    pub oldest_us: Option<i64>,
+}
+
+/// How many jobs there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    /// What waits, by queue; queues without a waiting job are not among them. Of a farm with very many lanes only
+    /// some are counted, which `all_queues` tells.
+    pub queues: Vec<QueueView>,
+    /// These are all the queues.
+    pub all_queues: bool,
+    /// Jobs that run.
+    pub running: Capped,
+    /// Jobs that were given up.
+    pub dead: Capped,
+    /// Jobs that a person cancelled.
+    pub cancelled: Capped,
+}
+
+impl Tally {
+    /// Jobs that are due, of all queues that were counted.
+    pub fn ready(&self) -> Capped {
+        self.sum(|queue| queue.ready)
+    }
+
+    /// Jobs that are not due yet, of all queues that were counted.
+    pub fn later(&self) -> Capped {
+        self.sum(|queue| queue.later)
+    }
+
+    fn sum(&self, part: impl Fn(&QueueView) -> Capped) -> Capped {
+        let mut sum = Capped { jobs: 0, and_more: !self.all_queues };
+        for queue in &self.queues {
+            sum.add(part(queue), COUNTED_MAX);
+        }
+        sum
+    }
+
+    /// The counts of the lanes, in their order, put together by queue.
+    pub(super) fn count_lane(&mut self, lane: QueueView, most: u32) {
+        match self.queues.last_mut() {
+            Some(last) if last.queue == lane.queue => {
+                last.ready.add(lane.ready, most);
+                last.later.add(lane.later, most);
+                last.oldest_us = last.oldest_us.max(lane.oldest_us);
+            }
+            _ => self.queues.push(lane),
+        }
+    }
+}
+
+/// Jobs, newest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobsPage {
+    /// The jobs.
+    pub jobs: Vec<JobView>,
+    /// What to go on with, as [`JobFilter::before`]; none when this is the end.
+    pub next: Option<JobId>,
+    /// False when the search was broken off: between the last of these jobs and `next` there is none.
+    pub searched_all: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_says_when_it_was_broken_off() {
+        assert_eq!(Capped::new(7, 10).to_string(), "7");
+        assert_eq!(Capped::new(10, 10).to_string(), "10");
+        assert_eq!(Capped::new(11, 10).to_string(), "10+");
+        assert_eq!(Capped::new(-1, 10).to_string(), "0");
+    }
+
+    #[test]
+    fn lanes_of_a_queue_are_one() {
+        let lane = |queue: &str, ready, later, oldest_us| QueueView {
+            queue: queue.to_owned(),
+            ready: Capped::new(ready, 10),
+            later: Capped::new(later, 10),
+            oldest_us,
+        };
+        let mut tally = Tally { all_queues: true, ..Tally::default() };
+        tally.count_lane(lane("a", 6, 0, Some(5)), 10);
+        tally.count_lane(lane("a", 6, 1, None), 10);
+        tally.count_lane(lane("b", 1, 2, Some(9)), 10);
+        assert_eq!(tally.queues.len(), 2);
+        assert_eq!(tally.queues[0].ready, Capped { jobs: 10, and_more: true });
+        assert_eq!((tally.queues[0].later.jobs, tally.queues[0].oldest_us), (1, Some(5)));
+        assert_eq!(tally.ready().to_string(), "11+");
+        assert_eq!(tally.later().to_string(), "3");
+        tally.all_queues = false;
+        assert_eq!(tally.later().to_string(), "3+");
+    }
+}

@@ -1,0 +1,17 @@
+//! What happens in the farm, as the database tells it: one stream of events, for the dashboard, the terminal and
+//! `turnwise events` alike. It only looks: no statement of its leaves a mark.
+//!
+//! - `event`: what can happen, in JSON and in words;
+//! - `slots`: what became of each slot;
+//! - `farm`: the fold: from one look after the other to what happened in between, and where things stand;
+//! - `hub`: when to look, and who is told.
+
+mod event;
+mod farm;
+mod hub;
+mod slots;
+
+pub use event::{By, Event, Member, Weight, What};
+pub use farm::{Farm, Sight};
+pub use hub::{Feed, Hub, News};
+pub use slots::{BeatMark, Place, SlotView};

@@ -1,0 +1,401 @@
+//! The dashboard over HTTP, as a browser without JavaScript and as somebody who means harm: every page, every button,
+//! hostile texts in every field, and who is turned away.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use reqwest::header::{CONTENT_TYPE, HOST, LOCATION, ORIGIN};
+use reqwest::{Client, Response, StatusCode, redirect};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use turnwise_engine::NodeId;
+use turnwise_node::dashboard::{self, Action, Controls, Door};
+use turnwise_node::job::{JobId, NewJob};
+use turnwise_node::store::{AnyStore, NodeView, Registration, Store};
+use turnwise_node::watch::Hub;
+
+/// Breaks out of any text, attribute, script or address that does not escape it.
+const HOSTILE: &str = "<b id=hostile>'\"></title></script><script>alert(1)</script>&amp;{{7*7}}";
+
+/// A dashboard that is served, and what is behind it.
+struct Served {
+    folder: TempDir,
+    address: SocketAddr,
+    client: Client,
+    pressed: Arc<Mutex<Vec<String>>>,
+}
+
+struct Buttons(Arc<Mutex<Vec<String>>>);
+
+impl Controls for Buttons {
+    fn for_node(&self, node: &NodeView) -> Vec<Action> {
+        let hint = format!("{HOSTILE} {}", node.name);
+        vec![Action { name: "kill".to_owned(), label: HOSTILE.to_owned(), hint }]
+    }
+
+    fn for_farm(&self) -> Vec<Action> {
+        let text = || HOSTILE.to_owned();
+        vec![Action { name: text(), label: text(), hint: text() }]
+    }
+
+    fn perform<'a>(
+        &'a self,
+        action: &'a str,
+        node: Option<&'a NodeView>,
+    ) -> BoxFuture<'a, Result<String, String>> {
+        let name = node.map_or("the farm", |node| &node.name);
+        self.0.lock().unwrap().push(format!("{action} {name}"));
+        let said = format!("{HOSTILE} {action} was done");
+        async move { if action == "refuse" { Err(said) } else { Ok(said) } }.boxed()
+    }
+}
+
+impl Served {
+    async fn start(token: Option<&str>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/turnwise.db", folder.path().display());
+        let store = AnyStore::connect(&url, 1).unwrap();
+        store.migrate().await.unwrap();
+        store.agree_period(None).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let door = Door::new(address, token.map(str::to_owned));
+        let pressed = Arc::new(Mutex::new(Vec::new()));
+        let buttons: Arc<dyn Controls> = Arc::new(Buttons(Arc::clone(&pressed)));
+        let routes = dashboard::router(store, door, Some(buttons), axum::Router::new());
+        tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        // reqwest is built without a provider of TLS, which plain HTTP does not need and its builder wants.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder()
+            .redirect(redirect::Policy::none())
+            .timeout(Duration::from_secs(30))
+            .build()
+            .unwrap();
+        Self { folder, address, client, pressed }
+    }
+
+    fn store(&self) -> AnyStore {
+        let url = format!("sqlite://{}/turnwise.db", self.folder.path().display());
+        AnyStore::connect(&url, 1).unwrap()
+    }
+
+    async fn sql(&self, sql: &str) {
+        let options = SqliteConnectOptions::new().filename(self.folder.path().join("turnwise.db"));
+        let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+        connection.execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))).await.unwrap();
+    }
+
+    async fn get(&self, path: &str) -> Response {
+        self.client.get(format!("http://{}{path}", self.address)).send().await.unwrap()
+    }
+
+    async fn text(&self, path: &str) -> String {
+        let answer = self.get(path).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        answer.text().await.unwrap()
+    }
+
+    /// Press a button of a page of ours.
+    async fn post(&self, path: &str, form: &str) -> Response {
+        self.client
+            .post(format!("http://{}{path}", self.address))
+            .header(ORIGIN, format!("http://{}", self.address))
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(form.to_owned())
+            .send()
+            .await
+            .unwrap()
+    }
+
+    /// What the page says that a button leads back to.
+    async fn said(&self, answer: &Response) -> String {
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+        let to = answer.headers()[LOCATION].to_str().unwrap().to_owned();
+        let page = self.text(&to).await;
+        let from = page.find("class=\"said").unwrap();
+        page[from..].split("</p>").next().unwrap().to_owned()
+    }
+
+    /// A farm whose every text is hostile: a node in the ring, a dead one, jobs in several states, attempts.
+    async fn poison(&self) -> JobId {
+        let store = self.store();
+        let id = NodeId::from_u128(1);
+        for (number, name) in [(1, HOSTILE.to_owned()), (2, format!("2{HOSTILE}"))] {
+            let id = NodeId::from_u128(number);
+            store.register(&Registration { id, name, capacity: 4 }).await.unwrap();
+        }
+        let jobs: Vec<NewJob> = (0..60)
+            .map(|_| NewJob {
+                queue: HOSTILE.to_owned(),
+                method: "<i>'\"&".to_owned(),
+                ..NewJob::new(format!("/{HOSTILE}"))
+            })
+            .collect();
+        store.enqueue(&jobs).await.unwrap();
+        let (job, running) = (jobs[59].id, jobs[58].id);
+        let hostile = HOSTILE.replace('\'', "''");
+        self.sql(&format!(
+            "UPDATE turnwise_jobs SET state = 'dead', last_error = '{hostile}', last_status = 500, node = '{id}',
+                finished_at = created_at, attempt = 1 WHERE id = '{job}';
+             UPDATE turnwise_jobs SET state = 'running', node = '{id}', token = 1, attempt = 1, started_at = created_at
+                WHERE id = '{running}';
+             INSERT INTO turnwise_attempts SELECT '{job}', '{id}', 1, 1, created_at, created_at + 5, 500, '{hostile}',
+                CAST('{hostile}' AS BLOB) FROM turnwise_jobs WHERE id = '{job}';
+             UPDATE turnwise_turn SET slot = 1000, high = 1000, versions = '[{{\"from\":1,\"ring\":[\"{id}\"]}}]',
+                epoch = 1;
+             INSERT INTO turnwise_beats VALUES (999, '{id}', 999000000, 3), (1000, '{id}', 1000400000, 0);"
+        ))
+        .await;
+        job
+    }
+}
+
+/// The addresses on a page, those of forms among them.
+fn links(page: &str) -> Vec<String> {
+    let parts = page.split("href=\"").chain(page.split("action=\"")).skip(1);
+    let links = parts.filter_map(|part| part.split('"').next());
+    links.filter(|link| link.starts_with('/')).map(|link| link.replace("&amp;", "&")).collect()
+}
+
+/// Nothing of what is hostile has become more than text, and nothing stands inline.
+fn assert_inert(path: &str, page: &str) {
+    for bad in ["<b id=", "<script>", "<i>'", "<style", "style=\"", "javascript:", "<iframe"] {
+        assert!(!page.contains(bad), "{path} has {bad}: {page}");
+    }
+    assert_eq!(
+        page.matches("<script").count(),
+        page.matches("<script src=\"/assets/").count(),
+        "{path}"
+    );
+    for attribute in [" onclick", " onload", " onerror", " onmouseover"] {
+        assert!(!page.contains(attribute), "{path}: {attribute}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_texts_are_inert_on_every_page() {
+    let served = Served::start(None).await;
+    let job = served.poison().await;
+    let mut to_see: Vec<String> =
+        ["/", "/timeline", "/nodes", "/jobs", "/login"].map(str::to_owned).to_vec();
+    to_see.push(format!("/jobs/{job}"));
+    to_see.push(format!("/jobs?queue={}", "%3Cb%20id%3D%22x"));
+    let mut seen = BTreeSet::new();
+    while let Some(path) = to_see.pop() {
+        if !seen.insert(path.clone()) || path.starts_with("/assets/") || seen.len() > 120 {
+            continue;
+        }
+        let answer = served.get(&path).await;
+        let policy = answer.headers()["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{path}");
+        assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
+        let page = answer.text().await.unwrap();
+        assert_inert(&path, &page);
+        to_see.extend(links(&page));
+    }
+    assert!(seen.len() > 60, "it was walked from link to link: {seen:?}");
+    let page = served.text(&format!("/jobs/{job}")).await;
+    assert!(page.contains("&lt;b id=hostile&gt;"), "and it is there: {page}");
+    for path in [format!("/jobs/{job}/cancel"), "/farm/do".to_owned()] {
+        let answer = served.post(&path, "").await;
+        let page = match answer.status() {
+            StatusCode::OK => answer.text().await.unwrap(),
+            _ => served.said(&answer).await,
+        };
+        assert_inert(&path, &page);
+        assert!(page.contains("hostile"), "{page}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_exist_is_said_to_be_so() {
+    let served = Served::start(None).await;
+    let nobody = NodeId::from_u128(77);
+    for (path, says) in [
+        ("/nowhere".to_owned(), "no such page"),
+        (format!("/nodes/{nobody}"), "no such node"),
+        ("/nodes/x".to_owned(), "no such node"),
+        (format!("/jobs/{}", JobId::generate()), "no such job"),
+        ("/jobs/7".to_owned(), "no such job"),
+        ("/assets/x.js".to_owned(), "no such asset"),
+    ] {
+        let answer = served.get(&path).await;
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{path}");
+        assert!(answer.text().await.unwrap().contains(says), "{path}");
+    }
+    for path in [format!("/nodes/{nobody}/do"), format!("/jobs/{}/retry", JobId::generate())] {
+        let answer = served.post(&path, "action=kill").await;
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{path}");
+    }
+    let page = served.text("/jobs?state=asleep").await;
+    assert!(page.contains("There is no state"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_is_retried_and_cancelled_and_a_repeated_action_says_what_is_the_case() {
+    let served = Served::start(None).await;
+    let job = served.poison().await;
+    let store = served.store();
+    let state = async || store.job(job).await.unwrap().unwrap().0.state.as_str();
+    let retried = served.post(&format!("/jobs/{job}/retry"), "").await;
+    assert!(served.said(&retried).await.contains("runs again now"));
+    assert_eq!(state().await, "ready");
+    // Cancelling is asked about; only who is sure has it done.
+    let asked = served.post(&format!("/jobs/{job}/cancel"), "").await;
+    assert!(asked.text().await.unwrap().contains("Cancel this job?"));
+    assert_eq!(state().await, "ready");
+    let cancelled = served.post(&format!("/jobs/{job}/cancel"), "sure=yes").await;
+    assert!(served.said(&cancelled).await.contains("It is cancelled."));
+    let again = served.post(&format!("/jobs/{job}/cancel"), "sure=yes").await;
+    let said = served.said(&again).await;
+    assert!(said.contains("refused") && said.contains("is cancelled now"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_offered_besides_is_done_and_leads_back() {
+    let served = Served::start(None).await;
+    served.poison().await;
+    let node = NodeId::from_u128(1);
+    let page = served.text("/nodes").await;
+    assert!(page.contains(&format!("action=\"/nodes/{node}/do\"")), "{page}");
+    let answer = served.post(&format!("/nodes/{node}/do"), "action=kill&back=%2Fnodes").await;
+    assert!(answer.headers()[LOCATION].to_str().unwrap().starts_with("/nodes?said="));
+    assert!(served.said(&answer).await.contains("kill was done"));
+    let answer = served.post("/farm/do", "action=refuse&back=%2F%2Fevil.example").await;
+    let to = answer.headers()[LOCATION].to_str().unwrap().to_owned();
+    assert!(to.starts_with("/?said="), "{to}");
+    assert!(served.said(&answer).await.contains("refused"));
+    let long = format!("action={}", "x".repeat(65));
+    assert!(served.said(&served.post("/farm/do", &long).await).await.contains("long"));
+    let pressed = served.pressed.lock().unwrap().clone();
+    assert_eq!(pressed, [format!("kill {HOSTILE}"), "refuse the farm".to_owned()]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_sites_and_other_names_are_turned_away() {
+    let served = Served::start(None).await;
+    let job = served.poison().await;
+    let url = format!("http://{}/jobs/{job}/retry", served.address);
+    for origin in [None, Some("http://evil.example"), Some("null")] {
+        let mut request = served.client.post(&url);
+        if let Some(origin) = origin {
+            request = request.header(ORIGIN, origin);
+        }
+        assert_eq!(request.send().await.unwrap().status(), StatusCode::FORBIDDEN, "{origin:?}");
+    }
+    assert_eq!(served.store().job(job).await.unwrap().unwrap().0.state.as_str(), "dead");
+    let other =
+        served.client.get(format!("http://{}/", served.address)).header(HOST, "evil.example");
+    assert_eq!(other.send().await.unwrap().status(), StatusCode::MISDIRECTED_REQUEST);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_token_nothing_is_seen_without_it() {
+    let served = Served::start(Some("0123456789abcdef")).await;
+    let job = served.poison().await;
+    for path in ["/", "/jobs", "/nodes", "/timeline"] {
+        let answer = served.get(path).await;
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{path}");
+        assert_eq!(answer.headers()[LOCATION], "/login");
+    }
+    assert_eq!(served.get("/live").await.status(), StatusCode::UNAUTHORIZED);
+    let unheard = served.post(&format!("/jobs/{job}/retry"), "").await;
+    assert_eq!(unheard.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(served.post("/login", "token=wrong").await.status(), StatusCode::FORBIDDEN);
+    let entered = served.post("/login", "token=0123456789abcdef").await;
+    let cookie = entered.headers()["set-cookie"].to_str().unwrap().to_owned();
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+    assert!(!cookie.contains("0123456789abcdef"), "the token itself is not kept: {cookie}");
+    let session = cookie.split(';').next().unwrap();
+    let url = format!("http://{}/", served.address);
+    let inside = served.client.get(&url).header("cookie", session).send().await.unwrap();
+    assert_eq!(inside.status(), StatusCode::OK);
+    let program = served.client.get(&url).bearer_auth("0123456789abcdef").send().await.unwrap();
+    assert_eq!(program.status(), StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_home_page_is_small_also_with_fifty_nodes_and_works_without_javascript() {
+    let served = Served::start(None).await;
+    let store = served.store();
+    let mut ring = Vec::new();
+    for number in 1..=50 {
+        let id = NodeId::from_u128(number);
+        let name = format!("web-{number}.farm.example");
+        store.register(&Registration { id, name, capacity: 16 }).await.unwrap();
+        ring.push(format!("\"{id}\""));
+    }
+    let beats: Vec<String> = (1_000..1_600)
+        .map(|slot| {
+            let node = NodeId::from_u128(slot % 50 + 1);
+            format!("({slot}, '{node}', {slot}000000, {})", slot % 7)
+        })
+        .collect();
+    served
+        .sql(&format!(
+            "UPDATE turnwise_turn SET slot = 1599, high = 1599, epoch = 50,
+                versions = '[{{\"from\":1000,\"ring\":[{}]}}]';
+             INSERT INTO turnwise_beats VALUES {};",
+            ring.join(","),
+            beats.join(",")
+        ))
+        .await;
+    let page = served.text("/").await;
+    let mut bytes = page.len();
+    assert!(page.contains("<noscript><meta http-equiv=\"refresh\""));
+    assert!(page.contains("50 nodes take turns"), "{page}");
+    assert_eq!(page.matches("class=\"slot ").count(), 200, "four rounds of fifty");
+    for asset in links(&page).iter().filter(|link| link.starts_with("/assets/")) {
+        bytes += served.text(asset).await.len();
+    }
+    bytes += served.text("/assets/live.js").await.len();
+    println!("the home page with fifty nodes is {bytes} bytes in all");
+    assert!(bytes < 100 * 1024, "{bytes} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_reader_looks_while_somebody_watches_and_no_longer() {
+    let served = Served::start(None).await;
+    served.poison().await;
+    let hub = Hub::new(served.store());
+    assert!(hub.farm().await.is_ok() && !hub.is_reading(), "a page by itself starts no reader");
+    let (mut first, mut second) = (hub.watch(), hub.watch());
+    let news = first.next().await.unwrap();
+    let same = second.next().await.unwrap();
+    assert!(news.answers && hub.is_reading());
+    let (one, other) = (news.farm.unwrap(), same.farm.unwrap());
+    assert!(Arc::ptr_eq(&one, &other), "both are told of one look");
+    drop(first);
+    assert!(second.next().await.is_some(), "one is left");
+    drop(second);
+    let stops = async {
+        while hub.is_reading() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), stops).await.unwrap();
+    let mut again = hub.watch();
+    assert!(again.next().await.is_some() && hub.is_reading());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_that_drops_its_stream_frees_its_place() {
+    let served = Served::start(None).await;
+    served.poison().await;
+    for _ in 0..150 {
+        let mut stream = served.get("/live").await;
+        assert_eq!(
+            stream.status(),
+            StatusCode::OK,
+            "a hundred places are enough one after the other"
+        );
+        assert!(stream.chunk().await.unwrap().is_some());
+    }
+}
