@@ -99,7 +99,7 @@ async fn mariadb_keeps_the_contract() {
     let mut score = Score::new("mariadb", &[]);
     contract::<MySql>(&mut score).await;
     promises! { score, MySql, Fresh;
-        only_mariadb::an_idle_beat_is_four_statements_and_one_that_claims_five,
+        only_mariadb::an_idle_beat_is_three_statements_and_one_that_claims_four,
         only_mariadb::a_claim_reads_the_head_of_the_queue,
         only_mariadb::a_row_that_an_app_holds_delays_nobody,
         only_mariadb::a_beat_that_is_given_up_frees_the_turn_row,

@@ -1,8 +1,8 @@
 //! What the shell asks of a database: one trait, three implementations, one contract.
 //!
 //! - `postgres`: one statement and one round trip a beat; the steps are functions in the schema;
-//! - `mysql`: four statements in two round trips a beat that finds nothing to do; the steps of the turn row are the
-//!   engine's own;
+//! - `mysql`: three statements (MySQL: four) in two round trips a beat that finds nothing to do; the steps of the turn
+//!   row are the engine's own;
 //! - `sqlite`: one transaction a beat; the steps of the turn row are the engine's own;
 //! - `distant`: any of them, farther away than it is, for demonstrations.
 //!

@@ -23,6 +23,8 @@ pub(super) struct Session {
     pub(super) identity: ServerIdentity,
     /// The server takes no writes.
     pub(super) read_only: bool,
+    /// It is a MariaDB: several statements can be one there (`BEGIN NOT ATOMIC`).
+    pub(super) compounds: bool,
 }
 
 /// Why a server will not do, and what to do.
@@ -113,13 +115,14 @@ async fn ready(mut connection: MySqlConnection) -> Result<Result<Session, Unfit>
     if let Err(unfit) = fit(&version, row.try_get::<i64, _>(2)? != 0) {
         return Ok(Err(unfit));
     }
-    let found = rows_of(&mut connection, settings(is_mariadb(&version))).await?;
+    let compounds = is_mariadb(&version);
+    let found = rows_of(&mut connection, settings(compounds)).await?;
     let row = first(&found)?;
     let started: i64 = row.try_get(0)?;
     let name: String = row.try_get(1)?;
     let read_only = row.try_get::<i64, _>(2)? != 0;
     let identity = ServerIdentity { started: started * 1_000_000, timeline: number_of(&name) };
-    Ok(Ok(Session { connection, identity, read_only }))
+    Ok(Ok(Session { connection, identity, read_only, compounds }))
 }
 
 fn first(rows: &[MySqlRow]) -> Result<&MySqlRow, Trouble> {
