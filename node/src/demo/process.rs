@@ -21,6 +21,11 @@ const CAPACITY: u32 = 8;
 /// How long a node waits for its jobs when the demo ends.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How often a good moment for a stall is looked for.
+const STALL_TRIES: u32 = 100;
+/// How long a process is given to stop, or to go on.
+const STALL_STEP: Duration = Duration::from_millis(5);
+
 /// What is common to all nodes.
 #[derive(Clone, Debug)]
 pub(crate) struct Recipe {
@@ -138,8 +143,21 @@ impl Process {
         self.signal(Signal::SIGCONT);
     }
 
-    /// Stop it where it is.
+    /// Stop it where it is: but not while it holds the lock of a SQLite file, for which all the others would have to
+    /// wait as long as it is stalled. Returns within a second.
+    #[expect(clippy::disallowed_methods, reason = "a moment, in a process that only demonstrates")]
     pub(crate) fn stall(&self) {
+        for _ in 0..STALL_TRIES {
+            self.signal(Signal::SIGSTOP);
+            // It is not stopped before its last thread has got the news.
+            std::thread::sleep(STALL_STEP);
+            let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+            if !holds_a_lock(&locks, self.child.id()) {
+                return;
+            }
+            self.signal(Signal::SIGCONT);
+            std::thread::sleep(STALL_STEP);
+        }
         self.signal(Signal::SIGSTOP);
     }
 
@@ -160,10 +178,38 @@ impl Process {
     }
 }
 
+/// Whether this process holds a file's lock alone, by the kernel's list (`/proc/locks`, proc_locks(5)).
+fn holds_a_lock(locks: &str, process: u32) -> bool {
+    locks.lines().any(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let is_held = words.get(1) != Some(&"->");
+        is_held
+            && words.get(3) == Some(&"WRITE")
+            && words.get(4) == Some(&process.to_string().as_str())
+    })
+}
+
 /// As a power cut would.
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_holds_a_lock_alone_is_told_from_who_shares_one_or_waits() {
+        let locks = "\
+1: POSIX  ADVISORY  READ  41 fe:00:1234 124 124
+2: POSIX  ADVISORY  WRITE 42 fe:00:1234 120 120
+2: -> POSIX  ADVISORY  WRITE 43 fe:00:1234 120 120
+3: FLOCK  ADVISORY  WRITE 44 fe:00:99 0 EOF
+";
+        let holders = (40..=45).filter(|process| holds_a_lock(locks, *process));
+        assert_eq!(holders.collect::<Vec<_>>(), [42, 44]);
     }
 }

@@ -6,12 +6,18 @@
 mod chromium;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chromium::{Chromium, DESK, NIGHT, PATIENCE, PHONE, PLAIN};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor};
 use tempfile::TempDir;
+use turnwise_engine::NodeId;
+use turnwise_node::dashboard::{self, Door};
+use turnwise_node::store::{AnyStore, Registration, Store};
 
 #[path = "../support/target.rs"]
 mod target;
@@ -115,6 +121,66 @@ async fn the_farm_is_seen_and_handled_in_a_browser() {
     let target = Target::start().await;
     let farm = Farm::start(&target);
     tokio::task::spawn_blocking(move || story(farm)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_nodes_can_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = serve_fifty(&folder).await;
+    let look = move || {
+        let mut browser = Chromium::start();
+        for (name, path) in [("ring", "/"), ("timeline", "/timeline"), ("nodes", "/nodes")] {
+            for (light, look) in [("", DESK), ("-phone", PHONE)] {
+                let mut page = browser.open(&format!("http://{address}{path}"), look);
+                page.until("document.body.textContent.includes('web-50')");
+                page.until("document.documentElement.scrollWidth <= innerWidth");
+                page.picture(&picture(&format!("{name}-fifty{light}")));
+                assert_eq!(page.complaints(), [""; 0], "{name}");
+            }
+        }
+    };
+    tokio::task::spawn_blocking(look).await.unwrap();
+}
+
+/// The dashboard over a ring of fifty as it is written down: no node of it runs.
+async fn serve_fifty(folder: &TempDir) -> SocketAddr {
+    let path = folder.path().join("turnwise.db");
+    let store = AnyStore::connect(&format!("sqlite://{}", path.display()), 1).unwrap();
+    store.migrate().await.unwrap();
+    store.agree_period(None).await.unwrap();
+    let mut ring = Vec::new();
+    for number in 1..=50 {
+        let id = NodeId::from_u128(number);
+        let name = format!("web-{number}");
+        store.register(&Registration { id, name, capacity: 16 }).await.unwrap();
+        ring.push(format!("\"{id}\""));
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let beats: Vec<String> = (now - 500..now)
+        .filter(|slot| slot % 83 != 0)
+        .map(|slot| {
+            let node = NodeId::from_u128(u128::from(slot % 50 + 1));
+            let late = if slot % 61 == 0 { 300_000 } else { 90 };
+            format!("({slot}, '{node}', {}, {})", slot * 1_000_000 + late, slot % 13)
+        })
+        .collect();
+    let sql = format!(
+        "UPDATE turnwise_turn SET slot = {0}, high = {0}, epoch = 50,
+            versions = '[{{\"from\":{1},\"ring\":[{2}]}}]';
+         INSERT INTO turnwise_beats VALUES {3};",
+        now - 1,
+        now - now % 50 - 1_000,
+        ring.join(","),
+        beats.join(",")
+    );
+    let options = SqliteConnectOptions::new().filename(&path);
+    let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let routes = dashboard::router(store, Door::new(address, None), None, axum::Router::new());
+    tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    address
 }
 
 /// One farm and one browser for all of it, since both take a while to start.
