@@ -116,6 +116,11 @@ impl MySqlStore {
         self.inner.servers.watch().await;
     }
 
+    /// Close the connections that nobody uses just now.
+    pub fn rest(&self) {
+        self.inner.connections.rest();
+    }
+
     fn database(&self) -> &str {
         self.inner.servers.names()
     }
