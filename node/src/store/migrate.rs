@@ -106,7 +106,11 @@ fn missing<'a>(
 
 /// The steps that a PostgreSQL database has. (Here nothing is prepared: it is done once, and a pooler may be in the way.)
 pub(super) async fn postgres_applied(connection: &mut PgConnection) -> Result<Applied, Trouble> {
-    let there = "SELECT to_regclass('turnwise.migrations') IS NOT NULL";
+    // By its tables, and not by to_regclass: a session that has looked for the schema before may remember that there was
+    // none, after it has waited for whoever was making it (behind a pooler sessions are old).
+    let there = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'turnwise' AND c.relname = 'migrations')";
     let there = connection.fetch_one(sqlx::raw_sql(there)).await?;
     if !there.try_get::<bool, _>(0)? {
         return Ok(Vec::new());
@@ -144,7 +148,8 @@ pub(super) async fn postgres_apply(
     for step in missing(POSTGRES, &applied) {
         if names.is_empty() && applied.is_empty() {
             // The schema may have been made beforehand, for a role that may not make one.
-            let schema = "SELECT to_regnamespace('turnwise') IS NOT NULL";
+            let schema =
+                "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'turnwise')";
             let schema = transaction.fetch_one(sqlx::raw_sql(schema)).await?;
             if !schema.try_get::<bool, _>(0)? {
                 transaction.execute(sqlx::raw_sql("CREATE SCHEMA turnwise")).await?;
