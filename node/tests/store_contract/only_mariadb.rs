@@ -248,13 +248,25 @@ pub(crate) async fn errors_say_what_to_do(w: MySql) {
     let none = look(url("root", "nowhere")).await;
     assert!(matches!(&none, StoreError::Refused { remedy, .. } if remedy.contains("Create")));
     let denied = look(url("app:right", w.name())).await;
-    assert!(matches!(&denied, StoreError::Refused { remedy, .. } if remedy.contains("Grant")));
+    assert!(matches!(&denied, StoreError::Refused { remedy, .. } if remedy.contains("GRANT")));
     server().sql(&format!("GRANT SELECT ON {}.turnwise_turn TO app@'127.0.0.1'", w.name()));
     let reader = MySqlStore::open(&url("app:right", w.name()), 1).unwrap();
     let denied = reader.deregister(crate::member::id(1)).await.unwrap_err();
     println!("    {denied}");
-    assert!(matches!(&denied, StoreError::Refused { remedy, .. } if remedy.contains("Grant")));
+    let StoreError::Refused { remedy, .. } = &denied else { panic!("{denied:?}") };
+    let (_, grant) = remedy.split_once("run: ").expect("no grant is named");
     assert!(!denied.is_transient());
+    server().sql(grant);
+    reader.deregister(crate::member::id(1)).await.unwrap();
+    // For the schema itself, where there is none yet.
+    let empty = MySql::empty().await;
+    let clerk = MySqlStore::open(&url("app:right", empty.name()), 1).unwrap();
+    let denied = clerk.migrate().await.unwrap_err();
+    println!("    {denied}");
+    let denied = denied.to_string();
+    let (_, grant) = denied.split_once("run: ").expect("no grant is named");
+    server().sql(grant);
+    clerk.migrate().await.unwrap();
     // Somebody altered the schema.
     let altered = MySql::fresh().await;
     let mut a = Member::register(&altered, 1).await;

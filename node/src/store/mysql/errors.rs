@@ -54,10 +54,35 @@ fn said(name: &str, number: u16, message: &str) -> StoreError {
             StoreError::SchemaMissing { database, missing: missing(number, message) }
         }
         Meaning::Refused(remedy) => {
-            StoreError::Refused { database, reason, remedy: remedy.to_owned() }
+            let grant = if DENIED.contains(&number) { grant(message, name) } else { None };
+            let remedy = grant.unwrap_or_else(|| remedy.to_owned());
+            StoreError::Refused { database, reason, remedy }
         }
         Meaning::Failed { may_pass } => StoreError::Failed { database, reason, may_pass },
     }
+}
+
+/// The numbers of a privilege that is missing.
+const DENIED: [u16; 3] = [1044, 1142, 1143];
+
+/// What to run for a privilege that `message` says is missing, in the database of the server `name`; none: it does not
+/// say whose.
+fn grant(message: &str, name: &str) -> Option<String> {
+    let user = message.split_once(" user ")?.1.split_whitespace().next()?;
+    if !user.starts_with('\'') {
+        return None;
+    }
+    let url = url::Url::parse(name.split(" or ").next()?).ok()?;
+    let database = url.path().trim_matches('/').replace('`', "``");
+    let work = "SELECT, INSERT, UPDATE, DELETE";
+    let schema = ["CREATE", "ALTER", "INDEX", "REFERENCES"];
+    // Who may not enter the database at all may be about to make the schema.
+    let makes_schema = schema.iter().any(|command| message.starts_with(command));
+    let privileges = match makes_schema || message.starts_with("Access denied") {
+        true => format!("{work}, {}", schema.join(", ")),
+        false => work.to_owned(),
+    };
+    Some(format!("As an administrator, run: GRANT {privileges} ON `{database}`.* TO {user}"))
 }
 
 impl MySqlStore {
@@ -122,7 +147,7 @@ fn meaning(number: u16) -> Meaning {
         1045 | 1698 | 1524 | 1251 => {
             "Check user and password in the URL, and from where the server lets this user in"
         }
-        1044 | 1142 | 1143 | 1227 | 1410 => {
+        1227 | 1410 | 1044 | 1142 | 1143 => {
             "Grant the user what it lacks: SELECT, INSERT, UPDATE and DELETE on the database, and CREATE, ALTER, INDEX and REFERENCES for `turnwise migrate`"
         }
         1665 => "Set binlog_format to MIXED or ROW on the server",
@@ -179,6 +204,24 @@ mod tests {
         assert_eq!(table, "the table turnwise_turn");
         assert_eq!(missing(1054, "Unknown column 'x' in 'SELECT'"), "the column x");
         assert_eq!(missing(1054, "nothing quoted"), "nothing quoted");
+    }
+
+    #[test]
+    fn a_privilege_that_is_missing_is_named_by_its_grant() {
+        let grant = |message: &str| grant(message, "mysql://app@h:1/jobs or mysql://app@i:1/jobs");
+        let select = "SELECT command denied to user 'app'@'%' for table `jobs`.`turnwise_turn`";
+        assert_eq!(
+            grant(select).unwrap(),
+            "As an administrator, run: GRANT SELECT, INSERT, UPDATE, DELETE ON `jobs`.* TO 'app'@'%'"
+        );
+        for denied in [
+            "CREATE command denied to user 'app'@'%' for table `jobs`.`turnwise_turn`",
+            "Access denied for user 'app'@'%' to database 'jobs'",
+        ] {
+            let grant = grant(denied).unwrap();
+            assert!(grant.contains("DELETE, CREATE, ALTER, INDEX, REFERENCES ON"), "{grant}");
+        }
+        assert_eq!(grant("no user is named"), None);
     }
 
     #[test]
