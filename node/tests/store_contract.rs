@@ -70,6 +70,7 @@ async fn postgres_keeps_the_contract() {
         only::errors_say_what_to_do,
         only::another_encoding_is_refused,
         only::few_connections_are_held,
+        only::one_who_rests_holds_no_connection,
         only::a_reconciliation_takes_a_new_connection,
         only::a_crash_of_the_server_loses_nothing_acknowledged,
     }

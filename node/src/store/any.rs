@@ -55,6 +55,17 @@ impl AnyStore {
     }
 }
 
+impl AnyStore {
+    /// Close the connections that nobody uses just now. The next statement opens one.
+    pub fn rest(&self) {
+        match self {
+            Self::Sqlite(store) => store.rest(),
+            Self::Postgres(store) => store.rest(),
+            Self::MySql(store) => store.rest(),
+        }
+    }
+}
+
 macro_rules! delegate {
     ($self:ident, $store:ident => $call:expr) => {
         match $self {

@@ -19,6 +19,11 @@ impl<C> Connections<C> {
         Self { idle: Arc::default(), places: Arc::new(places) }
     }
 
+    /// Close those that wait for work.
+    pub(super) fn rest(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// A place among the few, when one is free.
     pub(super) async fn place(&self) -> Place<C> {
         // The semaphore is never closed.

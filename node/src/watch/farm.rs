@@ -170,6 +170,13 @@ impl Farm {
         Member { node, name: name.unwrap_or_else(short) }
     }
 
+    /// The state of a node in a word: the store's, but that one which has been in the ring is not `joining` for having
+    /// been taken out of it a moment ago: it is `out`, until its lease tells more.
+    pub fn state<'a>(&self, node: &'a NodeView) -> &'a str {
+        let has_been_in = || self.slots.roster().nodes().any(|other| other == node.id);
+        if node.state == "joining" && has_been_in() { "out" } else { &node.state }
+    }
+
     fn learn(&mut self, sight: &Sight) {
         self.slots.learn(&sight.look.row.roster, sight.look.row.high);
         for node in &sight.nodes {
@@ -449,6 +456,8 @@ mod tests {
                 "c is taken out: from slot 17 on the ring is a, b"
             ]
         );
+        story.nodes[2].state = "joining".to_owned();
+        assert_eq!(story.farm.as_ref().unwrap().state(&story.nodes[2]), "out");
         story.nodes[2].state = "silent".to_owned();
         assert_eq!(story.look(12_950, &[]), ["c is silent: its lease is over"]);
         story.nodes[2].state = "lost".to_owned();

@@ -193,6 +193,8 @@ impl Inner {
             let mut state = self.state();
             if self.news.receiver_count() == 0 {
                 state.is_reading = false;
+                // A database has few connections: one that nobody needs is given back.
+                self.store.rest();
                 return;
             }
         }

@@ -96,6 +96,13 @@ impl Chromium {
     }
 
     fn ask(&mut self, session: Option<&str>, method: &str, params: &Value) -> Value {
+        let answer = self.ask_for(session, method, params);
+        assert!(answer.get("error").is_none(), "{method}: {answer}");
+        answer["result"].clone()
+    }
+
+    /// Its answer, which may be an error.
+    fn ask_for(&mut self, session: Option<&str>, method: &str, params: &Value) -> Value {
         self.number += 1;
         let number = self.number;
         let mut message = json!({"id": number, "method": method, "params": params});
@@ -111,8 +118,7 @@ impl Chromium {
                 panic!("chromium does not answer {method}; is it there? scripts/setup tests")
             });
             if message["id"] == number {
-                assert!(message.get("error").is_none(), "{method}: {message}");
-                return message["result"].clone();
+                return message;
             }
             self.told.push(message);
         }
@@ -164,12 +170,18 @@ impl Page<'_> {
         found.as_str().unwrap_or_default().to_owned()
     }
 
-    /// Wait until an expression is true.
+    /// Wait until an expression is true. On the way from one page to the next it is not.
     pub(crate) fn until(&mut self, expression: &str) {
         let until = Instant::now() + PATIENCE;
-        while self.value(&format!("Boolean({expression})")) != true {
+        let params = json!({"expression": format!("Boolean({expression})"), "returnByValue": true});
+        loop {
+            let session = self.session.clone();
+            let answer = self.browser.ask_for(Some(&session), "Runtime.evaluate", &params);
+            if answer["result"]["result"]["value"] == true {
+                return;
+            }
             let text = if Instant::now() < until { String::new() } else { self.text("body") };
-            assert!(Instant::now() < until, "it never came true: {expression}\n{text}");
+            assert!(Instant::now() < until, "it never came true: {expression}\n{answer}\n{text}");
             std::thread::sleep(Duration::from_millis(30));
         }
     }

@@ -323,6 +323,23 @@ pub(crate) async fn another_encoding_is_refused(w: Postgres) {
     assert!(w.store().check_schema().await.is_ok());
 }
 
+/// Who has only looked holds no connection afterwards.
+pub(crate) async fn one_who_rests_holds_no_connection(w: Postgres) {
+    let store = AnyStore::connect(&w.url(), 1).unwrap();
+    let held = "SELECT count(*) FROM pg_stat_activity
+        WHERE application_name = 'turnwise' AND datname = current_database()";
+    let before = w.number(held).await;
+    store.look().await.unwrap();
+    assert_eq!(w.number(held).await, before.map(|held| held + 1));
+    store.rest();
+    let until = Instant::now() + Duration::from_secs(30);
+    while w.number(held).await != before {
+        assert!(Instant::now() < until, "the server still has its connection");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    store.look().await.unwrap();
+}
+
 pub(crate) async fn few_connections_are_held(w: Postgres) {
     let store = PgStore::open(&w.url(), 2).unwrap();
     let tasks: Vec<_> = (0..20)

@@ -195,7 +195,7 @@ fn lane_lines(farm: &Farm, area: Rect) -> Vec<Line<'static>> {
     let nodes = &farm.sight().nodes;
     let room = usize::from(area.height);
     let mut lines: Vec<Line<'static>> =
-        nodes.iter().take(room).map(|node| lane(node, &slots)).collect();
+        nodes.iter().take(room).map(|node| lane(node, farm.state(node), &slots)).collect();
     if nodes.len() > room && room > 0 {
         lines.pop();
         lines.push(Line::from(format!("… and {} more", nodes.len() + 1 - room)));
@@ -203,15 +203,11 @@ fn lane_lines(farm: &Farm, area: Rect) -> Vec<Line<'static>> {
     lines
 }
 
-fn lane(node: &NodeView, slots: &[&SlotView]) -> Line<'static> {
-    let is_bad = matches!(node.state.as_str(), "silent" | "lost");
+fn lane(node: &NodeView, state: &str, slots: &[&SlotView]) -> Line<'static> {
+    let is_bad = matches!(state, "out" | "silent" | "lost");
     let color = if is_bad { Color::Red } else { Color::Reset };
     let mut spans = vec![Span::styled(
-        format!(
-            "{:<NAME_WIDTH$} {:<8} ",
-            shortened(&node.name, NAME_WIDTH),
-            shortened(&node.state, 8)
-        ),
+        format!("{:<NAME_WIDTH$} {:<8} ", shortened(&node.name, NAME_WIDTH), shortened(state, 8)),
         Style::new().fg(color),
     )];
     for slot in slots.iter().rev() {

@@ -169,7 +169,7 @@ fn name(farm: &Farm, node: NodeId, rank: usize, of: usize, is_now: bool) -> Mark
         _ => "middle",
     };
     let view = farm.sight().nodes.iter().find(|view| view.id == node);
-    let state = view.map_or("unknown", |view| view.state.as_str());
+    let state = view.map_or("unknown", |view| farm.state(view));
     let length = if of <= 8 { 16 } else { 9 };
     html! {
         text .name .now[is_now] data-state=(state) x=(number(x)) y=(number(y + 4.0)) text-anchor=(anchor) {

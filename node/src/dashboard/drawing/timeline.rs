@@ -64,7 +64,7 @@ pub(in super::super) fn draw(farm: &Farm, runs: &[RunView], now: ServerInstant) 
     html! {
         svg .timeline viewBox=(format!("0 0 {WIDTH} {}", number(height))) role="img" aria-labelledby="timeline-words" {
             (axis(&frame, height))
-            @for (lane, node) in nodes.iter().enumerate() { (lane_of(&frame, lane, node)) }
+            @for (lane, node) in nodes.iter().enumerate() { (lane_of(&frame, lane, node, farm.state(node))) }
             @for (node, row, run) in rows(runs, &lanes) { (bar(&frame, lanes[&node], row, run)) }
             @for slot in farm.slots() {
                 @let who = slot.beat.map(|beat| beat.node).or_else(|| Some(slot.place?.owner));
@@ -108,14 +108,14 @@ fn axis(frame: &Frame, height: f64) -> Markup {
     }
 }
 
-fn lane_of(frame: &Frame, lane: usize, node: &NodeView) -> Markup {
+fn lane_of(frame: &Frame, lane: usize, node: &NodeView, state: &str) -> Markup {
     let (y, x) = (frame.y(lane), frame.x(node.lease_until));
-    let is_gone = matches!(node.state.as_str(), "left" | "lost");
+    let is_gone = matches!(state, "left" | "lost");
     html! {
         path .lane d=(format!("M0 {y}H{WIDTH}", y = number(y + frame.lane))) {}
-        text .name data-state=(node.state) x="8" y=(number(y + frame.lane / 2.0 + 4.0)) {
+        text .name data-state=(state) x="8" y=(number(y + frame.lane / 2.0 + 4.0)) {
             (super::super::page::short(&node.name, 14))
-            title { (node.name) ": " (node.state) }
+            title { (node.name) ": " (state) }
         }
         @if !is_gone && frame.shows(node.lease_until) {
             path .lease d=(format!(

@@ -3,7 +3,7 @@
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use maud::{Markup, html};
-use turnwise_engine::{NodeId, ServerInstant};
+use turnwise_engine::NodeId;
 
 use super::super::drawing::offset;
 use super::super::{Shared, page};
@@ -22,7 +22,6 @@ pub(in super::super) async fn show(
         Ok(farm) => farm,
         Err(error) => return page::failed(&error),
     };
-    let now = shared.hub.clock(&farm);
     let nodes = &farm.sight().nodes;
     let scale = offset::scale(nodes);
     let body = html! {
@@ -36,7 +35,7 @@ pub(in super::super) async fn show(
             "turns follow the database’s clock. Transit is the way from the node to the database."
         }
         div .cards data-live="nodes" {
-            @for node in nodes { (card(&shared, node, now, scale, "/nodes")) }
+            @for node in nodes { (card(&shared, &farm, node, scale, "/nodes")) }
         }
         @if nodes.is_empty() {
             p .empty-list { "There are no nodes. Start one: " code { "turnwise run" } }
@@ -54,7 +53,6 @@ pub(in super::super) async fn one(
         Ok(farm) => farm,
         Err(error) => return page::failed(&error),
     };
-    let now = shared.hub.clock(&farm);
     let id: Option<NodeId> = id.parse().ok();
     let Some(node) = farm.sight().nodes.iter().find(|node| Some(node.id) == id) else {
         return unknown();
@@ -64,7 +62,7 @@ pub(in super::super) async fn one(
         h1 { "Node " (page::short(&node.name, 80)) }
         p .quiet { code { (node.id) } }
         div .cards data-live="nodes" {
-            (card(&shared, node, now, offset::scale(std::slice::from_ref(node)), &here))
+            (card(&shared, &farm, node, offset::scale(std::slice::from_ref(node)), &here))
         }
         h2 { "Its last beats" }
         div data-live="beats" { (beats(&farm, node.id)) }
@@ -82,14 +80,15 @@ pub(in super::super) fn unknown() -> Response {
     )
 }
 
-fn card(shared: &Shared, node: &NodeView, now: ServerInstant, scale: i64, back: &str) -> Markup {
+fn card(shared: &Shared, farm: &Farm, node: &NodeView, scale: i64, back: &str) -> Markup {
+    let now = shared.hub.clock(farm);
     let seen = rfc3339::parse(&node.last_check_in);
     html! {
-        article .card data-state=(node.state) {
+        article .card data-state=(farm.state(node)) {
             div data-live=(format!("node-{}", node.id)) {
             h2 {
                 a href=(format!("/nodes/{}", node.id)) { (page::short(&node.name, 60)) }
-                (page::state(&node.state))
+                (page::state(farm.state(node)))
             }
             @if let Some(drawing) = offset::draw(node, scale) {
                 figure {

@@ -97,11 +97,11 @@ fn list(shared: &Shared, farm: &Farm, now: ServerInstant) -> Markup {
         } @else {
             ol .nodes {
                 @for node in nodes {
-                    li data-state=(node.state) data-node=(node.id) {
+                    li data-state=(farm.state(node)) data-node=(node.id) {
                         // Parts of their own: what somebody is about to press stays while the rest goes on.
                         div .about data-live=(format!("node-{}", node.id)) {
                             a .who href=(format!("/nodes/{}", node.id)) { (page::short(&node.name, 40)) }
-                            (page::state(&node.state))
+                            (page::state(farm.state(node)))
                             span .last { (last_beat(farm, node.id)) }
                             span .load title="jobs that it runs, of how many it may" {
                                 (node.running) "/" (node.capacity)

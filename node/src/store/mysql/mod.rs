@@ -111,6 +111,11 @@ impl MySqlStore {
         Ok(Self { inner: Arc::new(Inner { options, database, clock, connections, lanes }) })
     }
 
+    /// Close the connections that nobody uses just now.
+    pub fn rest(&self) {
+        self.inner.connections.rest();
+    }
+
     fn database(&self) -> &str {
         &self.inner.database
     }

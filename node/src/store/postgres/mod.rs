@@ -91,6 +91,11 @@ impl PgStore {
         Ok(Self { inner: Arc::new(Inner { options, database, connections }) })
     }
 
+    /// Close the connections that nobody uses just now.
+    pub fn rest(&self) {
+        self.inner.connections.rest();
+    }
+
     fn database(&self) -> &str {
         &self.inner.database
     }

@@ -139,6 +139,11 @@ impl<B: Sabotage> SqliteStore<B> {
         Ok(copy)
     }
 
+    /// Close the connections that nobody uses just now.
+    pub fn rest(&self) {
+        self.inner.connections.rest();
+    }
+
     fn identity(&self) -> ServerIdentity {
         self.inner.clock.identity()
     }
