@@ -197,8 +197,10 @@ pub(crate) async fn looks_read_a_bounded_number_of_pages(w: Postgres) {
             let filter = JobFilter { state: Some(state), limit: 50, ..JobFilter::default() };
             assert!(store.page(&filter).await.unwrap().jobs.len() <= 1, "{state:?}");
         }
-        let all = JobFilter { limit: 50, ..JobFilter::default() };
-        store.page(&all).await.unwrap();
+        for state in [None, Some(JobState::Succeeded)] {
+            let many = JobFilter { state, limit: 50, ..JobFilter::default() };
+            store.page(&many).await.unwrap();
+        }
     };
     looks().await;
     w.run(&format!(

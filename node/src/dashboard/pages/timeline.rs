@@ -28,7 +28,7 @@ pub(in super::super) async fn show(
     let running = runs.iter().filter(|run| run.finished_at.is_none()).count();
     let body = html! {
         h1 { "Timeline" }
-        div .wide data-live="timeline" { (timeline::draw(&farm, &runs, now)) }
+        div .wide .latest data-live="timeline" { (timeline::draw(&farm, &runs, now)) }
         p #timeline-words .quiet data-live="words" {
             "Two minutes of the database’s time, a lane for each node in turn order. " (running) " jobs run now. "
             "A short line above is a beat, a bar below a job, the bracket to the right of now the end of the node’s "
