@@ -77,10 +77,7 @@ async fn run_on(config: RunConfig, tampering: Tampering) -> ExitCode {
                 let address = listener.local_addr().unwrap_or(listen.address);
                 tracing::info!("the dashboard is at http://{address}/");
                 // Its own connection, opened when somebody looks: a page must not wait for the node, nor the node for it.
-                let views = match AnyStore::connect_all(&config.database_urls, 1) {
-                    Ok(views) => views,
-                    Err(error) => return exit::report(exit::of_store(&error), error.to_string()),
-                };
+                let views = store.beside(1);
                 let door = Door::new(address, config.listen_token.clone());
                 let beside =
                     api::health(watcher).merge(api::metrics(Arc::clone(&metrics), views.clone()));

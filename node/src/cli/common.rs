@@ -53,6 +53,19 @@ impl Common {
     }
 }
 
+/// Run a command that may last to its end, and see meanwhile whether another of the database's servers takes over.
+pub(super) async fn watched<T>(store: &AnyStore, command: impl Future<Output = T>) -> T {
+    let watch = async {
+        store.watch().await;
+        std::future::pending().await
+    };
+    tokio::select! {
+        biased;
+        output = command => output,
+        output = watch => output,
+    }
+}
+
 /// Run a command to its end on a runtime of its own.
 pub(super) fn block_on(
     command: impl Future<Output = Result<ExitCode, Failure>>,

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::common::Common;
+use super::common::{Common, watched};
 use super::failure::Failure;
 use super::show;
 use crate::watch::{Event, Feed, Hub, Weight};
@@ -38,8 +38,8 @@ pub(super) struct Args {
 /// Print events until the time is up or nobody reads them.
 pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
     let store = args.common.store().await?;
-    let mut feed = Hub::new(store).watch();
-    let print = print(&mut feed, &args);
+    let mut feed = Hub::new(store.clone()).watch();
+    let print = watched(&store, print(&mut feed, &args));
     match args.lasts {
         None => print.await?,
         Some(lasts) => tokio::time::timeout(lasts, print).await.unwrap_or(Ok(()))?,

@@ -59,6 +59,17 @@ impl AnyStore {
         }
     }
 
+    /// The same database by connections of its own, at most so many at once (SQLite: one). Both stores are always with
+    /// the same server: whichever of them finds that another has taken over, the other follows, so that one
+    /// [`watch`](Self::watch) serves both.
+    pub fn beside(&self, max_connections: u32) -> Self {
+        match self {
+            Self::Sqlite(store) => Self::Sqlite(store.beside()),
+            Self::Postgres(store) => Self::Postgres(store.beside(max_connections)),
+            Self::MySql(store) => Self::MySql(store.beside(max_connections)),
+        }
+    }
+
     /// Look again and again whether another of the servers has taken over, while the one in use answers as if nothing
     /// had happened. Never ends. A store works without; then it looks whenever it connects.
     pub async fn watch(&self) {

@@ -229,6 +229,18 @@ async fn a_primary_that_was_replaced_and_goes_on_answering_is_left() {
     farm.node("b", Wrap::None);
     farm.until_ring_has(2).await;
     let ask_old = |farm: &Farm, sql: &str| farm.pair().servers()[0].psql(sql);
+    // Those who only look have connections to it as well.
+    farm.start_command("events", &["events"]);
+    farm.until("the events are told", Duration::from_secs(20), async |farm| {
+        farm.said("events").contains(" in slot ")
+    })
+    .await;
+    let enqueue = "INSERT INTO turnwise.jobs (url) VALUES ('/ok') RETURNING id::text";
+    let job = farm.query_text(enqueue).await;
+    let shows = |farm: &Farm, job: &str| {
+        farm.page("a", &format!("/jobs/{job}")).starts_with("HTTP/1.1 200")
+    };
+    assert!(shows(&farm, &job), "{}", farm.page("a", &format!("/jobs/{job}")));
     let before = farm.last_slot().await;
     // The nodes' connections to the old one stand, and every statement is answered.
     farm.pair().promote();
@@ -245,6 +257,14 @@ async fn a_primary_that_was_replaced_and_goes_on_answering_is_left() {
     assert_eq!(ask_old(&farm, beats), then, "the old primary gets beats");
     assert_eq!(farm.missed_since(since).await, 0, "{:?}", farm.beats_since(since).await);
     assert!(farm.said("a").contains("timeline 1"), "{}", farm.said("a"));
+    // The pages are about the new one, and so are the events.
+    let job = farm.query_text(enqueue).await;
+    assert!(shows(&farm, &job), "{}", farm.page("a", &format!("/jobs/{job}")));
+    farm.until("the events are the new one's", Duration::from_secs(60), async |farm| {
+        let last = farm.last_slot().await;
+        (since..=last).any(|slot| farm.said("events").contains(&format!(" in slot {slot}: ")))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

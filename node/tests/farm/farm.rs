@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, Permissions};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -145,6 +147,32 @@ impl Farm {
             .stdout(Stdio::null())
             .stderr(self.log(name));
         self.nodes.insert(name.to_owned(), command.spawn().unwrap());
+    }
+
+    /// Start a command that goes on; what it prints is what it [`said`](Self::said).
+    pub(crate) fn start_command(&mut self, name: &str, args: &[&str]) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_turnwise"));
+        command
+            .args(args)
+            .env("DATABASE_URL", self.database.urls())
+            .stdin(Stdio::null())
+            .stdout(self.log(name))
+            .stderr(self.log(name));
+        self.nodes.insert(name.to_owned(), command.spawn().unwrap());
+    }
+
+    /// A page of a node's dashboard: the status line and all that follows.
+    pub(crate) fn page(&self, name: &str, path: &str) -> String {
+        let said = self.said(name);
+        let address = said.split("the dashboard is at http://").nth(1).unwrap();
+        let address = address.split('/').next().unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     /// Where a node's log goes: shown when the test fails.

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use self::keys::{Deed, Wish};
 use self::screen::{Board, List};
-use super::common::Common;
+use super::common::{Common, watched};
 use super::failure::Failure;
 use crate::job::{JobFilter, JobId};
 use crate::store::{AnyStore, COUNTED_MAX, Store, StoreError, Views};
@@ -50,7 +50,7 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
     // This also puts the terminal right when the program panics.
     let mut terminal = ratatui::try_init()
         .map_err(|error| Failure::failed(format!("this terminal cannot be drawn on: {error}")))?;
-    let result = show(&mut terminal, store).await;
+    let result = watched(&store, show(&mut terminal, store.clone())).await;
     ratatui::restore();
     result.map(|()| ExitCode::SUCCESS)
 }

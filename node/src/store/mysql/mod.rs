@@ -61,7 +61,7 @@ pub struct MySqlStore {
 }
 
 struct Inner {
-    servers: Servers<Server>,
+    servers: Arc<Servers<Server>>,
     /// The SQL expression that reads the server's clock.
     clock: String,
     connections: Connections<Line<Session>>,
@@ -104,11 +104,20 @@ impl MySqlStore {
         clock: &str,
     ) -> Result<Self, StoreError> {
         let servers: Result<Vec<_>, _> = urls.iter().map(|url| Server::open(url)).collect();
-        let servers = Servers::new(servers?);
+        let servers = Arc::new(Servers::new(servers?));
         let connections = Connections::new(max_connections);
         let clock = clock.to_owned();
         let lanes = Lanes::default();
         Ok(Self { inner: Arc::new(Inner { servers, clock, connections, lanes }) })
+    }
+
+    /// See [`AnyStore::beside`](super::AnyStore::beside).
+    pub(super) fn beside(&self, max_connections: u32) -> Self {
+        let servers = Arc::clone(&self.inner.servers);
+        let clock = self.inner.clock.clone();
+        let connections = Connections::new(max_connections);
+        let lanes = Lanes::default();
+        Self { inner: Arc::new(Inner { servers, clock, connections, lanes }) }
     }
 
     /// See [`AnyStore::watch`](super::AnyStore::watch).

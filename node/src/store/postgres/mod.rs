@@ -43,7 +43,7 @@ pub struct PgStore {
 }
 
 struct Inner {
-    servers: Servers<Server>,
+    servers: Arc<Servers<Server>>,
     connections: Connections<Line<Session>>,
 }
 
@@ -68,7 +68,15 @@ impl PgStore {
         let servers: Result<Vec<_>, _> =
             urls.iter().map(|url| Server::open(url, has_others)).collect();
         let connections = Connections::new(max_connections);
-        Ok(Self { inner: Arc::new(Inner { servers: Servers::new(servers?), connections }) })
+        let servers = Arc::new(Servers::new(servers?));
+        Ok(Self { inner: Arc::new(Inner { servers, connections }) })
+    }
+
+    /// See [`AnyStore::beside`](super::AnyStore::beside).
+    pub(super) fn beside(&self, max_connections: u32) -> Self {
+        let servers = Arc::clone(&self.inner.servers);
+        let connections = Connections::new(max_connections);
+        Self { inner: Arc::new(Inner { servers, connections }) }
     }
 
     /// See [`AnyStore::watch`](super::AnyStore::watch).

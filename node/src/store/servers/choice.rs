@@ -56,6 +56,17 @@ pub(super) fn decide<'a>(
     Ok(Decision { place, outdated: outdated.collect() })
 }
 
+/// Whether a server may be the one to use, as far as it and the newest history that was ever seen can tell.
+pub(super) fn would_do(who: &Who, newest: Option<History>) -> bool {
+    let is_behind = match (who.history, newest) {
+        (Some(its), Some(newest)) => {
+            its.cluster == newest.cluster && its.timeline < newest.timeline
+        }
+        _ => false,
+    };
+    who.read_only.is_none() && !is_behind
+}
+
 /// Leave those whose history is the newest that is known. The others, and why not they.
 fn set_old_ones_aside(
     able: &mut Vec<(usize, &Who)>,

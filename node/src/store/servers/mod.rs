@@ -12,7 +12,7 @@ use futures_util::future::{BoxFuture, FutureExt, select_all};
 use tokio::sync::{Mutex, RwLock, watch};
 use turnwise_engine::{Fate, ServerIdentity};
 
-use self::choice::decide;
+use self::choice::{decide, would_do};
 use super::StoreError;
 use super::errors::Trouble;
 use crate::shell::patience::Patience;
@@ -26,6 +26,8 @@ const OTHERS_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 const OTHERS_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 /// Once a server that would do has answered, how long the others are waited for: they may say that it is an old one.
 const GRACE: Duration = Duration::from_millis(300);
+/// The same while none was chosen yet: whoever begins with an old primary begins a second ring.
+const FIRST_GRACE: Duration = Duration::from_secs(2);
 /// How often it is looked whether another server has taken over, while the one in use answers.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
@@ -164,10 +166,17 @@ impl<D: Dial> Servers<D> {
     /// A new connection to the server that takes writes. All servers are asked, so that one which only seems to be the
     /// primary is found out.
     pub(super) async fn connect(&self) -> Result<Line<D::Session>, StoreError> {
+        self.connect_after(None).await
+    }
+
+    /// See [`connect`](Self::connect); `grace` is how long the others are waited for once a server would do, where that
+    /// is not for what is known to say.
+    async fn connect_after(&self, grace: Option<Duration>) -> Result<Line<D::Session>, StoreError> {
         loop {
             let before = *self.number.borrow();
+            let (usual, newest) = self.known().await;
             // Nobody waits for another's tries: what is lost on one road may come through on the next.
-            let survey = self.survey().await;
+            let survey = self.survey(grace.unwrap_or(usual), newest).await;
             let mut choice = self.choice.lock().await;
             let name = |place: usize| self.dials[place].name();
             let decision = decide(&survey.answers, choice.chosen.as_ref(), choice.newest, name)?;
@@ -193,11 +202,24 @@ impl<D: Dial> Servers<D> {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             if self.dials.len() > 1
-                && let Err(error) = self.connect().await
+                && let Err(error) = self.look().await
             {
                 tracing::debug!("a look at the database's servers: {error}");
             }
         }
+    }
+
+    /// One look whether another server has taken over. Nothing is urgent here: a server far away is heard out, however
+    /// soon one nearby has answered.
+    async fn look(&self) -> Result<(), StoreError> {
+        self.connect_after(Some(CONNECT_TIMEOUT)).await.map(drop)
+    }
+
+    /// The grace that a connection gives, and the newest history that was seen.
+    async fn known(&self) -> (Duration, Option<History>) {
+        let choice = self.choice.lock().await;
+        let grace = if choice.chosen.is_some() { GRACE } else { FIRST_GRACE };
+        (grace, choice.newest)
     }
 
     async fn choose(&self, choice: &mut Choice, place: usize, who: Who) {
@@ -215,12 +237,14 @@ impl<D: Dial> Servers<D> {
         choice.chosen = chosen;
     }
 
-    /// Ask all servers at once.
-    async fn survey(&self) -> Survey<D::Session> {
+    /// Ask all servers at once. Once one has answered that would do, by the `newest` history that was seen, the others are
+    /// waited for no longer than `grace`.
+    async fn survey(&self, grace: Duration, newest: Option<History>) -> Survey<D::Session> {
         let mut dials: Vec<BoxFuture<'_, _>> =
             (0..self.dials.len()).map(|place| self.ask(place).boxed()).collect();
         let mut survey = Survey { sessions: Vec::new(), answers: Vec::new() };
         let mut until = None;
+        let mut is_found = false;
         while !dials.is_empty() {
             let next = select_all(dials);
             let (place, answer, rest) = match until {
@@ -231,8 +255,7 @@ impl<D: Dial> Servers<D> {
                 Some(until) => match tokio::time::timeout_at(until, next).await {
                     Ok(((place, answer), _, rest)) => (place, answer, rest),
                     Err(_) => {
-                        let found = |who: &Who| who.read_only.is_none();
-                        if !survey.answers.iter().any(|(_, who)| who.as_ref().is_ok_and(found)) {
+                        if !is_found {
                             self.patience().spent();
                         }
                         self.silent(&mut survey);
@@ -241,8 +264,9 @@ impl<D: Dial> Servers<D> {
                 },
             };
             dials = rest;
-            let would_do = matches!(&answer, Ok((_, who)) if who.read_only.is_none());
-            let wait = if would_do { GRACE } else { self.patience().now() };
+            let fits = matches!(&answer, Ok((_, who)) if would_do(who, newest));
+            is_found |= fits;
+            let wait = if fits { grace } else { self.patience().now().max(grace) };
             let then = tokio::time::Instant::now() + wait;
             until = Some(until.map_or(then, |until: tokio::time::Instant| until.min(then)));
             let who = answer.map(|(session, who)| {
@@ -251,7 +275,10 @@ impl<D: Dial> Servers<D> {
             });
             survey.answers.push((place, who));
         }
-        self.patience().rewarded();
+        // One that waits for every server to its end does not show that less would have done.
+        if grace < CONNECT_TIMEOUT {
+            self.patience().rewarded();
+        }
         survey
     }
 
@@ -311,6 +338,10 @@ mod tests {
     struct Fake {
         name: &'static str,
         timeline: i64,
+        /// How far away it is.
+        away: Duration,
+        /// As PostgreSQL: its timeline shows which is the newer one. Otherwise as MariaDB: nothing does.
+        tells: bool,
         writes: Arc<AtomicBool>,
         /// The next answer is on its way until this is told.
         slow: Arc<Lock<Option<Arc<Notify>>>>,
@@ -330,10 +361,12 @@ mod tests {
             if let Some(arrives) = slow {
                 arrives.notified().await;
             }
+            if !self.away.is_zero() {
+                tokio::time::sleep(self.away).await;
+            }
             let who = Who {
                 identity: ServerIdentity { started: timeline, timeline },
-                // As MariaDB: nothing shows which is the newer one.
-                history: None,
+                history: (self.tells && writes).then_some(History { cluster: 7, timeline }),
                 read_only: (!writes).then(|| "is a replica".to_owned()),
             };
             Ok((self.name, who))
@@ -343,11 +376,19 @@ mod tests {
     fn pair() -> (Servers<Fake>, [Arc<AtomicBool>; 2]) {
         let writes = [Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false))];
         let [first, second] = writes.clone();
-        let servers = vec![
-            Fake { name: "old", timeline: 1, writes: first, slow: Arc::default() },
-            Fake { name: "new", timeline: 2, writes: second, slow: Arc::default() },
-        ];
-        (Servers::new(servers), writes)
+        let fake = |name, timeline, writes| {
+            let slow = Arc::default();
+            Fake { name, timeline, away: Duration::ZERO, tells: false, writes, slow }
+        };
+        (Servers::new(vec![fake("old", 1, first), fake("new", 2, second)]), writes)
+    }
+
+    /// The same, where the new one is far away and tells that it is newer.
+    fn far_pair() -> (Servers<Fake>, [Arc<AtomicBool>; 2]) {
+        let (mut servers, writes) = pair();
+        servers.dials.iter_mut().for_each(|server| server.tells = true);
+        servers.dials[1].away = 2 * GRACE;
+        (servers, writes)
     }
 
     /// A statement, from its start to its end or to when it is given up.
@@ -410,6 +451,27 @@ mod tests {
         };
         let (late, new) = tokio::join!(late, then);
         assert_eq!((late.unwrap().session, new.session, new.bond.holds()), ("new", "new", true));
+    }
+
+    #[tokio::test]
+    async fn a_look_hears_a_new_primary_out_that_is_farther_away_than_the_old_one() {
+        let (servers, writes) = far_pair();
+        let old = servers.connect().await.unwrap();
+        assert_eq!((old.session, old.bond.holds()), ("old", true));
+        // It is promoted, and the old one goes on as if nothing had happened.
+        writes[1].store(true, Ordering::Relaxed);
+        servers.look().await.unwrap();
+        assert!(!old.bond.holds());
+        // Nor is it passed over afterwards because the old one answers sooner.
+        let new = servers.connect().await.unwrap();
+        assert_eq!((new.session, new.bond.holds()), ("new", true));
+    }
+
+    #[tokio::test]
+    async fn the_first_connection_does_not_begin_with_an_old_primary_that_is_nearer() {
+        let (servers, writes) = far_pair();
+        writes[1].store(true, Ordering::Relaxed);
+        assert_eq!(servers.connect().await.unwrap().session, "new");
     }
 
     #[tokio::test]

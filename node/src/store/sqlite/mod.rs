@@ -139,6 +139,20 @@ impl<B: Sabotage> SqliteStore<B> {
         Ok(copy)
     }
 
+    /// See [`AnyStore::beside`](super::AnyStore::beside).
+    pub(super) fn beside(&self) -> Self {
+        let Inner { options, database, clock, in_memory, .. } = &*self.inner;
+        let inner = Inner {
+            options: options.clone(),
+            database: database.clone(),
+            clock: Arc::clone(clock),
+            connections: Connections::new(1),
+            keeper: Mutex::default(),
+            in_memory: in_memory.clone(),
+        };
+        Self { inner: Arc::new(inner), bugs: PhantomData }
+    }
+
     /// Close the connections that nobody uses just now.
     pub fn rest(&self) {
         self.inner.connections.rest();
