@@ -234,8 +234,15 @@ async fn what_does_not_exist_is_said_to_be_so() {
         let answer = served.post(&path, "action=kill").await;
         assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{path}");
     }
-    let page = served.text("/jobs?state=asleep").await;
-    assert!(page.contains("There is no state"), "{page}");
+    for (path, says) in [
+        ("/jobs?state=asleep", "There is no state"),
+        ("/jobs?queue=%00", "without control characters"),
+        ("/jobs?queue=a%0A", "without control characters"),
+    ] {
+        let answer = served.get(path).await;
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{path}");
+        assert!(answer.text().await.unwrap().contains(says), "{path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
