@@ -234,8 +234,15 @@ async fn what_does_not_exist_is_said_to_be_so() {
         let answer = served.post(&path, "action=kill").await;
         assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{path}");
     }
-    let page = served.text("/jobs?state=asleep").await;
-    assert!(page.contains("There is no state"), "{page}");
+    for (path, says) in [
+        ("/jobs?state=asleep", "There is no state"),
+        ("/jobs?queue=%00", "without control characters"),
+        ("/jobs?queue=a%0A", "without control characters"),
+    ] {
+        let answer = served.get(path).await;
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{path}");
+        assert!(answer.text().await.unwrap().contains(says), "{path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -291,6 +298,21 @@ async fn other_sites_and_other_names_are_turned_away() {
         assert_eq!(request.send().await.unwrap().status(), StatusCode::FORBIDDEN, "{origin:?}");
     }
     assert_eq!(served.store().job(job).await.unwrap().unwrap().0.state.as_str(), "dead");
+    let read = async |path: &str, site: &str, mode: &str| {
+        let request = served.client.get(format!("http://{}{path}", served.address));
+        let request = request.header("sec-fetch-site", site).header("sec-fetch-mode", mode);
+        request.send().await.unwrap().status()
+    };
+    for path in ["/", "/jobs", "/live", "/assets/live.js"] {
+        for site in ["cross-site", "same-site"] {
+            for mode in ["no-cors", "cors", "same-origin"] {
+                assert_eq!(read(path, site, mode).await, StatusCode::FORBIDDEN, "{path} {mode}");
+            }
+        }
+        assert_eq!(read(path, "same-origin", "cors").await, StatusCode::OK, "{path}");
+    }
+    assert_eq!(read("/jobs", "cross-site", "navigate").await, StatusCode::OK, "a link");
+    assert_eq!(read("/jobs", "none", "navigate").await, StatusCode::OK, "typed");
     let other =
         served.client.get(format!("http://{}/", served.address)).header(HOST, "evil.example");
     assert_eq!(other.send().await.unwrap().status(), StatusCode::MISDIRECTED_REQUEST);

@@ -8,6 +8,7 @@ use turnwise_engine::NodeId;
 
 use super::{Shared, page, pages};
 use crate::store::Store;
+use crate::watch::{ANSWER_TIMEOUT, within};
 
 /// The longest name of an action, in bytes.
 const NAME_BYTES_MAX: usize = 64;
@@ -28,7 +29,7 @@ pub(super) async fn on_node(
     Form(wanted): Form<Wanted>,
 ) -> Response {
     let Some(controls) = &shared.controls else { return pages::nowhere().await };
-    let nodes = match shared.hub.store().nodes().await {
+    let nodes = match within(ANSWER_TIMEOUT, shared.hub.store().nodes()).await {
         Ok(nodes) => nodes,
         Err(error) => return page::failed(&error),
     };

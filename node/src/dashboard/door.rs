@@ -1,5 +1,5 @@
-//! Decides who may come in: only requests that are meant for this address, actions only from a page of our own, and
-//! where a token is set, only those who know it. What is behind the door is decided elsewhere.
+//! Decides who may come in: only requests that are meant for this address, actions only from a page of our own, from
+//! other sites nothing but a link that somebody follows, and where a token is set, only those who know it. What is behind the door is decided elsewhere.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -23,6 +23,9 @@ const COOKIE_NAME: &str = "turnwise";
 const OPEN: [&str; 4] = ["/login", "/assets/", "/healthz", "/readyz"];
 /// Says where a request comes from. Browsers send it, and no page can set it.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Says what the answer is for: to go to a page is `navigate`.
+const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// The rules for whoever asks.
 #[derive(Clone)]
@@ -78,7 +81,8 @@ impl Door {
         }
         let has_bearer = self.has_bearer(headers);
         let is_action = !matches!(*method, Method::GET | Method::HEAD);
-        if is_action && !has_bearer && !is_from_here(headers, host) {
+        let is_ours = if is_action { is_from_here(headers, host) } else { may_read(headers) };
+        if !is_ours && !has_bearer {
             return Some(Turned::OtherSite);
         }
         let is_open =
@@ -132,7 +136,7 @@ pub(super) async fn guard(State(door): State<Door>, request: Request, next: Next
         }
         Some(Turned::OtherSite) => {
             let say =
-                "refused: an action must come from a page of this dashboard. Nothing was done\n";
+                "refused: this must be asked for by a page of this dashboard. Nothing was done\n";
             (StatusCode::FORBIDDEN, say).into_response()
         }
     };
@@ -155,6 +159,13 @@ fn is_from_here(headers: &HeaderMap, host: &str) -> bool {
     let Some(origin) = headers.get(ORIGIN).map(text) else { return false };
     let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
     authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+}
+
+/// Whether somebody comes here, or something of our own asks: a page of another site may lead here, and not ask by itself.
+fn may_read(headers: &HeaderMap) -> bool {
+    let is = |name: &HeaderName, value: &str| headers.get(name).is_some_and(|v| v == value);
+    let is_elsewhere = is(&FETCH_SITE, "cross-site") || is(&FETCH_SITE, "same-site");
+    !is_elsewhere || is(&FETCH_MODE, "navigate")
 }
 
 fn hosts(address: SocketAddr) -> Arc<[String]> {

@@ -58,9 +58,11 @@ pub trait Views: Store {
                 Some(JobState::Running) => true,
                 None | Some(JobState::Dead | JobState::Cancelled) => filter.queue.is_none(),
                 Some(JobState::Scheduled | JobState::Ready | JobState::Retrying) => {
-                    let queues = self.tally(LOOKED_THROUGH_MAX).await?.queues;
-                    let queued = queues.iter().map(|queue| queue.ready.jobs + queue.later.jobs);
-                    queued.sum::<u32>() < LOOKED_THROUGH_MAX
+                    let tally = self.tally(LOOKED_THROUGH_MAX).await?;
+                    let queued =
+                        tally.queues.iter().map(|queue| queue.ready.jobs + queue.later.jobs);
+                    // What was not counted may be any number.
+                    tally.all_queues && queued.sum::<u32>() < LOOKED_THROUGH_MAX
                 }
                 Some(JobState::Succeeded) => false,
             };

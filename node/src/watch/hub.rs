@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::broadcast;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use turnwise_engine::{ServerInstant, Slot};
 
 use super::event::{Event, What};
 use super::farm::{Farm, Sight};
+use super::limit::{ANSWER_TIMEOUT, within};
 use super::slots::SLOTS_KEPT;
 use crate::store::{AnyStore, Store, StoreError, Views};
 
@@ -20,8 +21,6 @@ const AFTER_BOUNDARY: Duration = Duration::from_millis(30);
 const AGAIN: Duration = Duration::from_millis(80);
 /// No two looks are nearer than this, however short the period.
 const APART_MIN: Duration = Duration::from_millis(40);
-/// How long one look may take.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// The first wait after a failure; it doubles up to [`WAIT_MAX`].
 const WAIT_MIN: Duration = Duration::from_millis(500);
 /// The longest wait after a failure.
@@ -111,7 +110,7 @@ impl Hub {
         if let Some(farm) = self.inner.fresh() {
             return Ok(farm);
         }
-        let (farm, _) = self.inner.look(None).await?;
+        let (farm, _) = within(ANSWER_TIMEOUT, self.inner.look(None)).await?;
         let farm = Arc::new(farm);
         self.inner.state().farm = Some((Arc::clone(&farm), Instant::now()));
         Ok(farm)
@@ -157,8 +156,8 @@ impl Inner {
         let mut farm: Option<Farm> = None;
         let mut failures = 0;
         loop {
-            let (events, wait) = match timeout(LOOK_TIMEOUT, self.look(farm.as_ref())).await {
-                Ok(Ok((seen, mut events))) => {
+            let (events, wait) = match within(ANSWER_TIMEOUT, self.look(farm.as_ref())).await {
+                Ok((seen, mut events)) => {
                     if std::mem::take(&mut failures) > 0 {
                         let at = events.first().and_then(|event| event.at.clone());
                         events.insert(0, Event { at, what: What::Answers });
@@ -167,11 +166,7 @@ impl Inner {
                     farm = Some(seen);
                     (events, wait)
                 }
-                Ok(Err(error)) => (failed(&mut failures, error.to_string()), waited(failures)),
-                Err(_) => {
-                    let reason = format!("no answer within {} s", LOOK_TIMEOUT.as_secs());
-                    (failed(&mut failures, reason), waited(failures))
-                }
+                Err(error) => (failed(&mut failures, error.to_string()), waited(failures)),
             };
             let shared = farm.clone().map(Arc::new);
             if let Some(farm) = &shared
@@ -249,13 +244,34 @@ fn until_next(farm: &Farm) -> Duration {
     let ahead = next.nanos_from(clock);
     let wait = match u64::try_from(ahead) {
         Ok(ahead) => Duration::from_nanos(ahead),
-        Err(_) => AGAIN,
+        Err(_) => until_again(ahead.unsigned_abs(), farm.cadence().period.as_duration()),
     };
     // A clock that was set makes no wait longer than the next look would be.
     let longest = farm.cadence().period.as_duration() + AGAIN;
     wait.clamp(APART_MIN, longest)
 }
 
+/// How long to wait for what should have been seen so many nanoseconds ago: the longer it is overdue, the less often, and
+/// in the end a few times a period.
+fn until_again(overdue_nanos: u64, period: Duration) -> Duration {
+    Duration::from_nanos(overdue_nanos / 4).min(period / 4).max(AGAIN)
+}
+
 fn nanos(time: Duration) -> i64 {
     i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_away_is_looked_for_less_and_less_often() {
+        let again = |overdue_ms: u64, period_ms| {
+            until_again(overdue_ms * 1_000_000, Duration::from_millis(period_ms)).as_millis()
+        };
+        assert_eq!([again(0, 10_000), again(320, 10_000)], [80, 80]);
+        assert_eq!([again(2_000, 10_000), again(u64::MAX / 1_000_000, 10_000)], [500, 2_500]);
+        assert_eq!(again(5_000, 100), 80, "never more often than what is just due");
+    }
 }

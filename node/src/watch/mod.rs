@@ -4,14 +4,17 @@
 //! - `event`: what can happen, in JSON and in words;
 //! - `slots`: what became of each slot;
 //! - `farm`: the fold: from one look after the other to what happened in between, and where things stand;
-//! - `hub`: when to look, and who is told.
+//! - `hub`: when to look, and who is told;
+//! - `limit`: how long people wait for the database.
 
 mod event;
 mod farm;
 mod hub;
+mod limit;
 mod slots;
 
 pub use event::{By, Event, Member, Weight, What};
 pub use farm::{Farm, Sight};
 pub use hub::{Feed, Hub, News};
+pub(crate) use limit::{ANSWER_TIMEOUT, within};
 pub use slots::{BeatMark, Place, SlotView};

@@ -9,7 +9,7 @@ use turnwise_engine::ServerInstant;
 use super::super::{Shared, actions, page};
 use crate::job::{AttemptView, JobId, JobState, JobView};
 use crate::store::Store;
-use crate::watch::Farm;
+use crate::watch::{ANSWER_TIMEOUT, Farm, within};
 
 /// So many attempts are shown, the newest.
 const ATTEMPTS_SHOWN: usize = 100;
@@ -20,9 +20,10 @@ pub(in super::super) async fn show(
     Query(asked): Query<page::Asked>,
 ) -> Response {
     let Ok(id) = id.parse::<JobId>() else { return unknown() };
-    let (found, farm) = match (shared.hub.store().job(id).await, shared.hub.farm().await) {
-        (Ok(found), Ok(farm)) => (found, farm),
-        (Err(error), _) | (_, Err(error)) => return page::failed(&error),
+    let read = async { Ok((shared.hub.store().job(id).await?, shared.hub.farm().await?)) };
+    let (found, farm) = match within(ANSWER_TIMEOUT, read).await {
+        Ok(read) => read,
+        Err(error) => return page::failed(&error),
     };
     let Some((job, attempts)) = found else { return unknown() };
     let now = shared.hub.clock(&farm);
@@ -50,7 +51,7 @@ pub(in super::super) async fn retry(
     Path(id): Path<String>,
 ) -> Response {
     let Ok(id) = id.parse::<JobId>() else { return unknown() };
-    let result = match shared.hub.store().retry(id).await {
+    let result = match within(ANSWER_TIMEOUT, shared.hub.store().retry(id)).await {
         Err(error) => return page::failed(&error),
         Ok(None) => return unknown(),
         Ok(Some(true)) => Ok("It runs again now.".to_owned()),
@@ -69,10 +70,10 @@ pub(in super::super) async fn cancel(
     if sure.sure != "yes" {
         return ask(&shared, id).await;
     }
-    let result = match shared.hub.store().cancel(id).await {
+    let result = match within(ANSWER_TIMEOUT, shared.hub.store().cancel(id)).await {
         Err(error) => return page::failed(&error),
         Ok(None) => return unknown(),
-        Ok(Some(true)) => Ok(match shared.hub.store().job(id).await {
+        Ok(Some(true)) => Ok(match within(ANSWER_TIMEOUT, shared.hub.store().job(id)).await {
             Ok(Some((job, _))) if job.state == JobState::Running => {
                 "It is not tried again after the attempt that runs now.".to_owned()
             }
@@ -84,7 +85,7 @@ pub(in super::super) async fn cancel(
 }
 
 async fn ask(shared: &Shared, id: JobId) -> Response {
-    let job = match shared.hub.store().job(id).await {
+    let job = match within(ANSWER_TIMEOUT, shared.hub.store().job(id)).await {
         Err(error) => return page::failed(&error),
         Ok(None) => return unknown(),
         Ok(Some((job, _))) => job,
@@ -105,7 +106,7 @@ async fn ask(shared: &Shared, id: JobId) -> Response {
 
 /// What is the case in place of what somebody wanted.
 async fn not_done(shared: &Shared, id: JobId) -> String {
-    match shared.hub.store().job(id).await {
+    match within(ANSWER_TIMEOUT, shared.hub.store().job(id)).await {
         Ok(Some((job, _))) => format!("Nothing was done: the job is {} now.", job.state.as_str()),
         _ => "Nothing was done.".to_owned(),
     }

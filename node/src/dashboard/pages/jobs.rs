@@ -1,6 +1,7 @@
 //! The page *Jobs*: how many there are of each kind, and those that a filter in the address asks for.
 
 use axum::extract::{Query, State};
+use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -10,6 +11,7 @@ use url::form_urlencoded::Serializer;
 use super::super::{Shared, page};
 use crate::job::{JobFilter, JobId, JobState, JobView, QUEUE_BYTES_MAX};
 use crate::store::{COUNTED_MAX, Capped, JobsPage, LOOKED_THROUGH_MAX, Tally, Views};
+use crate::watch::{ANSWER_TIMEOUT, within};
 
 /// Jobs on a page.
 const PAGE: u32 = 50;
@@ -37,6 +39,10 @@ impl Wanted {
         };
         if self.queue.len() > QUEUE_BYTES_MAX {
             return Err(format!("A queue’s name has at most {QUEUE_BYTES_MAX} bytes."));
+        }
+        // No database keeps all of them, and nobody types one.
+        if self.queue.chars().any(char::is_control) {
+            return Err("A queue’s name is asked for without control characters.".to_owned());
         }
         let before: Option<JobId> = match self.before.as_str() {
             "" => None,
@@ -73,16 +79,20 @@ pub(in super::super) async fn show(
     Query(wanted): Query<Wanted>,
 ) -> Response {
     let store = shared.hub.store();
-    let tally = match shared.tally.get(|| store.tally(COUNTED_MAX)).await {
+    let count = || within(ANSWER_TIMEOUT, store.tally(COUNTED_MAX));
+    let tally = match shared.tally.get(count).await {
         Ok(tally) => tally,
         Err(error) => return page::failed(&error),
     };
     let (found, now) = match wanted.filter() {
         Err(wrong) => (Err(wrong), ServerInstant::from_micros(0)),
-        Ok(filter) => match (store.page(&filter).await, shared.hub.farm().await) {
-            (Ok(found), Ok(farm)) => (Ok(found), shared.hub.clock(&farm)),
-            (Err(error), _) | (_, Err(error)) => return page::failed(&error),
-        },
+        Ok(filter) => {
+            let read = async { Ok((store.page(&filter).await?, shared.hub.farm().await?)) };
+            match within(ANSWER_TIMEOUT, read).await {
+                Ok((found, farm)) => (Ok(found), shared.hub.clock(&farm)),
+                Err(error) => return page::failed(&error),
+            }
+        }
     };
     let body = html! {
         h1 { "Jobs" }
@@ -94,12 +104,18 @@ pub(in super::super) async fn show(
                 Ok(found) => (table(&wanted, found, now)),
             }
         }
-        @if !tally.queues.is_empty() {
-            h2 { "Queues with waiting jobs" }
-            div data-live="queues" { (queues(&tally)) }
+        div data-live="queues" {
+            @if !tally.queues.is_empty() {
+                h2 { "Queues with waiting jobs" }
+                (queues(&tally))
+            }
         }
     };
-    page::live(&shared, "Jobs", "/jobs", &asked, &body)
+    let mut response = page::live(&shared, "Jobs", "/jobs", &asked, &body);
+    if found.is_err() {
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+    }
+    response
 }
 
 fn counts(wanted: &Wanted, tally: &Tally) -> Markup {
@@ -233,5 +249,6 @@ mod tests {
         assert!(wanted("asleep", "", "").filter().unwrap_err().contains("asleep"));
         assert!(wanted("", "", "x").filter().unwrap_err().contains("id"));
         assert!(wanted("", &"q".repeat(129), "").filter().unwrap_err().contains("128"));
+        assert!(wanted("", "a\0", "").filter().unwrap_err().contains("control"));
     }
 }

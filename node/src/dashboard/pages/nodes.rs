@@ -37,8 +37,10 @@ pub(in super::super) async fn show(
         div .cards data-live="nodes" {
             @for node in nodes { (card(&shared, &farm, node, scale, "/nodes")) }
         }
-        @if nodes.is_empty() {
-            p .empty-list { "There are no nodes. Start one: " code { "turnwise run" } }
+        div data-live="none" {
+            @if nodes.is_empty() {
+                p .empty-list { "There are no nodes. Start one: " code { "turnwise run" } }
+            }
         }
     };
     page::live(&shared, "Nodes", "/nodes", &asked, &body)

@@ -7,6 +7,7 @@ use maud::html;
 use super::super::drawing::timeline;
 use super::super::{Shared, page};
 use crate::store::Views;
+use crate::watch::{ANSWER_TIMEOUT, within};
 
 /// The most runs of each kind that are drawn.
 const RUNS_MAX: u32 = 1_000;
@@ -21,7 +22,8 @@ pub(in super::super) async fn show(
     };
     let now = shared.hub.clock(&farm);
     let since = now.offset(-timeline::PAST_US * 1_000);
-    let runs = match shared.runs.get(|| shared.hub.store().runs(since, RUNS_MAX)).await {
+    let read = || within(ANSWER_TIMEOUT, shared.hub.store().runs(since, RUNS_MAX));
+    let runs = match shared.runs.get(read).await {
         Ok(runs) => runs,
         Err(error) => return page::failed(&error),
     };
