@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -62,9 +63,39 @@ pub struct Metrics {
     took: Histogram,
     ready: Family<QueueLabels, Gauge>,
     oldest: Family<QueueLabels, Gauge<f64, AtomicU64>>,
-    waiting: Gauge,
-    dead: Gauge,
+    waiting: Known,
+    dead: Known,
     queues: Mutex<BTreeSet<String>>,
+    /// Held while what the database holds is set and written: two scrapes at once would clear each other's series.
+    writing: Mutex<()>,
+}
+
+/// A number that is only there while it is known: an old one would pass for what is the case now.
+#[derive(Clone, Debug, Default)]
+struct Known(Arc<Mutex<Option<i64>>>);
+
+impl Known {
+    fn set(&self, value: Option<i64>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = value;
+    }
+
+    fn get(&self) -> Option<i64> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl EncodeMetric for Known {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.get().map_or(Ok(()), |value| encoder.encode_gauge(&value))
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
+
+    fn is_empty(&self) -> bool {
+        self.get().is_none()
+    }
 }
 
 impl Default for Metrics {
@@ -83,9 +114,10 @@ impl Default for Metrics {
             took: Histogram::new(JOB_BUCKETS),
             ready: Family::default(),
             oldest: Family::default(),
-            waiting: Gauge::default(),
-            dead: Gauge::default(),
+            waiting: Known::default(),
+            dead: Known::default(),
             queues: Mutex::default(),
+            writing: Mutex::default(),
         };
         metrics.register_own();
         metrics.register_queues();
@@ -173,8 +205,10 @@ impl Metrics {
         );
     }
 
-    /// All numbers, as text. `tally`: what the database holds, when it could be asked.
+    /// All numbers, as text. `tally`: what the database holds; where it could not be asked, none of its numbers is
+    /// there.
     pub fn text(&self, tally: Option<&Tally>) -> String {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.ready.clear();
         self.oldest.clear();
         if let Some(tally) = tally {
@@ -184,9 +218,9 @@ impl Metrics {
                 self.ready.get_or_create(&labels).set(i64::from(queue.ready.jobs));
                 self.oldest.get_or_create(&labels).set(oldest);
             }
-            self.waiting.set(i64::from(tally.later().jobs));
-            self.dead.set(i64::from(tally.dead.jobs));
         }
+        self.waiting.set(tally.map(|tally| i64::from(tally.later().jobs)));
+        self.dead.set(tally.map(|tally| i64::from(tally.dead.jobs)));
         let mut out = String::new();
         if let Err(error) = text::encode(&mut out, &self.registry) {
             tracing::error!("the metrics cannot be written: {error}");
@@ -322,5 +356,43 @@ mod tests {
             !metrics.text(Some(&Tally::default())).contains("queue=\"a\""),
             "a queue that is empty is gone"
         );
+    }
+
+    fn one_queue() -> Tally {
+        let (ready, later) = (Capped { jobs: 7, and_more: false }, Capped::default());
+        let view = QueueView { queue: "a".to_owned(), ready, later, oldest_us: None };
+        Tally { queues: vec![view], all_queues: true, ..Tally::default() }
+    }
+
+    #[test]
+    fn what_the_database_was_not_asked_for_is_absent_and_not_old() {
+        let metrics = Metrics::default();
+        let names = ["queue_ready_jobs", "queue_oldest_ready", "waiting_jobs", "dead_jobs"];
+        let has = |text: &str, name: &str| {
+            text.lines().any(|line| line.starts_with(&format!("turnwise_{name}")))
+        };
+        let text = metrics.text(Some(&one_queue()));
+        assert!(names.iter().all(|name| has(&text, name)), "{text}");
+        assert!(text.contains("turnwise_dead_jobs 0"), "{text}");
+        let text = metrics.text(None);
+        assert!(!names.iter().any(|name| has(&text, name)), "{text}");
+    }
+
+    #[test]
+    fn scrapes_at_once_each_have_every_series() {
+        let (metrics, tally) = (Metrics::default(), one_queue());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        let text = metrics.text(Some(&tally));
+                        assert!(
+                            text.contains("turnwise_queue_ready_jobs{queue=\"a\"} 7"),
+                            "{text}"
+                        );
+                    }
+                });
+            }
+        });
     }
 }

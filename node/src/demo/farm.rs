@@ -14,6 +14,8 @@ use crate::store::Distance;
 pub(crate) struct Farm {
     recipe: Recipe,
     members: Vec<Member>,
+    /// The demo ends: no process is started any more.
+    is_over: bool,
 }
 
 #[derive(Debug)]
@@ -53,11 +55,12 @@ pub(crate) struct View {
 impl Farm {
     /// None yet.
     pub(crate) fn new(recipe: Recipe) -> Self {
-        Self { recipe, members: Vec::new() }
+        Self { recipe, members: Vec::new(), is_over: false }
     }
 
     /// A new node comes up. What to watch for.
     pub(crate) fn add(&mut self) -> Result<String, String> {
+        self.goes_on()?;
         if self.members.len() >= NODES_MAX {
             return Err(format!(
                 "there are {NODES_MAX} nodes, one for each letter; that is the most"
@@ -75,6 +78,7 @@ impl Farm {
 
     /// Do it. What to watch for, or why it was not done.
     pub(crate) fn obey(&mut self, which: Which, deed: Deed) -> Result<String, String> {
+        self.goes_on()?;
         self.exists(which)?;
         match deed {
             Deed::Kill => self.kill(which),
@@ -214,8 +218,9 @@ impl Farm {
         Some(View { condition: condition(&member.state), distance: member.nature.distance, since })
     }
 
-    /// Ask every node to stop.
-    pub(crate) fn ask_to_stop(&self) {
+    /// Ask every node to stop. From now on nothing else can be done: a page may still be open in a browser.
+    pub(crate) fn ask_to_stop(&mut self) {
+        self.is_over = true;
         for member in &self.members {
             if let State::Running(process) | State::Stalled(process) = &member.state {
                 process.ask_to_stop();
@@ -234,6 +239,10 @@ impl Farm {
     /// Kill whoever is left.
     pub(crate) fn clear(&mut self) {
         self.members.clear();
+    }
+
+    fn goes_on(&self) -> Result<(), String> {
+        if self.is_over { Err("the demo is ending".to_owned()) } else { Ok(()) }
     }
 
     fn exists(&self, which: Which) -> Result<(), String> {

@@ -13,6 +13,8 @@ use crate::store::{AnyStore, Store};
 
 /// The most jobs a second: what three nodes and one sample app can well do on a laptop.
 const A_SECOND_MAX: f64 = 200.0;
+/// The fewest, other than none: one an hour.
+const A_SECOND_MIN: f64 = 1.0 / 3_600.0;
 /// Jobs are enqueued together, so many times a second at most.
 const BUNDLES_A_SECOND: f64 = 20.0;
 /// The queues of the demo's jobs. A node of the demo takes jobs from no others: in a database that is not the demo's
@@ -47,6 +49,12 @@ impl FromStr for JobsRate {
         if !(0.0..=A_SECOND_MAX).contains(&rate) {
             return Err(format!("{text:?}: the demo takes from 0 to {A_SECOND_MAX} jobs a second"));
         }
+        // What is waited for between two jobs must be a time that there is.
+        if rate > 0.0 && rate < A_SECOND_MIN {
+            return Err(format!(
+                "{text:?}: the demo takes no rate below one job an hour (0.02/m is a little more), but 0 for none"
+            ));
+        }
         Ok(Self(rate))
     }
 }
@@ -56,6 +64,9 @@ impl JobsRate {
     pub(crate) fn words(self) -> String {
         match self.0 {
             0.0 => "no jobs".to_owned(),
+            rate if rate < 1.0 / 60.0 => {
+                format!("{} jobs an hour", (rate * 36_000.0).round() / 10.0)
+            }
             rate if rate < 1.0 => format!("{} jobs a minute", (rate * 600.0).round() / 10.0),
             rate => format!("{} jobs a second", (rate * 10.0).round() / 10.0),
         }
@@ -124,6 +135,7 @@ mod tests {
             ("5/s", "5 jobs a second"),
             ("0.5/s", "30 jobs a minute"),
             ("90/m", "1.5 jobs a second"),
+            ("0.02/m", "1.2 jobs an hour"),
             ("0", "no jobs"),
             ("0/s", "no jobs"),
         ] {
@@ -141,6 +153,8 @@ mod tests {
             ("-1/s", "from 0 to 200"),
             ("NaN/s", "from 0 to 200"),
             ("201/s", "from 0 to 200"),
+            ("1e-300/s", "no rate below one job an hour"),
+            ("0.016/m", "no rate below one job an hour"),
         ] {
             let error = text.parse::<JobsRate>().unwrap_err();
             assert!(error.contains(reason), "{text}: {error}");

@@ -29,6 +29,7 @@ use rand_pcg::Pcg64Mcg;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
@@ -124,8 +125,12 @@ pub async fn run(plan: Plan) -> Result<(), DemoError> {
     let stage = Stage::set(&plan, &folder, said).await?;
     let mut show = Show::begin(&plan, &stage, heard);
     show.go_on(&mut signals).await;
+    // Nothing is enqueued for nodes that leave, and in a database that stays nothing is left for nobody.
+    stop(stage.jobs).await;
     show.end(&mut signals).await;
-    drop(stage);
+    // Nobody presses a button, or opens the database again, while the folder is removed.
+    stop(stage.pages).await;
+    drop(stage.hub);
     folder.remove().map_err(cannot("remove its temporary folder"))
 }
 
@@ -136,6 +141,17 @@ struct Stage {
     address: SocketAddr,
     target: SocketAddr,
     database: String,
+    /// What enqueues jobs.
+    jobs: JoinHandle<()>,
+    /// What answers browsers.
+    pages: JoinHandle<()>,
+}
+
+/// Stop it where it is, and wait until it has stopped.
+async fn stop(task: JoinHandle<()>) {
+    task.abort();
+    // An error says that it was stopped: it was to be.
+    let _ = task.await;
 }
 
 impl Stage {
@@ -166,13 +182,13 @@ impl Stage {
             farm.add().map_err(DemoError::NoNode)?;
         }
         let farm = Arc::new(Mutex::new(farm));
-        tokio::spawn(jobs::stream(store.clone(), plan.rate, chance(), said.clone()));
+        let jobs = tokio::spawn(jobs::stream(store.clone(), plan.rate, chance(), said.clone()));
         let buttons = Arc::new(Buttons { farm: Arc::clone(&farm), said });
         let hub = Hub::new(store);
         let routes =
             dashboard::router(hub.clone(), Door::new(address, None), Some(buttons), Router::new());
-        tokio::spawn(api::serve(listener, routes));
-        Ok(Self { farm, hub, address, target, database })
+        let pages = tokio::spawn(api::serve(listener, routes));
+        Ok(Self { farm, hub, address, target, database, jobs, pages })
     }
 }
 

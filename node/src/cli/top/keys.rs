@@ -39,22 +39,24 @@ pub(super) fn meant(board: &mut Board, key: KeyEvent) -> Option<Wish> {
         return sure.then_some(Wish::Do(Deed::Cancel, job));
     }
     let was_help = std::mem::take(&mut board.help);
-    let chosen = board.jobs.get(board.chosen).map(|job| job.id);
+    let chosen = board.chosen;
     match key.code {
         KeyCode::Char('q') => return Some(Wish::Leave),
         KeyCode::Esc if !was_help => return Some(Wish::Leave),
         KeyCode::Char('?' | 'h') => board.help = !was_help,
         KeyCode::Down | KeyCode::Char('j') => {
-            board.chosen = (board.chosen + 1).min(board.jobs.len().saturating_sub(1));
+            board.choose(board.place().map_or(0, |place| place + 1));
         }
-        KeyCode::Up | KeyCode::Char('k') => board.chosen = board.chosen.saturating_sub(1),
+        KeyCode::Up | KeyCode::Char('k') => {
+            board.choose(board.place().unwrap_or(0).saturating_sub(1));
+        }
         KeyCode::Tab => {
             board.list = match board.list {
                 List::Dead => List::Retrying,
                 List::Retrying => List::Running,
                 List::Running => List::Dead,
             };
-            (board.chosen, board.jobs) = (0, Vec::new());
+            (board.chosen, board.jobs) = (None, Vec::new());
             return Some(Wish::Recount);
         }
         KeyCode::Char('r') => match chosen {
@@ -86,13 +88,30 @@ mod tests {
             press(&mut board, KeyCode::Down);
         }
         let second = board.jobs[1].id;
-        assert_eq!(board.chosen, 1, "there is none below the last");
+        assert_eq!(board.chosen, Some(second), "there is none below the last");
         assert_eq!(press(&mut board, KeyCode::Char('r')), Some(Wish::Do(Deed::Retry, second)));
         assert_eq!(press(&mut board, KeyCode::Char('c')), None);
         assert_eq!(press(&mut board, KeyCode::Char('q')), None, "any other key is a no");
         assert_eq!(board.said.as_deref(), Some("it stays as it is"));
         press(&mut board, KeyCode::Char('c'));
         assert_eq!(press(&mut board, KeyCode::Char('y')), Some(Wish::Do(Deed::Cancel, second)));
+    }
+
+    #[test]
+    fn the_job_that_was_chosen_stays_it_wherever_the_list_has_it_now() {
+        let mut board = Board { jobs: vec![job(1), job(2)], ..Board::default() };
+        press(&mut board, KeyCode::Down);
+        let first = board.jobs[0].id;
+        board.list_anew(vec![job(7), job(8), job(1)]);
+        assert_eq!(press(&mut board, KeyCode::Char('r')), Some(Wish::Do(Deed::Retry, first)));
+        press(&mut board, KeyCode::Up);
+        assert_eq!(board.chosen, Some(job(8).id), "the one above its new place");
+
+        board.list_anew(vec![job(7), job(1)]);
+        assert_eq!(press(&mut board, KeyCode::Char('r')), None, "the chosen one is gone");
+        assert_eq!(board.said.as_deref(), Some("no job is chosen"));
+        assert_eq!(press(&mut board, KeyCode::Char('c')), None);
+        assert_eq!(board.asks, None);
     }
 
     #[test]

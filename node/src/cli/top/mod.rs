@@ -1,6 +1,7 @@
-//! `turnwise top`: the farm in a terminal, live. Decides when it looks and what a key leads to; what is shown is decided
-//! in `screen`, what a key means in `keys`.
+//! `turnwise top`: the farm in a terminal, live. Decides in which order keys, signals and answers are served; what is
+//! shown is decided in `screen`, what a key means in `keys`, when the database is asked, and how long, in `errands`.
 
+mod errands;
 mod keys;
 mod screen;
 
@@ -11,22 +12,17 @@ use std::time::Duration;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::Instant;
 
-use self::keys::{Deed, Wish};
+use self::errands::{Brought, Errands};
+use self::keys::Wish;
 use self::screen::{Board, List};
 use super::common::{Common, watched};
 use super::failure::Failure;
-use crate::job::{JobFilter, JobId};
-use crate::store::{AnyStore, COUNTED_MAX, Store, StoreError, Views};
+use crate::store::AnyStore;
 use crate::watch::Hub;
 
 /// How often keys are looked for: what a finger does not notice.
 const KEYS_EVERY: Duration = Duration::from_millis(40);
-/// How often the queues are counted and the list is read again.
-const COUNT_EVERY: Duration = Duration::from_secs(2);
-/// Jobs in the list.
-const LISTED: u32 = 100;
 
 /// Show the farm in this terminal, live
 ///
@@ -61,18 +57,23 @@ async fn show(terminal: &mut DefaultTerminal, store: AnyStore) -> Result<(), Fai
     let hub = Hub::new(store);
     let mut feed = hub.watch();
     let mut board = Board::default();
-    let mut count_at = Instant::now();
+    let mut errands = Errands::new(hub.store());
     loop {
-        if count_at <= Instant::now() {
-            count(hub.store(), &mut board).await;
-            count_at = Instant::now() + COUNT_EVERY;
-        }
+        errands.count_when_due(board.list);
         board.clock = board.farm.as_deref().map(|farm| hub.clock(farm));
         terminal.draw(|frame| screen::draw(frame, &board)).map_err(failed)?;
         tokio::select! {
             biased;
             _ = terminate.recv() => return Ok(()),
-            news = feed.next() => if let Some(news) = news { board.learn(news) },
+            brought = errands.next() => match brought {
+                Brought::Said(said) => board.said = Some(said),
+                Brought::Counted(tally, jobs) => {
+                    board.tally = Some(tally);
+                    board.list_anew(jobs);
+                }
+                Brought::Nothing => {}
+            },
+            Some(news) = feed.next() => board.learn(news),
             () = tokio::time::sleep(KEYS_EVERY) => {}
         }
         while event::poll(Duration::ZERO).map_err(failed)? {
@@ -80,45 +81,10 @@ async fn show(terminal: &mut DefaultTerminal, store: AnyStore) -> Result<(), Fai
             match keys::meant(&mut board, key) {
                 None => {}
                 Some(Wish::Leave) => return Ok(()),
-                Some(Wish::Recount) => count_at = Instant::now(),
-                Some(Wish::Do(deed, job)) => {
-                    board.said = Some(perform(hub.store(), deed, job).await);
-                    count_at = Instant::now();
-                }
+                Some(Wish::Recount) => errands.count_now(),
+                Some(Wish::Do(deed, job)) => board.said = Some(errands.perform(deed, job)),
             }
         }
-    }
-}
-
-/// Count the queues and read the list. Where the database does not answer, what was there stays, and the screen says so.
-async fn count(store: &AnyStore, board: &mut Board) {
-    let read = async {
-        let filter =
-            JobFilter { state: Some(board.list.state()), limit: LISTED, ..Default::default() };
-        Ok::<_, StoreError>((store.tally(COUNTED_MAX).await?, store.page(&filter).await?))
-    };
-    if let Ok(Ok((tally, page))) = tokio::time::timeout(COUNT_EVERY, read).await {
-        board.tally = Some(tally);
-        board.jobs = page.jobs;
-        board.chosen = board.chosen.min(board.jobs.len().saturating_sub(1));
-    }
-}
-
-/// Do it; what came of it, in words.
-async fn perform(store: &AnyStore, deed: Deed, job: JobId) -> String {
-    let done = match deed {
-        Deed::Retry => store.retry(job).await,
-        Deed::Cancel => store.cancel(job).await,
-    };
-    match (deed, done) {
-        (_, Err(error)) => format!("nothing was done: {error}"),
-        (_, Ok(None)) => "nothing was done: there is no such job any more".to_owned(),
-        (Deed::Retry, Ok(Some(true))) => "it runs again now".to_owned(),
-        (Deed::Cancel, Ok(Some(true))) => "it is cancelled".to_owned(),
-        (_, Ok(Some(false))) => match store.job(job).await {
-            Ok(Some((job, _))) => format!("nothing was done: it is {} now", job.state.as_str()),
-            _ => "nothing was done".to_owned(),
-        },
     }
 }
 

@@ -39,8 +39,8 @@ pub(super) struct Board {
     pub(super) tally: Option<Tally>,
     pub(super) list: List,
     pub(super) jobs: Vec<JobView>,
-    /// Which of the jobs is chosen.
-    pub(super) chosen: usize,
+    /// The job that is chosen, one of `jobs`: the list changes under it.
+    pub(super) chosen: Option<JobId>,
     /// A job of which is asked whether it is to be cancelled.
     pub(super) asks: Option<JobId>,
     /// What came of the last key.
@@ -61,6 +61,24 @@ pub(super) enum List {
 }
 
 impl Board {
+    /// Where in the list the chosen job is.
+    pub(super) fn place(&self) -> Option<usize> {
+        let chosen = self.chosen?;
+        self.jobs.iter().position(|job| job.id == chosen)
+    }
+
+    /// Choose the job at this place, or the last one.
+    pub(super) fn choose(&mut self, place: usize) {
+        self.chosen = self.jobs.get(place).or(self.jobs.last()).map(|job| job.id);
+    }
+
+    /// The list was read again. Where the chosen job is not in it any more none is chosen: no other takes its place
+    /// under somebody's finger.
+    pub(super) fn list_anew(&mut self, jobs: Vec<JobView>) {
+        self.jobs = jobs;
+        self.chosen = self.place().and(self.chosen);
+    }
+
     /// Something has happened.
     pub(super) fn learn(&mut self, news: News) {
         if news.answers && self.trouble.as_ref().is_some_and(|(_, at)| at.is_none()) {
@@ -270,15 +288,14 @@ fn jobs_list(board: &Board, area: Rect) -> Paragraph<'static> {
     if board.jobs.is_empty() {
         return Paragraph::new("none").block(block);
     }
-    let first = (board.chosen + 1).saturating_sub(room);
+    let first = board.place().map_or(0, |place| (place + 1).saturating_sub(room));
     let lines: Vec<Line<'static>> = board
         .jobs
         .iter()
-        .enumerate()
         .skip(first)
         .take(room)
-        .map(|(number, job)| {
-            let style = match number == board.chosen {
+        .map(|job| {
+            let style = match Some(job.id) == board.chosen {
                 true => Style::new().add_modifier(Modifier::REVERSED),
                 false => Style::new(),
             };
@@ -423,7 +440,7 @@ pub(super) mod tests {
                 ..Tally::default()
             }),
             jobs: vec![job(1), job(2)],
-            chosen: 1,
+            chosen: Some(job(2).id),
             ..Board::default()
         }
     }
