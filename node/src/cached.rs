@@ -20,8 +20,11 @@ pub(crate) struct Cached<T, E = StoreError> {
     age_max: Duration,
     /// How old a failure may be.
     failure_age_max: Duration,
-    last: Mutex<Option<(Result<Arc<T>, E>, Instant)>>,
+    last: Mutex<Option<Read<T, E>>>,
 }
+
+/// What came of reading, and when.
+type Read<T, E> = (Result<Arc<T>, E>, Instant);
 
 impl<T, E: Clone> Cached<T, E> {
     pub(crate) fn new(age_max: Duration) -> Self {
