@@ -2,6 +2,7 @@
 //!
 //! - `engine`: what the hot path costs: an exchange learnt, a time to send, a turn at several sizes of the ring;
 //! - `allocations`: what a steady turn allocates in the engine; fails when that is too much;
-//! - `slot_accuracy`: how close to its boundary a beat arrives, by estimator: a table and a plot.
+//! - `slot_accuracy`: how close to its boundary a beat arrives, by estimator: a table and a plot;
+//! - `endurance`: a day's beats on a real database server, and what of it grows.
 
 pub mod farm;
