@@ -9,6 +9,7 @@
 //! cargo bench -p turnwise-benches --bench endurance -- --beats 6000 --rows 6      # five minutes
 //! ```
 #![allow(missing_docs, clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, reason = "real processes take real time")]
 
 mod farm;
 mod sample;

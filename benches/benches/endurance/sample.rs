@@ -114,20 +114,22 @@ impl Sample {
     }
 
     fn count_beats(&mut self, farm: &Farm, from: i64) {
-        let (table, sql): (_, Box<dyn Fn(&str) -> String>) = match &farm.server {
-            Server::Postgres(server) => ("turnwise.beats", Box::new(|sql| server.psql(sql))),
-            Server::Mariadb(server) => ("jobs.turnwise_beats", Box::new(|sql| server.sql(sql))),
+        let ask = |what: &str| match &farm.server {
+            Server::Postgres(server) => server.psql(&format!("SELECT {what} FROM turnwise.beats")),
+            Server::Mariadb(server) => {
+                server.sql(&format!("SELECT {what} FROM jobs.turnwise_beats"))
+            }
         };
-        let row = sql(&format!(
-            "SELECT count(*), coalesce(min(slot), 0), coalesce(max(slot), 0) FROM {table} WHERE slot > {from}"
+        let row = ask(&format!(
+            "sum(CASE WHEN slot > {from} THEN 1 ELSE 0 END), min(slot), max(slot), count(*)"
         ));
         let mut row = row.split(['|', '\t']).map(|column| column.parse().unwrap_or(0));
-        let (beats, first, last) =
-            (row.next().unwrap_or(0), row.next().unwrap_or(0), row.next().unwrap_or(0));
+        let mut next = || row.next().unwrap_or(0);
+        let (beats, first, last, rows) = (next(), next(), next(), next());
         self.newest = last;
         self.slots = if from == 0 { last - first + 1 } else { last - from };
         self.missed = self.slots - beats;
-        self.beat_rows = sql(&format!("SELECT count(*) FROM {table}")).parse().unwrap_or(-1);
+        self.beat_rows = rows;
     }
 
     pub(crate) fn row(&self) -> String {

@@ -32,7 +32,7 @@ pub(crate) fn faults(samples: &[Sample], arguments: &Arguments) -> Vec<String> {
     if last.turn_bytes > TURN_BYTES && !arguments.old_snapshot {
         faults.push(format!("the turn row's table, to {} bytes", last.turn_bytes));
     }
-    if !(last.wait_p50 <= early.wait_p50 * WAIT.0 + WAIT.1) {
+    if last.wait_p50 > early.wait_p50 * WAIT.0 + WAIT.1 {
         faults.push(format!("how long jobs wait, {} to {} ms", early.wait_p50, last.wait_p50));
     }
     if samples.iter().skip(1).any(|sample| sample.called == 0) {

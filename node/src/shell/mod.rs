@@ -11,6 +11,7 @@
 //!
 //! It is generic over its leaves (clock, store, caller): production's are wired in `crate::run`.
 
+mod aim;
 mod ends;
 mod holds;
 mod journal;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use turnwise_engine::{ChangeKind, LocalInstant, NodeId, Note, TurnKind, TurnStatement};
+use turnwise_engine::{ChangeKind, LocalInstant, NodeId, Note, Period, TurnKind, TurnStatement};
 
+use super::aim::{Aim, Verdict};
 use crate::store::StoreError;
 
 /// So many different errors are remembered as said.
@@ -39,11 +40,12 @@ pub(crate) struct NoteLog {
     node: NodeId,
     failures: u32,
     lasting: LastingLog,
+    aim: Aim,
 }
 
 impl NoteLog {
     pub(crate) fn new(node: NodeId) -> Self {
-        Self { node, failures: 0, lasting: LastingLog::default() }
+        Self { node, failures: 0, lasting: LastingLog::default(), aim: Aim::default() }
     }
 
     pub(crate) fn sending(&self, statement: &TurnStatement, due: LocalInstant, now: LocalInstant) {
@@ -60,7 +62,18 @@ impl NoteLog {
         );
     }
 
-    pub(crate) fn note(&self, note: &Note) {
+    /// The engine noted something, in a farm of this period.
+    pub(crate) fn note(&mut self, note: &Note, period: Period) {
+        match self.aim.noted(note, period) {
+            Some(Verdict::Wide { wide, of }) => tracing::warn!(
+                "{wide} of this node's last {of} beats arrived more than a quarter of the period from their boundary: \
+                 its road to the database, or this machine, is too unsteady for a period of {} ms. Look after the \
+                 network, or choose a longer one with turnwise period",
+                period.as_millis()
+            ),
+            Some(Verdict::Mended) => tracing::info!("beats arrive near their boundaries again"),
+            None => {}
+        }
         match note {
             Note::Beat { slot, accepted: true, arrival_error, claimed } => tracing::debug!(
                 slot = slot.0,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use turnwise_engine::{
-    Fate, Input, LocalInstant, Output, Reason, RequestId, Status, TurnAnswer, TurnKind,
+    Fate, Input, LocalInstant, Output, Period, Reason, RequestId, Status, TurnAnswer, TurnKind,
     TurnStatement, WorkStatement,
 };
 
@@ -292,7 +292,8 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
             Output::Abandon(request) => self.abandon(request),
             Output::Retire(_) => return true,
             Output::Note(note) => {
-                self.log.note(&note);
+                let period = self.engine.row().map_or(Period::DEFAULT, |row| row.cadence.period);
+                self.log.note(&note, period);
                 self.observer.noted(&note);
             }
         }
