@@ -4,7 +4,8 @@
 //!   engine's own reference of the turn row. It knows the truth, so it can judge;
 //! - [`cluster`]: the shell that runs in production, on simulated machines and a simulated network; [`tier`]: the
 //!   choice between the two;
-//! - [`chaos`]: the program itself, as real processes against a real database server;
+//! - [`chaos`]: the program itself, as real processes against a real database server; [`journal`]: what they leave, to
+//!   be replayed;
 //! - [`scenario`]: what is simulated, as one value;
 //! - [`oracle`]: the invariants, held against what truly happened; [`report`]: what a run amounts to;
 //! - [`sabotage`]: bugs that are planted to see whether they are found; [`shrink`]: what of a failing scenario is
@@ -20,6 +21,8 @@ pub mod cli;
 pub mod clock;
 #[cfg(feature = "commands")]
 pub mod cluster;
+#[cfg(feature = "commands")]
+pub mod journal;
 pub mod lab;
 pub mod model;
 pub mod oracle;

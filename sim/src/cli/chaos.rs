@@ -80,7 +80,7 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     if arguments.json {
         println!("{}", report.to_json("chaos"));
     } else {
-        print!("{}", show::report(&report, "real processes"));
+        print!("{}", show::report(&report, show::Ran::Processes));
     }
     if report.violated > 0 {
         let path = keep(&scenario, "chaos")?;

@@ -72,5 +72,5 @@ pub(super) fn print(report: &Report, design: Design, json: bool) {
         Design::Transit => "transit (the engine of Turnwise)",
         Design::Original => "original (the yardstick; its faults are counted, not judged)",
     };
-    print!("{}", show::report(report, design));
+    print!("{}", show::report(report, show::Ran::Simulated(design)));
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use turnwise_engine::journal::{self, Entry, Header, Summary};
+use turnwise_engine::journal::{self, Header, Summary};
 
 use super::lab::{print, simulate};
 use super::options::Design;
@@ -37,7 +37,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     let text = read_file(&arguments.file)?;
-    if let Some(header) = text.lines().next().and_then(|line| serde_json::from_str(line).ok()) {
+    if let Some(header) = crate::journal::header(&text) {
         return replay_journal(arguments, &header, &text);
     }
     let scenario = load(&arguments.file)?;
@@ -74,7 +74,7 @@ pub(super) fn report_on(
     if json {
         println!("{}", report.to_json(tier.as_str()));
     } else {
-        print!("{}", show::report(&report, "the production shell"));
+        print!("{}", show::report(&report, show::Ran::Simulated("the production shell")));
     }
     if report.violated > 0 {
         let path = keep(scenario, tier.as_str())?;
@@ -86,15 +86,7 @@ pub(super) fn report_on(
 
 fn replay_journal(arguments: &Arguments, header: &Header, text: &str) -> Outcome {
     let name = arguments.file.display();
-    let mut entries = Vec::new();
-    for (number, line) in text.lines().enumerate().skip(1) {
-        match serde_json::from_str::<Entry>(line) {
-            Ok(entry) => entries.push(entry),
-            // A node that was killed leaves half a line.
-            Err(error) if error.is_eof() && number + 1 == text.lines().count() => break,
-            Err(error) => return Err(format!("{name}: line {}: {error}", number + 1)),
-        }
-    }
+    let entries = crate::journal::entries(text).map_err(|error| format!("{name}: {error}"))?;
     match journal::replay(header, entries) {
         Ok(Summary { lives, inputs, outputs, ended, .. }) if arguments.json => {
             let (differs, node) = (false, &header.node);

@@ -3,21 +3,39 @@
 use std::fmt::Write;
 
 use crate::oracle::Mark;
-use crate::report::{Report, Spread};
+use crate::report::Report;
 
 /// The bars of a histogram, from empty to full.
 const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
+/// What has run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ran<'a> {
+    /// This design, in simulated time.
+    Simulated(&'a str),
+    /// Real processes, in real time.
+    Processes,
+}
+
 /// The report of one run, for people.
-pub(super) fn report(report: &Report, design: &str) -> String {
+pub(super) fn report(report: &Report, ran: Ran<'_>) -> String {
     let mut text = String::new();
     let micros = |nanos: u64| length(nanos);
     let mut line = |name: &str, value: String| {
         let _ = writeln!(text, "  {name:<22}{value}");
     };
-    line("design", design.to_owned());
+    line(
+        "design",
+        match ran {
+            Ran::Simulated(design) => design.to_owned(),
+            Ran::Processes => "real processes".to_owned(),
+        },
+    );
     line("nodes, seed", format!("{}, {}", report.nodes, report.seed));
-    line("simulated", simulated(report.sim_seconds, report.wall_seconds));
+    match ran {
+        Ran::Simulated(_) => line("simulated", simulated(report.sim_seconds, report.wall_seconds)),
+        Ran::Processes => line("lasted", format!("{:.0} s", report.sim_seconds)),
+    }
     line("slots", report.slots.to_string());
     line(
         "beats",
@@ -36,7 +54,7 @@ pub(super) fn report(report: &Report, design: &str) -> String {
     line("", histogram(&report.arrivals));
     let (checks, outside) = report.interval;
     // Of real processes nobody knows the truth.
-    if checks > 0 || report.offset != Spread::default() {
+    if ran != Ran::Processes {
         line(
             "offset error",
             format!(

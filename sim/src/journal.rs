@@ -1,0 +1,43 @@
+//! Decides how the file of a node's journal is read. A node that was killed leaves half a line at its end, or nothing.
+
+use turnwise_engine::journal::{Entry, Header};
+
+/// What a journal begins with; none: this text is no journal, or one whose node was killed as it began.
+pub fn header(text: &str) -> Option<Header> {
+    serde_json::from_str(text.lines().next()?).ok()
+}
+
+/// All that follows the header.
+///
+/// # Errors
+/// The number of the first line that is no entry, from 1, and what is wrong with it.
+pub fn entries(text: &str) -> Result<Vec<Entry>, String> {
+    let mut entries = Vec::new();
+    let mut lines = text.lines().enumerate().skip(1);
+    while let Some((number, line)) = lines.next() {
+        match serde_json::from_str(line) {
+            Ok(entry) => entries.push(entry),
+            Err(error) if error.is_eof() && lines.clone().next().is_none() => break,
+            Err(error) => return Err(format!("line {}: {error}", number + 1)),
+        }
+    }
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use turnwise_engine::{Input, LocalInstant};
+
+    use super::*;
+
+    #[test]
+    fn half_a_line_at_the_end_is_left_out_and_one_in_the_middle_is_named() {
+        let wake = Entry::Input { at: LocalInstant::from_nanos(3), input: Input::Wake };
+        let line = serde_json::to_string(&wake).unwrap();
+        let half = &line[..line.len() / 2];
+        assert_eq!(entries(&format!("header\n{line}\n{half}")), Ok(vec![wake]));
+        let error = entries(&format!("header\n{half}\n{line}")).unwrap_err();
+        assert!(error.starts_with("line 2: "), "{error}");
+        assert_eq!((header(""), header(half)), (None, None));
+    }
+}
