@@ -138,7 +138,7 @@ impl<S: Sabotage> Engine<S> {
         let now = self.now;
         match input {
             Input::Wake => {}
-            Input::TurnAnswer(answer) => self.turn_answered(now, &answer),
+            Input::TurnAnswer(answer) => self.turn_answered(now, *answer),
             Input::WorkAnswer(answer) => {
                 if answer.lost && !S::plants(Bug::LossIsIgnored) {
                     self.retire();
@@ -178,7 +178,7 @@ impl<S: Sabotage> Engine<S> {
         turn.into_iter().chain(work).min()
     }
 
-    fn turn_answered(&mut self, now: LocalInstant, answer: &TurnAnswer) {
+    fn turn_answered(&mut self, now: LocalInstant, answer: TurnAnswer) {
         if !self.turns.is_in_flight(answer.request) {
             return;
         }

@@ -327,7 +327,7 @@ impl<S: Sabotage> Turns<S> {
     pub(crate) fn answered(
         &mut self,
         now: LocalInstant,
-        answer: &TurnAnswer,
+        answer: TurnAnswer,
         clock: &mut Clock<S>,
         random: &mut Random,
         notes: &mut Vec<Note>,
@@ -364,27 +364,28 @@ impl<S: Sabotage> Turns<S> {
         {
             notes.push(Note::TurnSkipped { slot: turn });
         }
-        self.view = Some(View { row: answer.row.clone(), read: slot });
-        self.note_answer(&in_flight, answer, notes);
-        let accepted = matches!(in_flight.kind, Sent::Beat(_)) && answer.done;
+        self.note_answer(&in_flight, &answer, notes);
+        let TurnAnswer { identity, done, row, .. } = answer;
+        let accepted = matches!(in_flight.kind, Sent::Beat(_)) && done;
+        // The numbers that a step skips are nobody's to miss, and the others find out only with their next turns.
+        let forgiven = stepped.then(|| slot + row.roster.largest_ring(slot, slot + 1));
+        self.view = Some(View { row, read: slot });
         if accepted {
             if in_flight.kind == Sent::Beat(slot) && !stepped {
                 self.suspects = self.missing(slot);
             }
             self.since = self.since.max(Some(slot));
         }
-        match (in_flight.kind, answer.done) {
+        match (in_flight.kind, done) {
             (Sent::Change(ChangeKind::Join | ChangeKind::Takeover), true) => {
                 self.since = Some(slot);
             }
             (Sent::Change(ChangeKind::Remove), true) => self.suspects.clear(),
             _ => {}
         }
-        if stepped {
-            // The numbers that a step skipped were nobody's to miss, and the others find out only with
-            // their next turns: suspect nobody for a round.
-            let round = answer.row.roster.largest_ring(slot, slot + 1);
-            self.since = Some(slot + round);
+        if forgiven.is_some() {
+            // Suspect nobody for a round.
+            self.since = forgiven;
             self.suspects.clear();
         }
         if other_server || stepped || clock.transit(now).is_none() {
@@ -403,7 +404,7 @@ impl<S: Sabotage> Turns<S> {
         match change {
             Some(change) => {
                 let not_after = now + self.period().as_duration() / 2;
-                Act::Change { change, identity: answer.identity, not_after }
+                Act::Change { change, identity, not_after }
             }
             None => Act::Nothing,
         }
