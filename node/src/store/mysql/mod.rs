@@ -3,11 +3,15 @@
 //! MariaDB those of an `INSERT`), so that a transaction is a locking read, a decision made here, and then all that it
 //! writes, `COMMIT` included, in one packet. Decides here how a connection and a transaction begin and end.
 
+mod claims;
+mod ends;
 mod errors;
+mod held;
 mod jobs;
 mod lanes;
 mod literals;
 mod parameters;
+mod rescue;
 mod session;
 mod turns;
 mod views;
@@ -494,4 +498,23 @@ impl MySqlStore {
     {
         row.try_get(at).map_err(|error| self.trouble(error.into()))
     }
+}
+
+/// Statements that insert these rows, none of them much longer than a packet may be.
+fn inserts(insert: &str, rows: impl Iterator<Item = String>, behind: &str) -> Vec<String> {
+    let (mut statements, mut values) = (Vec::new(), String::new());
+    let full = |values: &mut String| format!("{insert}{}{behind}", std::mem::take(values));
+    for row in rows {
+        if !values.is_empty() && values.len() + row.len() > PACKET_BYTES_MAX / 2 {
+            statements.push(full(&mut values));
+        }
+        if !values.is_empty() {
+            values.push_str(", ");
+        }
+        values.push_str(&row);
+    }
+    if !values.is_empty() {
+        statements.push(full(&mut values));
+    }
+    statements
 }

@@ -13,8 +13,9 @@ use turnwise_engine::{
     Change, Exchange, LocalInstant, NodeId, ServerInstant, Slot, TurnKind, TurnRow,
 };
 
-use super::jobs::{self, Taken};
+use super::claims::{self, Taken};
 use super::literals::{self, instant, number_or_null, text};
+use super::rescue;
 use super::session::{self, Session};
 use super::{MySqlStore, PACKET_BYTES_MAX, check_in, commit, lease_end, micros_of, rows_of};
 use crate::job::ClaimedJob;
@@ -213,7 +214,7 @@ impl MySqlTurns {
                         let clock = &self.store.inner.clock;
                         let lanes = self.store.inner.lanes.due(connection, &lanes, clock).await?;
                         taken =
-                            jobs::take(connection, node, claim, queues, &lanes, due, at).await?;
+                            claims::take(connection, node, claim, queues, &lanes, due, at).await?;
                     }
                     beat = record(now, node, arrived, taken.count());
                     stored.beaten_at = Some(at);
@@ -378,7 +379,7 @@ impl Farm<'_> {
                     ),
                 )
                 .await?;
-                jobs::step_back(connection, self.at).await?;
+                rescue::step_back(connection, self.at).await?;
                 changed = true;
             }
             if silence == MISSED_SLOTS {
@@ -408,7 +409,7 @@ impl Farm<'_> {
             }
         }
         if !self.holders.is_empty() {
-            changed |= jobs::rescue(connection, self.at, &self.holders).await?;
+            changed |= rescue::rescue(connection, self.at, &self.holders).await?;
         }
         if !changed {
             return Ok(None);

@@ -2,9 +2,12 @@
 //! statement does to the turn row is decided by the engine's own `TurnRow`. Several processes on one
 //! machine may share a file. Decides here how a connection and a transaction begin and end.
 
+mod claims;
 mod clock;
+mod ends;
 mod errors;
 mod jobs;
+mod rescue;
 mod turns;
 mod views;
 
@@ -14,8 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, Row};
 use turnwise_engine::{
     Change, Claim, NodeId, Period, ServerIdentity, ServerInstant, Slot, Token, TurnRow,
 };
@@ -399,7 +402,7 @@ impl<B: Sabotage> Store for SqliteStore<B> {
 
     async fn renew(&self, node: NodeId, report: &NodeReport) -> Result<CheckIn, StoreError> {
         let mut connection = self.begin().await?;
-        let lowest = jobs::renew(&mut connection, self.now(), node, report).await;
+        let lowest = claims::renew(&mut connection, self.now(), node, report).await;
         Ok(known(self.settle(connection, lowest).await?.is_some()))
     }
 
@@ -411,7 +414,7 @@ impl<B: Sabotage> Store for SqliteStore<B> {
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
         let mut connection = self.begin().await?;
-        let done = jobs::claim(&mut connection, self.now(), node, claim, queues, report).await;
+        let done = claims::claim(&mut connection, self.now(), node, claim, queues, report).await;
         self.settle(connection, done).await
     }
 
@@ -422,7 +425,7 @@ impl<B: Sabotage> Store for SqliteStore<B> {
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
         let mut connection = self.begin().await?;
-        let done = jobs::recover(&mut connection, self.now(), node, token, report).await;
+        let done = claims::recover(&mut connection, self.now(), node, token, report).await;
         self.settle(connection, done).await
     }
 
@@ -433,7 +436,7 @@ impl<B: Sabotage> Store for SqliteStore<B> {
         report: &NodeReport,
     ) -> Result<CheckIn, StoreError> {
         let mut connection = self.begin().await?;
-        let done = jobs::release(&mut connection, self.now(), node, token, report).await;
+        let done = rescue::release(&mut connection, self.now(), node, token, report).await;
         self.settle(connection, done).await
     }
 
@@ -445,7 +448,7 @@ impl<B: Sabotage> Store for SqliteStore<B> {
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
         let mut connection = self.begin().await?;
-        let done = jobs::reconcile(&mut connection, self.now(), node, holds, last, report).await;
+        let done = rescue::reconcile(&mut connection, self.now(), node, holds, last, report).await;
         self.settle(connection, done).await
     }
 
@@ -455,7 +458,7 @@ impl<B: Sabotage> Store for SqliteStore<B> {
         ends: &[End],
     ) -> Result<(Vec<EndOutcome>, CheckIn), StoreError> {
         let mut connection = self.begin().await?;
-        let done = jobs::end::<B>(&mut connection, self.now(), node, ends).await;
+        let done = ends::end::<B>(&mut connection, self.now(), node, ends).await;
         self.settle(connection, done).await
     }
 
@@ -568,6 +571,12 @@ async fn register(
 
 fn known(known: bool) -> CheckIn {
     if known { CheckIn::Alive } else { CheckIn::Lost }
+}
+
+/// A text as SQLite keeps it, which need not be UTF-8: one bad row must not fail the others.
+fn text(row: &SqliteRow, at: usize) -> Result<Option<String>, Trouble> {
+    let bytes: Option<Vec<u8>> = row.try_get(at)?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 #[cfg(test)]

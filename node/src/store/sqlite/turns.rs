@@ -7,7 +7,7 @@ use turnwise_engine::{
     Change, Exchange, LocalInstant, NodeId, ServerInstant, Slot, TurnKind, TurnRow,
 };
 
-use super::{SqliteStore, begin, check_in, jobs, lease_end, settle};
+use super::{SqliteStore, begin, check_in, claims, lease_end, rescue, settle};
 use crate::job::ClaimedJob;
 use crate::sabotage::{Bug, Sabotage, Sound};
 use crate::store::errors::Trouble;
@@ -109,7 +109,7 @@ impl<B: Sabotage> SqliteTurns<B> {
                         let boundary = stored.row.cadence.boundary(now);
                         let due = at.max(boundary.min(at.offset(EARLY_NANOS)));
                         claimed =
-                            jobs::take(connection, node, *claim, request.queues, due, at).await?;
+                            claims::take(connection, node, *claim, request.queues, due, at).await?;
                     }
                     record(connection, now, node, arrived, claimed.len()).await?;
                     stored.beaten_at = Some(at);
@@ -257,7 +257,7 @@ async fn look_after<B: Sabotage>(
             .execute(&mut *connection)
             .await?;
     }
-    jobs::rescue::<B>(connection, at).await
+    rescue::rescue::<B>(connection, at).await
 }
 
 async fn record(
