@@ -17,6 +17,8 @@ mod leases;
 mod member;
 #[path = "store_contract/mysql.rs"]
 mod mysql;
+#[path = "store_contract/nodes.rs"]
+mod nodes;
 #[path = "store_contract/only.rs"]
 mod only;
 #[path = "store_contract/only_mariadb.rs"]

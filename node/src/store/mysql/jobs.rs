@@ -6,10 +6,10 @@ use sqlx::{FromRow, Row};
 
 use super::literals::{bytes_or_null, instant, text, text_or_null};
 use super::{MySqlStore, inserts, micros_of};
-use crate::job::{AttemptView, JobFilter, JobId, JobState, JobView, NewJob, When};
-use crate::store::StoreError;
+use crate::job::{Attempts, JobFilter, JobId, JobState, JobView, NewJob, When};
 use crate::store::errors::Trouble;
 use crate::store::rows::{self, AttemptColumns, JobColumns, headers_json, micros};
+use crate::store::{ATTEMPTS_SHOWN, StoreError};
 
 impl MySqlStore {
     pub(super) async fn enqueue_jobs(&self, jobs: &[NewJob]) -> Result<(), StoreError> {
@@ -67,25 +67,27 @@ impl MySqlStore {
     pub(super) async fn show_job(
         &self,
         id: JobId,
-    ) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError> {
+    ) -> Result<Option<(JobView, Attempts)>, StoreError> {
         let found = self.run(self.views(&format!("j.id = '{id}'"), 1)).await?;
         let Some(row) = found.first() else { return Ok(None) };
         let job = JobColumns::from_row(row).map_err(Trouble::from).and_then(rows::job_view);
         let job = job.map_err(|trouble| self.trouble(trouble))?;
         let attempts = self
             .run(format!(
-                "SELECT attempt, node, {started}, {finished} AS finished, status, error, answer
-                 FROM turnwise_attempts WHERE job = '{id}'
-                 UNION ALL
-                 SELECT attempt, node, {started}, NULL, NULL, NULL, NULL
-                 FROM turnwise_jobs WHERE id = '{id}' AND state = 'running'
-                 ORDER BY attempt, finished IS NULL, finished",
+                "SELECT a.*, (SELECT COUNT(*) FROM turnwise_attempts WHERE job = '{id}')
+                 FROM (
+                    (SELECT attempt, node, {started} AS started, {finished} AS finished, status, error, answer
+                     FROM turnwise_attempts WHERE job = '{id}'
+                     ORDER BY attempt DESC, finished_at DESC LIMIT {ATTEMPTS_SHOWN})
+                    UNION ALL
+                    SELECT attempt, node, {started}, NULL, NULL, NULL, NULL
+                    FROM turnwise_jobs WHERE id = '{id}' AND state = 'running') a
+                 ORDER BY a.attempt, a.finished IS NULL, a.finished",
                 started = micros_of!("started_at"),
                 finished = micros_of!("finished_at"),
             ))
             .await?;
-        let attempts: Result<Vec<_>, Trouble> =
-            attempts.iter().map(|row| rows::attempt_view(AttemptColumns::from_row(row)?)).collect();
+        let attempts = rows::attempts(attempts.iter().map(AttemptColumns::from_row));
         let attempts = attempts.map_err(|trouble| self.trouble(trouble))?;
         Ok(Some((job, attempts)))
     }

@@ -7,13 +7,12 @@ use turnwise_engine::{Claim, NodeId, Token};
 use super::statement::Statement;
 use super::turns::claimed;
 use super::{PgStore, check_in, integer};
-use crate::job::{AttemptView, End, EndOutcome, JobFilter, JobId, JobState, JobView, NewJob, When};
-use crate::store::errors::Trouble;
+use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobState, JobView, NewJob, When};
 use crate::store::rows::{
     self, AttemptColumns, END_UNKNOWN, JobColumns, NOT_RECEIVED, Unreadable, fate_word,
     headers_json, micros, storable,
 };
-use crate::store::{CheckIn, Claimed, NodeReport, Queues, StoreError};
+use crate::store::{ATTEMPTS_SHOWN, CheckIn, Claimed, NodeReport, Queues, StoreError};
 
 const JOB_COLUMNS: &str =
     "SELECT j.id::text, j.queue, j.method, j.url, j.state, j.priority::bigint,
@@ -234,25 +233,28 @@ impl PgStore {
     pub(super) async fn show_job(
         &self,
         id: JobId,
-    ) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError> {
+    ) -> Result<Option<(JobView, Attempts)>, StoreError> {
         let statement = Statement::of(format!("{JOB_COLUMNS}j.id = $1::text::uuid"));
         let found = self.ask(statement.bind(id.to_string())).await?;
         let Some(job) = found.first() else { return Ok(None) };
         let job = JobColumns::from_row(job).map_err(|error| self.trouble(error.into()))?;
         let job = rows::job_view(job).map_err(|trouble| self.trouble(trouble))?;
         let statement = Statement::of(
-            "SELECT attempt::bigint, node::text, turnwise.micros(started_at),
-                turnwise.micros(finished_at), status::bigint, error, answer
-             FROM turnwise.attempts WHERE job = $1::text::uuid
-             UNION ALL
-             SELECT attempt, node::text, turnwise.micros(started_at), NULL, NULL, NULL, NULL
-             FROM turnwise.jobs WHERE id = $1::text::uuid AND state = 'running'
+            "SELECT a.*, (SELECT count(*) FROM turnwise.attempts WHERE job = $1::text::uuid)
+             FROM (
+                (SELECT attempt::bigint, node::text, turnwise.micros(started_at),
+                    turnwise.micros(finished_at), status::bigint, error, answer
+                 FROM turnwise.attempts e WHERE job = $1::text::uuid
+                 ORDER BY e.attempt DESC, e.finished_at DESC LIMIT $2)
+                UNION ALL
+                SELECT attempt, node::text, turnwise.micros(started_at), NULL, NULL, NULL, NULL
+                FROM turnwise.jobs WHERE id = $1::text::uuid AND state = 'running') a
              ORDER BY 1, 4 NULLS LAST",
         )
-        .bind(id.to_string());
+        .bind(id.to_string())
+        .bind(i64::from(ATTEMPTS_SHOWN));
         let attempts = self.ask(statement).await?;
-        let view = |row: &PgRow| rows::attempt_view(AttemptColumns::from_row(row)?);
-        let attempts: Result<Vec<_>, Trouble> = attempts.iter().map(view).collect();
+        let attempts = rows::attempts(attempts.iter().map(AttemptColumns::from_row));
         let attempts = attempts.map_err(|trouble| self.trouble(trouble))?;
         Ok(Some((job, attempts)))
     }

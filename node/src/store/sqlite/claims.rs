@@ -5,7 +5,8 @@ use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use turnwise_engine::{Claim, NodeId, ServerInstant, Token};
 
-use super::{check_in, known, period, text};
+use super::nodes::{Known, check_in};
+use super::{known, period, text};
 use crate::job::{BODY_BYTES_MAX, ClaimedJob};
 use crate::store::errors::Trouble;
 use crate::store::rows::{self, Unreadable, json};
@@ -19,7 +20,7 @@ pub(super) async fn renew(
     at: ServerInstant,
     node: NodeId,
     report: &NodeReport,
-) -> Result<Option<i64>, Trouble> {
+) -> Result<Option<Known>, Trouble> {
     let period = period(connection).await?;
     check_in(connection, node, at, period, Some(report)).await
 }
@@ -32,14 +33,14 @@ pub(super) async fn claim(
     queues: &Queues,
     report: &NodeReport,
 ) -> Result<Claimed, Trouble> {
-    let lowest = renew(connection, at, node, report).await?;
-    let jobs = match lowest {
-        Some(lowest) if claim.token.0 >= lowest => {
+    let row = renew(connection, at, node, report).await?;
+    let jobs = match row {
+        Some(row) if claim.token.0 >= row.lowest => {
             take(connection, node, claim, queues, at, at).await?
         }
         _ => Vec::new(),
     };
-    Ok(Claimed { jobs, check_in: known(lowest.is_some()) })
+    Ok(Claimed { jobs, check_in: known(row.is_some()) })
 }
 
 /// Claim jobs that are due at `due`, the longest waiting first, where each point of priority counts as ten

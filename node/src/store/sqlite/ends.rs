@@ -4,8 +4,9 @@
 use sqlx::sqlite::SqliteConnection;
 use turnwise_engine::{NodeId, ServerInstant};
 
+use super::nodes::check_in;
 use super::rescue::NODE_LOST;
-use super::{check_in, known, period};
+use super::{known, period};
 use crate::job::{End, EndOutcome, HAND_BACKS_MAX, JobFate};
 use crate::sabotage::{Bug, Sabotage};
 use crate::store::CheckIn;

@@ -6,7 +6,8 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 use turnwise_engine::ServerInstant;
 
 use super::text;
-use crate::job::{AttemptView, JobFilter, JobId, JobState, JobView, NewJob, When};
+use crate::job::{Attempts, JobFilter, JobId, JobState, JobView, NewJob, When};
+use crate::store::ATTEMPTS_SHOWN;
 use crate::store::errors::Trouble;
 use crate::store::rows::{self, AttemptColumns, headers_json, micros};
 
@@ -97,24 +98,27 @@ pub(super) async fn show(
     connection: &mut SqliteConnection,
     at: ServerInstant,
     id: JobId,
-) -> Result<Option<(JobView, Vec<AttemptView>)>, Trouble> {
+) -> Result<Option<(JobView, Attempts)>, Trouble> {
     let mut query = QueryBuilder::<Sqlite>::new(JOB_COLUMNS);
     query.push_bind(at.as_micros()).push(" AS now) c WHERE id = ").push_bind(id.to_string());
     let Some(row) = query.build().fetch_optional(&mut *connection).await? else { return Ok(None) };
     let job = job_view(&row)?;
     let attempts: Vec<AttemptColumns> = sqlx::query_as(
-        "SELECT attempt, node, started_at, finished_at, status, error, answer
-         FROM turnwise_attempts WHERE job = ?1
-         UNION ALL
-         SELECT attempt, node, started_at, NULL, NULL, NULL, NULL
-         FROM turnwise_jobs WHERE id = ?1 AND state = 'running'
+        "SELECT a.*, (SELECT count(*) FROM turnwise_attempts WHERE job = ?1)
+         FROM (
+            SELECT * FROM (SELECT attempt, node, started_at, finished_at, status, error, answer
+                FROM turnwise_attempts WHERE job = ?1
+                ORDER BY attempt DESC, finished_at DESC LIMIT ?2)
+            UNION ALL
+            SELECT attempt, node, started_at, NULL, NULL, NULL, NULL
+            FROM turnwise_jobs WHERE id = ?1 AND state = 'running') a
          ORDER BY attempt, finished_at NULLS LAST",
     )
     .bind(id.to_string())
+    .bind(ATTEMPTS_SHOWN)
     .fetch_all(connection)
     .await?;
-    let attempts = attempts.into_iter().map(rows::attempt_view).collect::<Result<_, _>>()?;
-    Ok(Some((job, attempts)))
+    Ok(Some((job, rows::attempts(attempts.into_iter().map(Ok))?)))
 }
 
 fn state_condition(state: Option<JobState>) -> &'static str {
