@@ -41,6 +41,7 @@ pub const POSTGRES: &[Migration] = &[
 pub const MYSQL: &[Migration] = &[
     migration!(1, "mysql", "0001_turns_and_jobs"),
     migration!(2, "mysql", "0002_drain_and_targets"),
+    migration!(3, "mysql", "0003_jobs_that_were_given_up"),
 ];
 
 /// The schema for SQLite.

@@ -175,7 +175,7 @@ fn state_condition(state: Option<JobState>) -> &'static str {
         }
         Some(JobState::Running) => "j.state = 'running'",
         Some(JobState::Succeeded) => "j.state = 'succeeded'",
-        Some(JobState::Dead) => "j.state = 'dead'",
-        Some(JobState::Cancelled) => "j.state = 'cancelled'",
+        Some(JobState::Dead) => "j.given_up = 'dead'",
+        Some(JobState::Cancelled) => "j.given_up = 'cancelled'",
     }
 }

@@ -19,7 +19,7 @@ const JOB_COLUMNS: &str =
     j.attempt::bigint, j.max_attempts::bigint, turnwise.micros(j.scheduled_at),
     turnwise.micros(j.created_at), turnwise.micros(j.finished_at), j.node::text,
     j.last_status::bigint, j.last_error, turnwise.micros(c.now)
-    FROM (SELECT turnwise.clock() AS now OFFSET 0) c, turnwise.jobs j WHERE ";
+    FROM (SELECT turnwise.clock() AS now OFFSET 0) c, ";
 
 impl PgStore {
     pub(super) async fn claim_jobs(
@@ -213,12 +213,24 @@ impl PgStore {
     }
 
     pub(super) async fn list_jobs(&self, filter: &JobFilter) -> Result<Vec<JobView>, StoreError> {
-        let mut text = format!("{JOB_COLUMNS}{}", state_condition(filter.state));
         // Each is an argument whether it is wanted or not, so that their numbers are what they are.
-        text.push_str(if filter.queue.is_some() { " AND j.queue = $1" } else { "" });
-        text.push_str(if filter.before.is_some() { " AND j.id < $2::text::uuid" } else { "" });
-        text.push_str(if filter.from.is_some() { " AND j.id >= $3::text::uuid" } else { "" });
-        text.push_str(" ORDER BY j.id DESC LIMIT $4");
+        let queue = if filter.queue.is_some() { " AND j.queue = $1" } else { "" };
+        let before = if filter.before.is_some() { " AND j.id < $2::text::uuid" } else { "" };
+        let state = state_condition(filter.state);
+        let text = if filter.from.is_some() {
+            // The ids say where to look. OFFSET 0 keeps the state out of that: an index of all the jobs of a state
+            // looks dear or cheap by what the planner believes of their number, and would be read to its end.
+            format!(
+                "{JOB_COLUMNS}(SELECT * FROM turnwise.jobs j WHERE j.id >= $3::text::uuid{before}
+                    ORDER BY j.id DESC OFFSET 0) j
+                 WHERE {state}{queue} ORDER BY j.id DESC LIMIT $4"
+            )
+        } else {
+            format!(
+                "{JOB_COLUMNS}turnwise.jobs j WHERE {state}{queue}{before}
+                 ORDER BY j.id DESC LIMIT $4"
+            )
+        };
         let statement = Statement::of(text)
             .bind(filter.queue.clone())
             .bind(filter.before.map(|before| before.to_string()))
@@ -234,7 +246,8 @@ impl PgStore {
         &self,
         id: JobId,
     ) -> Result<Option<(JobView, Attempts)>, StoreError> {
-        let statement = Statement::of(format!("{JOB_COLUMNS}j.id = $1::text::uuid"));
+        let statement =
+            Statement::of(format!("{JOB_COLUMNS}turnwise.jobs j WHERE j.id = $1::text::uuid"));
         let found = self.ask(statement.bind(id.to_string())).await?;
         let Some(job) = found.first() else { return Ok(None) };
         let job = JobColumns::from_row(job).map_err(|error| self.trouble(error.into()))?;

@@ -78,7 +78,13 @@ pub(super) async fn list(
     filter: &JobFilter,
 ) -> Result<Vec<JobView>, Trouble> {
     let mut query = QueryBuilder::<Sqlite>::new(JOB_COLUMNS);
-    query.push_bind(at.as_micros()).push(" AS now) c WHERE ").push(state_condition(filter.state));
+    query.push_bind(at.as_micros()).push(" AS now) c WHERE ");
+    let state = state_condition(filter.state);
+    // The ids say where to look. (The sign keeps the state out of the choice of an index: that of a queue's jobs would be
+    // read to its end.)
+    query
+        .push(if filter.from.is_some() && state.starts_with("state") { "+" } else { "" })
+        .push(state);
     if let Some(queue) = &filter.queue {
         query.push(" AND queue = ").push_bind(queue);
     }
