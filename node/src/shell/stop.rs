@@ -53,3 +53,22 @@ impl Stop {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_table_asks_for_is_no_signal() {
+        let (handle, mut stop) = stop();
+        assert!(stop.requested().now_or_never().is_none());
+        stop.request_by_table();
+        stop.requested().await;
+        handle.ask();
+        assert!(stop.insisted().now_or_never().is_none(), "the first signal cuts nothing short");
+        handle.ask();
+        stop.insisted().await;
+    }
+}
