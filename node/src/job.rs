@@ -290,6 +290,23 @@ pub struct AttemptView {
     pub answer: Option<Vec<u8>>,
 }
 
+/// The newest attempts at a job, oldest first; one that runs is the last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attempts {
+    /// Those that are shown.
+    pub newest: Vec<AttemptView>,
+    /// How many there are in all, those that are not shown and one that runs among them.
+    pub in_all: u64,
+}
+
+impl std::ops::Deref for Attempts {
+    type Target = [AttemptView];
+
+    fn deref(&self) -> &[AttemptView] {
+        &self.newest
+    }
+}
+
 /// Which jobs to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobFilter {

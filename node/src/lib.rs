@@ -9,6 +9,7 @@ pub mod config;
 pub mod dashboard;
 pub mod demo;
 pub mod exit;
+mod health;
 pub mod job;
 pub mod metrics;
 pub mod rfc3339;

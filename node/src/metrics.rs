@@ -13,10 +13,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use turnwise_engine::Note;
+use turnwise_engine::{NodeId, Note};
 
 use crate::job::JobFate;
-use crate::shell::Observer;
+use crate::shell::{Observer, Reached};
 use crate::store::{NodeReport, Tally};
 
 /// Queues that have series of their own; those beyond are counted together.
@@ -272,6 +272,8 @@ impl Observer for Metrics {
             None => drop(self.failures.inc()),
         }
     }
+
+    fn targets_known(&self, _: NodeId, _: &[Reached]) {}
 
     fn attempted(&self, queue: &str, fate: JobFate, took: Duration) {
         let outcome = match fate {

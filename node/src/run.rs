@@ -13,6 +13,7 @@ use crate::caller::HttpCaller;
 use crate::config::RunConfig;
 use crate::dashboard::{self, Door};
 use crate::exit;
+use crate::health;
 use crate::metrics::Metrics;
 use crate::shell::{
     self, Journal, Leaves, LifeEnd, Observer, PreciseThread, Pulse, StopHandle, stop,
@@ -101,7 +102,10 @@ async fn run_on(config: RunConfig, tampering: Tampering) -> ExitCode {
     let watch = tokio::spawn(async move { watch.watch().await });
     let chance = Uuid::new_v4().into_bytes();
     let (clock, stage, journal_of) = (tampering.clock(), &PreciseThread, journal.as_ref());
-    let observer: Arc<dyn Observer> = metrics;
+    // Its own connection, opened when there is something to write.
+    let (health, writer) = health::keep(metrics, clock.clone());
+    let writer = tokio::spawn(writer.write(store.beside(1), pulse.subscribe()));
+    let observer: Arc<dyn Observer> = Arc::new(health);
     let result = match tampering.road {
         None => {
             let leaves = Leaves { clock, store, caller, chance };
@@ -116,6 +120,7 @@ async fn run_on(config: RunConfig, tampering: Tampering) -> ExitCode {
         journal.close();
     }
     watch.abort();
+    writer.abort();
     if let Some(api) = api {
         api.abort();
     }

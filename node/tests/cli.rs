@@ -208,7 +208,7 @@ fn a_job_is_shown_as_it_was_enqueued() {
     let job = place.show(&id);
     assert_eq!(keys(&job), {
         let mut all = JOB_KEYS.to_vec();
-        all.push("attempts");
+        all.extend(["attempts", "attempts_in_all"]);
         all.sort_unstable();
         all
     });
@@ -352,6 +352,8 @@ fn a_farm_without_nodes_has_none_to_show() {
     let place = Place::migrated();
     assert_eq!(place.run(&["nodes", "--json"]).json(), serde_json::json!([]));
     assert_eq!(place.run(&["nodes"]).ok(), "no nodes\n");
+    place.run(&["nodes", "drain", "web-1"]).fails(1, &["there is no node web-1"]);
+    place.run(&["nodes", "drain"]).fails(2, &[]);
 }
 
 #[test]

@@ -203,7 +203,8 @@ async fn hostile_texts_are_inert_on_every_page() {
     assert!(seen.len() > 60, "it was walked from link to link: {seen:?}");
     let page = served.text(&format!("/jobs/{job}")).await;
     assert!(page.contains("&lt;b id=hostile&gt;"), "and it is there: {page}");
-    for path in [format!("/jobs/{job}/cancel"), "/farm/do".to_owned()] {
+    let drain = format!("/nodes/{}/drain", NodeId::from_u128(1));
+    for path in [format!("/jobs/{job}/cancel"), drain, "/farm/do".to_owned()] {
         let answer = served.post(&path, "").await;
         let page = match answer.status() {
             StatusCode::OK => answer.text().await.unwrap(),
@@ -263,6 +264,46 @@ async fn a_job_is_retried_and_cancelled_and_a_repeated_action_says_what_is_the_c
     let again = served.post(&format!("/jobs/{job}/cancel"), "sure=yes").await;
     let said = served.said(&again).await;
     assert!(said.contains("refused") && said.contains("is cancelled now"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_is_drained_when_somebody_is_sure_and_only_once() {
+    let served = Served::start(None).await;
+    served.poison().await;
+    let store = served.store();
+    let node = NodeId::from_u128(1);
+    let order = format!("/nodes/{node}/drain");
+    let state = async || {
+        let nodes = store.nodes().await.unwrap();
+        nodes.into_iter().find(|other| other.id == node).unwrap().state
+    };
+    let before = state().await;
+    assert!(served.text("/nodes").await.contains(&format!("action=\"{order}\"")));
+    let asked = served.post(&order, "").await.text().await.unwrap();
+    assert!(asked.contains("Drain ") && asked.contains("Drain it"), "{asked}");
+    assert_inert(&order, &asked);
+    assert_eq!(state().await, before, "nothing is done before somebody is sure");
+    let drained = served.post(&order, "sure=yes").await;
+    assert!(served.said(&drained).await.contains("asked to drain"));
+    let again = served.post(&order, "sure=yes").await;
+    let said = served.said(&again).await;
+    assert!(said.contains("refused") && said.contains("before"), "{said}");
+    served.sql("UPDATE turnwise_nodes SET state = 'left'").await;
+    let gone = served.post(&order, "sure=yes").await;
+    let said = served.said(&gone).await;
+    assert!(said.contains("refused") && said.contains("gone"), "{said}");
+    // The page is of the last look, which may be as old as a slot.
+    let is_gone = async {
+        while served.text("/nodes").await.contains(&format!("action=\"{order}\"")) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let is_gone = tokio::time::timeout(Duration::from_secs(60), is_gone).await;
+    is_gone.expect("the button of a node that is gone stays");
+    for nowhere in [format!("/nodes/{}/drain", NodeId::from_u128(9)), "/nodes/x/drain".to_owned()] {
+        let answer = served.post(&nowhere, "sure=yes").await;
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,6 +17,8 @@ mod leases;
 mod member;
 #[path = "store_contract/mysql.rs"]
 mod mysql;
+#[path = "store_contract/nodes.rs"]
+mod nodes;
 #[path = "store_contract/only.rs"]
 mod only;
 #[path = "store_contract/only_mariadb.rs"]
@@ -102,6 +104,7 @@ async fn mariadb_keeps_the_contract() {
     promises! { score, MySql, Fresh;
         only_mariadb::an_idle_beat_is_three_statements_and_one_that_claims_four,
         only_mariadb::a_claim_reads_the_head_of_the_queue,
+        only_mariadb::jobs_that_were_given_up_are_found_at_once,
         only_mariadb::a_row_that_an_app_holds_delays_nobody,
         only_mariadb::a_beat_that_is_given_up_frees_the_turn_row,
         only_mariadb::nodes_at_work_at_once_get_no_error,

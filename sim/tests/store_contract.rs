@@ -19,6 +19,8 @@ mod hand_backs;
 mod leases;
 #[path = "../../node/tests/store_contract/member.rs"]
 mod member;
+#[path = "../../node/tests/store_contract/nodes.rs"]
+mod nodes;
 #[path = "../../node/tests/store_contract/rows.rs"]
 mod rows;
 #[path = "../../node/tests/store_contract/score.rs"]

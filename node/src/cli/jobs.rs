@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::show;
 use crate::config;
 use crate::exit;
-use crate::job::{AttemptView, JobFilter, JobId, JobState, JobView};
+use crate::job::{Attempts, JobFilter, JobId, JobState, JobView};
 use crate::rfc3339;
 use crate::store::Store;
 
@@ -67,7 +67,7 @@ struct ListArgs {
     json: bool,
 }
 
-/// Show a job and its attempts
+/// Show a job and its attempts, the newest 100
 #[derive(Debug, clap::Args)]
 struct ShowArgs {
     #[command(flatten)]
@@ -257,7 +257,7 @@ fn row(job: &JobView) -> [String; 7] {
     ]
 }
 
-fn in_words(job: &JobView, attempts: &[AttemptView]) -> String {
+fn in_words(job: &JobView, attempts: &Attempts) -> String {
     let mut lines = vec![
         format!("job        {}", job.id),
         format!("state      {}", job.state.as_str()),
@@ -284,6 +284,13 @@ fn in_words(job: &JobView, attempts: &[AttemptView]) -> String {
         });
         lines.push(String::new());
         lines.push(show::table(header, rows.collect()));
+    }
+    if attempts.in_all > attempts.len() as u64 {
+        lines.push(format!(
+            "(the newest {} of {} attempts are shown)",
+            attempts.len(),
+            attempts.in_all
+        ));
     }
     if let Some(answer) = attempts.iter().rev().find_map(|attempt| attempt.answer.as_deref()) {
         let text = String::from_utf8_lossy(answer);
@@ -314,7 +321,9 @@ struct JobLine<'a> {
 struct JobPage<'a> {
     #[serde(flatten)]
     job: JobLine<'a>,
+    /// The newest, oldest first.
     attempts: Vec<AttemptLine<'a>>,
+    attempts_in_all: u64,
 }
 
 #[derive(Serialize)]
@@ -347,7 +356,8 @@ impl<'a> JobLine<'a> {
 }
 
 impl<'a> JobPage<'a> {
-    fn new(job: &'a JobView, attempts: &'a [AttemptView]) -> Self {
+    fn new(job: &'a JobView, attempts: &'a Attempts) -> Self {
+        let attempts_in_all = attempts.in_all;
         let attempts = attempts.iter().map(|attempt| AttemptLine {
             attempt: attempt.attempt,
             node: attempt.node,
@@ -356,7 +366,7 @@ impl<'a> JobPage<'a> {
             status: attempt.status,
             error: attempt.error.as_deref(),
         });
-        Self { job: JobLine::new(job), attempts: attempts.collect() }
+        Self { job: JobLine::new(job), attempts: attempts.collect(), attempts_in_all }
     }
 }
 
@@ -369,6 +379,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::job::AttemptView;
 
     #[test]
     fn the_json_of_a_job_is_as_promised() {
@@ -407,12 +418,13 @@ mod tests {
         let attempts = concat!(
             r#""attempts":[{"attempt":1,"node":"00000000-0000-0000-0000-000000000009","#,
             r#""started_at":"1970-01-01T00:00:01.000000Z","finished_at":"1970-01-01T00:00:01.500000Z","#,
-            r#""status":503,"error":"the target answered 503"}]"#,
+            r#""status":503,"error":"the target answered 503"}],"attempts_in_all":101"#,
         );
         assert_eq!(serde_json::to_string(&JobLine::new(&job)).unwrap(), format!("{{{common}}}"));
-        let attempt = [attempt];
+        let attempt = Attempts { newest: vec![attempt], in_all: 101 };
         let page = serde_json::to_string(&JobPage::new(&job, &attempt)).unwrap();
         assert_eq!(page, format!("{{{common},{attempts}}}"));
         assert!(in_words(&job, &attempt).ends_with("last answer: busy\\u{1b}[31m"));
+        assert!(in_words(&job, &attempt).contains("newest 1 of 101"));
     }
 }

@@ -79,6 +79,7 @@ pub fn router(
         .route("/nodes", get(pages::nodes::show))
         .route("/nodes/{id}", get(pages::nodes::one))
         .route("/nodes/{id}/do", post(actions::on_node))
+        .route("/nodes/{id}/drain", post(pages::drain::order))
         .route("/farm/do", post(actions::on_farm))
         .route("/jobs", get(pages::jobs::show))
         .route("/jobs/{id}", get(pages::job::show))

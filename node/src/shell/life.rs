@@ -179,6 +179,8 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller, T: Stage>(
         refused: refused_out,
         inputs: inputs.clone(),
         claimable,
+        node,
+        observer: Arc::clone(&way.observer),
     };
     tasks.spawn(stage.play(target.run()));
 
@@ -196,6 +198,12 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller, T: Stage>(
         let _ = tokio::time::timeout(TURNS_END_TIMEOUT, turns).await;
     }
     end
+}
+
+/// Wait until the node hears that somebody asked it to drain.
+async fn asked_by_table(pulse: &watch::Sender<Pulse>) {
+    // This end holds the other: it fails never.
+    let _ = pulse.subscribe().wait_for(|pulse| pulse.drain_asked).await;
 }
 
 /// From here on to the end of the life, and how it ends.
@@ -217,6 +225,10 @@ async fn course<T: Stage>(
             return LifeEnd::Lost;
         }
         () = stop.requested() => {}
+        () = asked_by_table(pulse) => {
+            tracing::info!("asked to drain by the table");
+            stop.request_by_table();
+        }
     }
     tracing::info!("stopping: leaving the ring, claiming nothing more");
     if !T::Bugs::plants(Bug::LeaveIsNotSaid) {

@@ -38,7 +38,7 @@ pub use life::LifeEnd;
 use life::Way;
 pub use life::{Leaves, Stage};
 use observer::Nobody;
-pub use observer::Observer;
+pub use observer::{Observer, Reached};
 use runs::Destinations;
 pub use stage::PreciseThread;
 use start::{Start, Started};
@@ -106,6 +106,10 @@ pub async fn run_observed<C: Clock, S: Store, K: Caller, T: Stage>(
         let end = life::live(leaves, stage, node, &way, pulse, &mut stop).await;
         if end != LifeEnd::Lost {
             return Ok(end);
+        }
+        // What the lost life was asked for holds for the process.
+        if pulse.borrow().drain_asked {
+            stop.request_by_table();
         }
         pulse.send_replace(Pulse::default());
         // A node that has been up once waits for its database, whatever it was told for the start; and the

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use turnwise_engine::Note;
+use turnwise_engine::{NodeId, Note};
 
 use crate::job::JobFate;
 use crate::store::NodeReport;
@@ -20,8 +20,20 @@ pub trait Observer: Send + Sync + 'static {
     /// A statement on the turn row was answered, so long after it was sent; none: it failed.
     fn turn_answered(&self, after: Option<Duration>);
 
+    /// What the node knows of its targets: as it comes up, and whenever that changes.
+    fn targets_known(&self, node: NodeId, targets: &[Reached]);
+
     /// An attempt at a job of this queue came to an end on this node.
     fn attempted(&self, queue: &str, fate: JobFate, took: Duration);
+}
+
+/// A target, and whether it takes connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Scheme, host and port.
+    pub origin: String,
+    /// It takes connections.
+    pub answers: bool,
 }
 
 /// Nobody: nothing is counted.
@@ -34,6 +46,8 @@ impl Observer for Nobody {
     fn reported(&self, _: &NodeReport) {}
 
     fn turn_answered(&self, _: Option<Duration>) {}
+
+    fn targets_known(&self, _: NodeId, _: &[Reached]) {}
 
     fn attempted(&self, _: &str, _: JobFate, _: Duration) {}
 }

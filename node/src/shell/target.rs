@@ -9,9 +9,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use turnwise_engine::Input;
+use turnwise_engine::{Input, NodeId};
 
 use super::life::Stage;
+use super::observer::{self, Reached};
 use super::runs::Destinations;
 use super::turns::Told;
 use crate::caller::{Caller, Origin, Targets};
@@ -33,12 +34,18 @@ pub(crate) struct TargetTask<K: Caller, T: Stage> {
     pub(crate) inputs: mpsc::UnboundedSender<Told>,
     /// What may be claimed.
     pub(crate) claimable: watch::Sender<Queues>,
+    pub(crate) node: NodeId,
+    /// Whoever is told of what is known of the targets.
+    pub(crate) observer: observer::Told,
 }
 
 impl<K: Caller, T: Stage> TargetTask<K, T> {
     pub(crate) async fn run(mut self) {
         let all: Vec<Origin> = self.destinations.targets.origins().into_iter().cloned().collect();
         let mut away = self.unreachable(all).await;
+        if away.is_empty() {
+            self.observe(&away);
+        }
         self.publish(&[], &away);
         let mut next_try = Instant::now() + TRY_EVERY;
         loop {
@@ -75,11 +82,22 @@ impl<K: Caller, T: Stage> TargetTask<K, T> {
         pairs.filter(|(_, reached)| !reached).map(|(target, _)| target).collect()
     }
 
+    /// Tell whoever observes which targets are there, when these are away.
+    fn observe(&self, away: &[Origin]) {
+        let targets =
+            self.destinations.targets.origins().into_iter().map(|origin| Reached {
+                origin: origin.to_string(),
+                answers: !away.contains(origin),
+            });
+        self.observer.targets_known(self.node, &targets.collect::<Vec<_>>());
+    }
+
     /// Say what changed between two lists of targets that are away.
     fn publish(&self, before: &[Origin], away: &[Origin]) {
         if before == away {
             return;
         }
+        self.observe(away);
         let queues = claimable(&self.destinations.targets, self.queues.as_ref(), away);
         for target in away.iter().filter(|target| !before.contains(target)) {
             tracing::warn!(%target, "the target refuses connections; claiming from {}", Shown(&queues));

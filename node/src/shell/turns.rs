@@ -82,6 +82,8 @@ pub struct Pulse {
     pub settled: bool,
     /// How long a node may need to leave: the round of the longest ring, and the two slots that a change takes.
     pub round: Duration,
+    /// Somebody asked the node to drain, by its row in the table.
+    pub drain_asked: bool,
     /// Why the last statement on the turn row failed; none when it was answered.
     pub trouble: Option<String>,
 }
@@ -147,6 +149,7 @@ pub(crate) struct TurnsTask<C: Clock, S: Store, T: Stage> {
     asked: Option<RequestId>,
     /// How long the next try to connect may take.
     patience: Patience,
+    drain_asked: bool,
     trouble: Option<String>,
     log: NoteLog,
     observer: observer::Told,
@@ -180,6 +183,7 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
             line: Line::Down,
             asked: None,
             patience: Patience::new(CONNECT_TIMEOUT_MIN, CONNECT_TIMEOUT_MAX),
+            drain_asked: false,
             trouble: None,
             log,
             observer: Arc::new(Nobody),
@@ -393,6 +397,7 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
             Ok(mut reply) => {
                 self.line = Line::Ready(turns);
                 self.trouble = None;
+                self.drain_asked |= reply.drain_asked;
                 self.log.reachable();
                 self.observer
                     .turn_answered(Some(reply.exchange.received.since(reply.exchange.sent)));
@@ -491,6 +496,7 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
             held,
             settled,
             round: self.round(),
+            drain_asked: self.drain_asked,
             trouble: self.trouble.clone(),
         });
     }

@@ -11,10 +11,10 @@ use super::sqlite::{SqliteStore, SqliteTurns};
 use super::urls::{self, Kind};
 use super::views::{BeatView, RunView, Tally, Views};
 use super::{
-    CheckIn, Claimed, Look, NodeReport, NodeView, Queues, Registration, Store, StoreError,
-    TurnReply, TurnRequest, Turns,
+    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Queues, Registration, Store,
+    StoreError, TargetView, TurnReply, TurnRequest, Turns,
 };
-use crate::job::{AttemptView, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
+use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 
 /// A database of any supported kind.
 #[derive(Clone, Debug)]
@@ -143,6 +143,14 @@ impl Store for AnyStore {
         delegate!(self, store => store.deregister(node).await)
     }
 
+    async fn drain(&self, node: NodeId) -> Result<Option<DrainAnswer>, StoreError> {
+        delegate!(self, store => store.drain(node).await)
+    }
+
+    async fn tell_targets(&self, node: NodeId, targets: &[TargetView]) -> Result<(), StoreError> {
+        delegate!(self, store => store.tell_targets(node, targets).await)
+    }
+
     async fn renew(&self, node: NodeId, report: &NodeReport) -> Result<CheckIn, StoreError> {
         delegate!(self, store => store.renew(node, report).await)
     }
@@ -201,7 +209,7 @@ impl Store for AnyStore {
         delegate!(self, store => store.jobs(filter).await)
     }
 
-    async fn job(&self, id: JobId) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError> {
+    async fn job(&self, id: JobId) -> Result<Option<(JobView, Attempts)>, StoreError> {
         delegate!(self, store => store.job(id).await)
     }
 

@@ -11,11 +11,11 @@ use turnwise_engine::{
 };
 
 use super::{
-    CheckIn, Claimed, Look, NodeReport, NodeView, Queues, Registration, Store, StoreError,
-    TurnReply, TurnRequest, Turns,
+    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Queues, Registration, Store,
+    StoreError, TargetView, TurnReply, TurnRequest, Turns,
 };
 use crate::clock::{BootClock, Clock};
-use crate::job::{AttemptView, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
+use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 
 /// The longest way, there or back: farther than any patience reaches.
 const WAY_MAX: Duration = Duration::from_secs(10);
@@ -177,6 +177,14 @@ impl<S: Store> Store for Distant<S> {
         self.road.trip(self.store.deregister(node)).await
     }
 
+    async fn drain(&self, node: NodeId) -> Result<Option<DrainAnswer>, StoreError> {
+        self.road.trip(self.store.drain(node)).await
+    }
+
+    async fn tell_targets(&self, node: NodeId, targets: &[TargetView]) -> Result<(), StoreError> {
+        self.road.trip(self.store.tell_targets(node, targets)).await
+    }
+
     async fn renew(&self, node: NodeId, report: &NodeReport) -> Result<CheckIn, StoreError> {
         self.road.trip(self.store.renew(node, report)).await
     }
@@ -235,7 +243,7 @@ impl<S: Store> Store for Distant<S> {
         self.road.trip(self.store.jobs(filter)).await
     }
 
-    async fn job(&self, id: JobId) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError> {
+    async fn job(&self, id: JobId) -> Result<Option<(JobView, Attempts)>, StoreError> {
         self.road.trip(self.store.job(id)).await
     }
 

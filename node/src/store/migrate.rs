@@ -34,15 +34,21 @@ macro_rules! migration {
 pub const POSTGRES: &[Migration] = &[
     migration!(1, "postgres", "0001_turns_and_jobs"),
     migration!(2, "postgres", "0002_jobs_that_were_given_up"),
+    migration!(3, "postgres", "0003_drain_and_targets"),
 ];
 
 /// The schema for MariaDB and MySQL.
-pub const MYSQL: &[Migration] = &[migration!(1, "mysql", "0001_turns_and_jobs")];
+pub const MYSQL: &[Migration] = &[
+    migration!(1, "mysql", "0001_turns_and_jobs"),
+    migration!(2, "mysql", "0002_drain_and_targets"),
+    migration!(3, "mysql", "0003_jobs_that_were_given_up"),
+];
 
 /// The schema for SQLite.
 pub const SQLITE: &[Migration] = &[
     migration!(1, "sqlite", "0001_turns_and_jobs"),
     migration!(2, "sqlite", "0002_jobs_that_were_given_up"),
+    migration!(3, "sqlite", "0003_drain_and_targets"),
 ];
 
 /// The version of this binary.

@@ -29,17 +29,17 @@ use std::sync::Arc;
 pub use any::{AnyStore, AnyTurns};
 pub use distant::{Distance, Distant, DistantTurns, Road};
 pub use views::{
-    BeatView, COUNTED_MAX, Capped, JobsPage, LOOKED_THROUGH_MAX, QueueView, RECENT_JOBS, RunView,
-    Tally, Views,
+    ATTEMPTS_SHOWN, BeatView, COUNTED_MAX, Capped, JobsPage, LOOKED_THROUGH_MAX, QueueView,
+    RECENT_JOBS, RunView, Tally, Views,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use turnwise_engine::{
     Change, Claim, Exchange, Fate, LocalInstant, NodeId, Period, ServerIdentity, ServerInstant,
     Slot, Token, TurnRow, TurnStatement,
 };
 
-use crate::job::{AttemptView, ClaimedJob, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
+use crate::job::{Attempts, ClaimedJob, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 
 /// How often a node that holds jobs renews its lease, and how long a lease lasts, follow from the period:
 /// 5/2 of it, and no less than 2.5 s. With the one slot that a crash may miss and the beat after it, a dead
@@ -81,6 +81,21 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// The node has left for good and holds nothing.
     fn deregister(&self, node: NodeId) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Ask a node to drain: to leave the ring, finish what it runs and exit, as SIGTERM does. It hears of it with the
+    /// answer to its next statement on the turn row ([`TurnReply::drain_asked`]). None when there is no such node.
+    fn drain(
+        &self,
+        node: NodeId,
+    ) -> impl Future<Output = Result<Option<DrainAnswer>, StoreError>> + Send;
+
+    /// Write what a node knows of its targets into its row, for people: when it changes, and never with each beat. What is
+    /// more than [`TARGETS_BYTES_MAX`] as it is stored is left out, those that answer first.
+    fn tell_targets(
+        &self,
+        node: NodeId,
+        targets: &[TargetView],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Renew the node's lease.
     fn renew(
@@ -156,11 +171,11 @@ pub trait Store: Clone + Send + Sync + 'static {
         filter: &JobFilter,
     ) -> impl Future<Output = Result<Vec<JobView>, StoreError>> + Send;
 
-    /// One job with its attempts, oldest first; a running attempt is the last.
+    /// One job with the newest of its attempts, at most [`ATTEMPTS_SHOWN`], oldest first; a running attempt is the last.
     fn job(
         &self,
         id: JobId,
-    ) -> impl Future<Output = Result<Option<(JobView, Vec<AttemptView>)>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<(JobView, Attempts)>, StoreError>> + Send;
 
     /// Make a job that is `dead`, `cancelled` or waiting run now. A job that has spent its attempts gets one
     /// more. False when it is running or succeeded.
@@ -263,6 +278,8 @@ pub struct TurnReply {
     pub jobs: Vec<ClaimedJob>,
     /// The node is not known (any more), or was declared lost. Nothing was claimed.
     pub lost: bool,
+    /// Somebody asked the node to drain ([`Store::drain`]).
+    pub drain_asked: bool,
 }
 
 /// A node that announces itself.
@@ -298,6 +315,17 @@ pub enum CheckIn {
     Lost,
 }
 
+/// What became of asking a node to drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrainAnswer {
+    /// It is asked now.
+    Asked,
+    /// It was asked before, and has not left yet.
+    AskedBefore,
+    /// It has left, or was declared lost: there is nothing to ask.
+    Gone,
+}
+
 /// The answer to a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claimed {
@@ -314,8 +342,8 @@ pub struct NodeView {
     pub id: NodeId,
     /// Its name.
     pub name: String,
-    /// `live`, `joining` (not in the ring yet), `silent` (its lease and its turn have passed), `left` or
-    /// `lost`.
+    /// `live`, `joining` (not in the ring yet), `draining` (asked to leave), `silent` (its lease and its turn have
+    /// passed), `left` or `lost`.
     pub state: String,
     /// Server time minus the node's wall clock, in microseconds.
     pub offset_us: Option<i64>,
@@ -333,9 +361,26 @@ pub struct NodeView {
     pub running: u32,
     /// When it last proved that it lives (RFC 3339, server time).
     pub last_check_in: String,
+    /// The web apps that it calls jobs on, as it knew them when that changed last; none before it has looked, and none
+    /// from binaries that do not tell.
+    pub targets: Vec<TargetView>,
     /// Until when it may run jobs without another check-in.
     #[serde(skip)]
     pub lease_until: ServerInstant,
+}
+
+/// The most bytes of JSON that a node writes of its targets.
+pub const TARGETS_BYTES_MAX: usize = 4_096;
+
+/// A web app that a node calls jobs on, as the node knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetView {
+    /// Scheme, host and port.
+    pub origin: String,
+    /// Whether it takes connections.
+    pub answers: bool,
+    /// Since when (RFC 3339, server time).
+    pub since: String,
 }
 
 /// What a look at the turn row shows.

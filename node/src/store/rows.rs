@@ -11,11 +11,11 @@ use turnwise_engine::{
 };
 
 use super::errors::Trouble;
-use super::views::{BeatView, RunView};
-use super::{Look, NodeView, StoreError};
+use super::views::{ATTEMPTS_SHOWN, BeatView, RunView};
+use super::{Look, NodeView, StoreError, TARGETS_BYTES_MAX, TargetView};
 use crate::job::{
-    AttemptView, BODY_BYTES_MAX, ClaimedJob, HEADERS_BYTES_MAX, JobFate, JobId, JobState, JobView,
-    METHOD_BYTES_MAX, NewJob, QUEUE_BYTES_MAX, URL_BYTES_MAX,
+    AttemptView, Attempts, BODY_BYTES_MAX, ClaimedJob, HEADERS_BYTES_MAX, JobFate, JobId, JobState,
+    JobView, METHOD_BYTES_MAX, NewJob, QUEUE_BYTES_MAX, URL_BYTES_MAX,
 };
 use crate::rfc3339;
 
@@ -220,12 +220,30 @@ pub(super) fn readable_views(
         .collect()
 }
 
-/// An attempt as both databases return it; the one that runs has no end.
+/// An attempt as all databases return it; the one that runs has no end. The last column is how many have ended, those that
+/// are not among these rows included.
 pub(super) type AttemptColumns =
-    (i64, String, i64, Option<i64>, Option<i64>, Option<String>, Option<Vec<u8>>);
+    (i64, String, i64, Option<i64>, Option<i64>, Option<String>, Option<Vec<u8>>, i64);
 
-pub(super) fn attempt_view(columns: AttemptColumns) -> Result<AttemptView, Trouble> {
-    let (attempt, node, started_at, finished_at, answer_status, error, answer) = columns;
+/// The attempts in rows that are in their order.
+pub(super) fn attempts(
+    rows: impl Iterator<Item = Result<AttemptColumns, sqlx::Error>>,
+) -> Result<Attempts, Trouble> {
+    let mut attempts = Attempts::default();
+    for row in rows {
+        let columns = row?;
+        let ended = u64::try_from(columns.7).unwrap_or(0);
+        let view = attempt_view(columns)?;
+        attempts.in_all = ended + u64::from(view.finished_at.is_none());
+        attempts.newest.push(view);
+    }
+    let most = ATTEMPTS_SHOWN as usize;
+    attempts.newest.drain(..attempts.newest.len().saturating_sub(most));
+    Ok(attempts)
+}
+
+fn attempt_view(columns: AttemptColumns) -> Result<AttemptView, Trouble> {
+    let (attempt, node, started_at, finished_at, answer_status, error, answer, _) = columns;
     Ok(AttemptView {
         attempt: count(attempt),
         node: node_id(&node)?,
@@ -237,25 +255,41 @@ pub(super) fn attempt_view(columns: AttemptColumns) -> Result<AttemptView, Troub
     })
 }
 
-/// A node as both databases return it: id, name, state, lease_until, last_check_in, capacity, running,
-/// offset, its error, transit.
-pub(super) type NodeColumns =
-    (String, String, String, i64, i64, i64, i64, Option<i64>, Option<i64>, Option<i64>);
+/// A node as all databases return it: id, name, state, lease_until, last_check_in, capacity, running, offset, its error,
+/// transit, whether it was asked to drain, targets.
+pub(super) type NodeColumns = (
+    String,
+    String,
+    String,
+    i64,
+    i64,
+    i64,
+    i64,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    bool,
+    Option<String>,
+);
 
 /// The nodes in turn order, those out of the ring last.
 pub(super) fn node_views(nodes: Vec<NodeColumns>, look: &Look) -> Result<Vec<NodeView>, Trouble> {
     let slot = look.row.clone().stamp(look.clock, None, None);
     let ring = look.row.roster.last().map_or(&[][..], |version| &version.ring);
     let mut views = Vec::with_capacity(nodes.len());
-    for (id, name, stored, lease_until, seen, capacity, running, offset, error, transit) in nodes {
+    for columns in nodes {
+        let (id, name, stored, lease_until, seen, capacity, running, offset, error, transit, ..) =
+            columns.clone();
+        let (.., drain_asked, targets) = columns;
         let id = node_id(&id)?;
         let rank = ring.iter().position(|member| *member == id);
         let lapsed = lease_until < look.clock.as_micros()
             && look.row.marks.get(&id).is_none_or(|mark| mark.until < slot);
         let state = match stored.as_str() {
             "left" | "lost" => stored,
-            _ if rank.is_none() && !lapsed => "joining".to_owned(),
             _ if lapsed => "silent".to_owned(),
+            _ if drain_asked => "draining".to_owned(),
+            _ if rank.is_none() => "joining".to_owned(),
             _ => "live".to_owned(),
         };
         views.push(NodeView {
@@ -270,6 +304,7 @@ pub(super) fn node_views(nodes: Vec<NodeColumns>, look: &Look) -> Result<Vec<Nod
             capacity: count(capacity),
             running: count(running),
             last_check_in: rfc3339::format(ServerInstant::from_micros(seen)),
+            targets: targets_read(targets.as_deref()),
             lease_until: ServerInstant::from_micros(lease_until),
         });
     }
@@ -278,6 +313,24 @@ pub(super) fn node_views(nodes: Vec<NodeColumns>, look: &Look) -> Result<Vec<Nod
         place(a).cmp(&place(b)).then_with(|| a.name.cmp(&b.name)).then_with(|| a.id.cmp(&b.id))
     });
     Ok(views)
+}
+
+/// Targets as they are stored; those that answer give way when it is too much.
+pub(super) fn targets_json(targets: &[TargetView]) -> Result<String, Trouble> {
+    let mut kept: Vec<&TargetView> = targets.iter().collect();
+    kept.sort_by_key(|target| target.answers);
+    loop {
+        let text = json(&kept)?;
+        if text.len() <= TARGETS_BYTES_MAX {
+            return Ok(text);
+        }
+        kept.pop();
+    }
+}
+
+/// Targets as they stand in a row, which anybody may have written: what cannot be read is none.
+fn targets_read(stored: Option<&str>) -> Vec<TargetView> {
+    stored.and_then(|stored| serde_json::from_str(stored).ok()).unwrap_or_default()
 }
 
 /// A beat as all databases return it.

@@ -13,6 +13,8 @@ use crate::job::{JobFilter, JobId, JobState, JobView};
 pub const COUNTED_MAX: u32 = 10_000;
 /// Among so many jobs, the newest of those in question, a page is looked for.
 pub const LOOKED_THROUGH_MAX: u32 = 10_000;
+/// So many ended attempts of a job are shown, the newest.
+pub const ATTEMPTS_SHOWN: u32 = 100;
 /// Of so many jobs, the newest, the ended attempts are shown.
 pub const RECENT_JOBS: u32 = 1_000;
 /// Jobs of so many lanes (of one queue and one priority) are counted.

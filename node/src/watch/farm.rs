@@ -370,6 +370,7 @@ mod tests {
             capacity: 1,
             running: 0,
             last_check_in: rfc3339::format(ServerInstant::from_micros(0)),
+            targets: Vec::new(),
             lease_until: ServerInstant::from_micros(0),
         }
     }

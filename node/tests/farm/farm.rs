@@ -194,6 +194,20 @@ impl Farm {
         tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap()
     }
 
+    /// Wait for the end of a node that nobody signals.
+    pub(crate) async fn ended(&mut self, name: &str) -> ExitStatus {
+        let mut child = self.nodes.remove(name).unwrap();
+        for _ in 0..600 {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        panic!("the node {name} does not end");
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&mut self, name: &str) {
         let mut child = self.nodes.remove(name).unwrap();

@@ -415,6 +415,83 @@ async fn the_period_changes_for_the_whole_farm_while_it_runs() {
     assert!(other.1.contains("400ms"), "{}", other.1);
 }
 
+/// The state and the targets of a node, as `turnwise nodes --json` shows them.
+fn shown(farm: &Farm, name: &str) -> (String, serde_json::Value) {
+    let (code, said) = farm.turnwise(&["nodes", "--json"]);
+    assert_eq!(code, Some(0), "{said}");
+    let nodes: Vec<serde_json::Value> = serde_json::from_str(&said).unwrap();
+    let node = nodes.into_iter().find(|node| node["name"] == name).unwrap();
+    (node["state"].as_str().unwrap().to_owned(), node["targets"].clone())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_the_table_asks_to_drain_goes_as_one_that_is_stopped() {
+    let target = Target::start().await;
+    let mut farm = Farm::start(&target).await;
+    for name in ["a", "b", "c"] {
+        farm.node(name, Wrap::None);
+    }
+    farm.until_ring_has(3).await;
+    let since = farm.last_slot().await;
+    farm.enqueue(300, "/slow/700").await;
+    farm.until("the node has work", Duration::from_secs(20), async |farm| {
+        farm.running_on("b").await > 0
+    })
+    .await;
+    let (code, said) = farm.turnwise(&["nodes", "drain", "b"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("is asked to drain"), "{said}");
+    assert_eq!(farm.ended("b").await.code(), Some(0), "{}", farm.said("b"));
+    assert!(farm.said("b").contains("asked to drain by the table"), "{}", farm.said("b"));
+    assert_eq!(shown(&farm, "b").0, "left");
+    let (code, said) = farm.turnwise(&["nodes", "drain", "b"]);
+    assert_eq!(code, Some(1), "{said}");
+    farm.until("every job has ended", Duration::from_secs(90), async |farm| {
+        farm.count("state in ('queued', 'running')").await == 0
+    })
+    .await;
+    assert_eq!(farm.count("state = 'succeeded' and attempt = 1").await, 300);
+    assert_eq!(farm.count("hand_backs > 0").await, 0);
+    assert_eq!(target.seen().len(), 300, "calls");
+    farm.until_ring_has(2).await;
+    assert_eq!(farm.missed_since(since).await, 0, "{:?}", farm.beats_since(since).await);
+
+    // One that comes back has another row: nothing sticks.
+    farm.node("b", Wrap::None);
+    farm.until_ring_has(3).await;
+    farm.slots_pass(6).await;
+    assert_eq!(farm.ring().await.len(), 3);
+    assert_eq!(farm.missed_since(since).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_knows_of_its_target_is_shown_and_written_when_it_changes() {
+    let target = Target::start().await;
+    let address = target.address();
+    let mut farm = Farm::start(&target).await;
+    farm.node("a", Wrap::None);
+    farm.until_ring_has(1).await;
+    let answers = |farm: &Farm| shown(farm, "a").1[0]["answers"].clone();
+    farm.until("the target is known", Duration::from_secs(30), async |farm| answers(farm) == true)
+        .await;
+    let writings = "select coalesce(sum(calls), 0)::text from pg_stat_statements
+        where query like '%SET targets%' and query not like '%pg_stat_statements%'";
+    assert_eq!(farm.query_text(writings).await, "1");
+    farm.slots_pass(5).await;
+    assert_eq!(farm.query_text(writings).await, "1", "written though nothing changed");
+    target.stop().await;
+    farm.enqueue(1, "/ok").await;
+    farm.until("the target is away", Duration::from_secs(30), async |farm| answers(farm) == false)
+        .await;
+    let back = Target::start_on(address).await;
+    farm.until("the target is back", Duration::from_secs(30), async |farm| answers(farm) == true)
+        .await;
+    assert_eq!(farm.query_text(writings).await, "3");
+    let page = farm.page("a", "/nodes");
+    assert!(page.contains(&format!("http://{address}")) && page.contains("answers"), "{page}");
+    drop(back);
+}
+
 /// How many statements a second an idle farm sends. Not a test: it prints what it counts.
 ///
 /// `cargo test -p turnwise-node --test farm -- --ignored --nocapture idle`

@@ -7,7 +7,9 @@ use sqlx::Executor;
 use turnwise_engine::{Fate, TurnKind, TurnStatement};
 use turnwise_node::job::{EndOutcome, JobFate, JobFilter, JobState};
 use turnwise_node::store::mysql::MySqlStore;
-use turnwise_node::store::{AnyStore, NodeReport, Queues, Store, StoreError, TurnRequest, Turns};
+use turnwise_node::store::{
+    AnyStore, NodeReport, Queues, Store, StoreError, TurnRequest, Turns, Views,
+};
 
 use crate::member::{Member, enqueue, ids, job, job_at, local_clock};
 use crate::mysql::{MySql, connect, server};
@@ -99,6 +101,35 @@ pub(crate) async fn a_claim_reads_the_head_of_the_queue(w: MySql) {
     println!("    rows that a beat read: {beat}, a claim: {claim}");
     for rows in [beat, claim] {
         assert!((10..2_500).contains(&rows), "{rows} rows were read for 10 jobs");
+    }
+}
+
+/// Jobs that were given up long ago are found without looking through what came after them.
+pub(crate) async fn jobs_that_were_given_up_are_found_at_once(w: MySql) {
+    let store = w.store();
+    let now = MySql::instant(NOON);
+    w.run(&format!(
+        "INSERT INTO turnwise.jobs (url, state, scheduled_at, created_at, queued_at, node)
+         SELECT '/ok', CASE WHEN n <= 5000 THEN 'dead' WHEN n <= 10000 THEN 'cancelled' ELSE 'succeeded' END,
+            {now}, {now}, {now}, UUID()
+         FROM (SELECT CAST(seq AS SIGNED) AS n FROM seq_1_to_60000) s"
+    ))
+    .await;
+    let reads = || {
+        let sql = "SELECT SUM(VARIABLE_VALUE) FROM information_schema.GLOBAL_STATUS
+                   WHERE VARIABLE_NAME LIKE 'HANDLER\\_READ%'";
+        server().sql(sql).parse::<f64>().unwrap() as i64
+    };
+    for state in [JobState::Dead, JobState::Cancelled] {
+        let filter = JobFilter { state: Some(state), limit: 50, ..JobFilter::default() };
+        // To ask is to read, too.
+        let (first, before) = (reads(), reads());
+        let found = store.page(&filter).await.unwrap().jobs;
+        let rows = reads() - before - (before - first);
+        println!("    rows that a page of {state:?} read: {rows}");
+        assert_eq!(found.len(), 50);
+        assert!(found.iter().all(|job| job.state == state));
+        assert!((50..500).contains(&rows), "{rows} rows were read for 50 jobs that are {state:?}");
     }
 }
 

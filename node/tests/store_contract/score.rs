@@ -5,7 +5,7 @@ use std::future::Future;
 use std::time::Instant;
 
 use crate::world::{State, Tried, World};
-use crate::{claims, ends, hand_backs, leases, rows, turns, views};
+use crate::{claims, ends, hand_backs, leases, nodes, rows, turns, views};
 
 /// Keeps the score of the promises.
 pub(crate) struct Score {
@@ -91,6 +91,8 @@ pub(crate) async fn contract<W: World>(score: &mut Score) {
         turns::stamps_of_an_exchange_lie_within_it,
         turns::a_day_of_beats_is_kept,
         turns::a_statement_of_a_node_is_a_check_in,
+        nodes::a_node_hears_that_it_is_asked_to_drain,
+        nodes::what_a_node_says_of_its_targets_is_shown,
         claims::claims_take_what_is_due_in_order,
         claims::claims_agree_with_a_plain_sort,
         claims::queues_that_are_left_out_wait,
@@ -121,6 +123,7 @@ pub(crate) async fn contract<W: World>(score: &mut Score) {
         leases::gone_nodes_are_forgotten,
         views::jobs_are_listed_by_state_queue_and_page,
         views::a_running_attempt_is_the_last,
+        views::the_newest_attempts_are_shown_and_all_are_counted,
         views::retry_makes_it_run_now,
         views::cancel_stops_what_has_not_ended,
         views::nodes_are_shown_in_turn_order,

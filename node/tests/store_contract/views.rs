@@ -1,8 +1,8 @@
 //! Promises about what people see and order: lists, retry, cancel, the schema, the period.
 
 use turnwise_engine::{Change, Period, ServerInstant, Slot};
-use turnwise_node::job::{JobFate, JobFilter, JobId, JobState, NewJob};
-use turnwise_node::store::{NodeReport, Store, StoreError, Views};
+use turnwise_node::job::{AttemptView, JobFate, JobFilter, JobId, JobState, NewJob};
+use turnwise_node::store::{ATTEMPTS_SHOWN, NodeReport, Store, StoreError, Views};
 
 use crate::member::{Member, enqueue, job, job_at};
 use crate::world::{NOON, SECOND, World};
@@ -74,6 +74,37 @@ pub(crate) async fn a_running_attempt_is_the_last<W: World>(w: W) {
     assert_eq!((attempts[0].attempt, attempts[0].finished_at.is_some()), (1, true));
     assert_eq!((attempts[1].attempt, attempts[1].finished_at), (2, None));
     assert_eq!(attempts[1].started_at, ServerInstant::from_micros(NOON + 7));
+}
+
+pub(crate) async fn the_newest_attempts_are_shown_and_all_are_counted<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let id = enqueue(&a.store, job()).await;
+    let other = enqueue(&a.store, job()).await;
+    let (_, none) = a.store.job(id).await.unwrap().unwrap();
+    assert_eq!((none.len(), none.in_all), (0, 0));
+    let most = ATTEMPTS_SHOWN as usize;
+    let (at, all) = (W::instant(NOON), most + 50);
+    let row = |number| format!("('{id}', '{}', {number}, {number}, {at}, {at}, 500)", a.id);
+    let rows: Vec<String> = (1..=all).map(row).collect();
+    w.run(&format!(
+        "INSERT INTO turnwise.attempts (job, node, token, attempt, started_at, finished_at, status) VALUES {}",
+        rows.join(", ")
+    ))
+    .await;
+    let (_, ended) = a.store.job(id).await.unwrap().unwrap();
+    let numbers = |attempts: &[AttemptView]| {
+        let numbers = attempts.iter().map(|attempt| attempt.attempt as usize);
+        numbers.collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(&ended), (51..=all).collect::<Vec<_>>());
+    assert_eq!(ended.in_all, all as u64);
+    // One that runs is the newest of all.
+    w.run(&format!("UPDATE turnwise.jobs SET attempt = {all} WHERE id = '{id}'")).await;
+    w.run(&format!("UPDATE turnwise.jobs SET state = 'succeeded' WHERE id = '{other}'")).await;
+    assert_eq!(a.claim_one(1_000).await.id, id);
+    let (_, running) = a.store.job(id).await.unwrap().unwrap();
+    assert_eq!(numbers(&running), (52..=all + 1).collect::<Vec<_>>());
+    assert_eq!((running.in_all, running[most - 1].finished_at), (all as u64 + 1, None));
 }
 
 pub(crate) async fn retry_makes_it_run_now<W: World>(w: W) {

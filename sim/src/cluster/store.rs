@@ -10,10 +10,10 @@ use turnwise_engine::{
     Change, Claim, Fate, LocalInstant, NodeId, Period, ServerIdentity, ServerInstant, Slot, Token,
     TurnKind, TurnRow,
 };
-use turnwise_node::job::{AttemptView, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
+use turnwise_node::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 use turnwise_node::store::{
-    BeatView, CheckIn, Claimed, Look, NodeReport, NodeView, Queues, Registration, RunView, Store,
-    StoreError, Tally, TurnReply, TurnRequest, Turns, Views,
+    BeatView, CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Queues, Registration,
+    RunView, Store, StoreError, Tally, TargetView, TurnReply, TurnRequest, Turns, Views,
 };
 
 use super::database::{Session, at_once, broken};
@@ -172,6 +172,16 @@ impl Store for RemoteStore {
         self.ask(What::Life, move |session| at_once(session.store.deregister(node))).await
     }
 
+    async fn drain(&self, node: NodeId) -> Result<Option<DrainAnswer>, StoreError> {
+        self.ask(What::Life, move |session| at_once(session.store.drain(node))).await
+    }
+
+    async fn tell_targets(&self, node: NodeId, targets: &[TargetView]) -> Result<(), StoreError> {
+        let targets = targets.to_vec();
+        self.ask(What::Life, move |session| at_once(session.store.tell_targets(node, &targets)))
+            .await
+    }
+
     async fn renew(&self, node: NodeId, report: &NodeReport) -> Result<CheckIn, StoreError> {
         let report = *report;
         self.process.farm.look().work_handed_over(node);
@@ -273,7 +283,7 @@ impl Store for RemoteStore {
         self.ask(What::Work, move |session| at_once(session.store.jobs(&filter))).await
     }
 
-    async fn job(&self, id: JobId) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError> {
+    async fn job(&self, id: JobId) -> Result<Option<(JobView, Attempts)>, StoreError> {
         self.ask(What::Work, move |session| at_once(session.store.job(id))).await
     }
 

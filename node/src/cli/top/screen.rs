@@ -413,6 +413,7 @@ pub(super) mod tests {
             capacity: 16,
             running: 1,
             last_check_in: String::new(),
+            targets: Vec::new(),
             lease_until: ServerInstant::from_micros(42_000_000),
         };
         let clock = ServerInstant::from_micros(40_200_000);

@@ -53,6 +53,7 @@ mod tests {
             capacity: 1,
             running: 0,
             last_check_in: String::new(),
+            targets: Vec::new(),
             lease_until: ServerInstant::from_micros(0),
         }
     }

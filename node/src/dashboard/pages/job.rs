@@ -7,12 +7,9 @@ use serde::Deserialize;
 use turnwise_engine::ServerInstant;
 
 use super::super::{Shared, actions, page};
-use crate::job::{AttemptView, JobId, JobState, JobView};
+use crate::job::{AttemptView, Attempts, JobId, JobState, JobView};
 use crate::store::Store;
 use crate::watch::{ANSWER_TIMEOUT, Farm, within};
-
-/// So many attempts are shown, the newest.
-const ATTEMPTS_SHOWN: usize = 100;
 
 pub(in super::super) async fn show(
     State(shared): State<Shared>,
@@ -160,16 +157,16 @@ fn deeds(job: &JobView) -> Markup {
     }
 }
 
-fn table(farm: &Farm, attempts: &[AttemptView], now: ServerInstant) -> Markup {
+fn table(farm: &Farm, attempts: &Attempts, now: ServerInstant) -> Markup {
     html! {
         @if attempts.is_empty() { p .empty-list { "None yet." } }
         @else {
             ol .attempts {
-                @for attempt in attempts.iter().rev().take(ATTEMPTS_SHOWN) { (one(farm, attempt, now)) }
+                @for attempt in attempts.iter().rev() { (one(farm, attempt, now)) }
             }
         }
-        @if attempts.len() > ATTEMPTS_SHOWN {
-            p .quiet { "There are " (attempts.len()) " in all; the newest " (ATTEMPTS_SHOWN) " are shown." }
+        @if attempts.in_all > attempts.len() as u64 {
+            p .quiet { "There are " (attempts.in_all) " in all; the newest " (attempts.len()) " are shown." }
         }
     }
 }

@@ -3,12 +3,13 @@
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use maud::{Markup, html};
-use turnwise_engine::NodeId;
+use turnwise_engine::{NodeId, ServerInstant};
 
 use super::super::drawing::offset;
 use super::super::{Shared, page};
+use super::drain;
 use crate::rfc3339;
-use crate::store::NodeView;
+use crate::store::{NodeView, TargetView};
 use crate::watch::Farm;
 
 /// So many of a node's beats are listed.
@@ -117,6 +118,7 @@ fn card(shared: &Shared, farm: &Farm, node: &NodeView, scale: i64, back: &str) -
                     ", epoch " (node.epoch)
                 }
                 dt { "Jobs" } dd { (node.running) " of " (node.capacity) }
+                @for target in &node.targets { (web_app(node, target, now)) }
                 dt { "Heard of" }
                 dd { @if let Some(seen) = seen { (page::moment(seen, now)) } @else { (node.last_check_in) } }
                 dt { "Lease" }
@@ -126,7 +128,22 @@ fn card(shared: &Shared, farm: &Farm, node: &NodeView, scale: i64, back: &str) -
                 }
             }
             }
-            div data-live=(format!("deeds-{}", node.id)) { (page::node_buttons(shared, back, node)) }
+            div data-live=(format!("deeds-{}", node.id)) { (page::node_buttons(shared, back, node)) (drain::button(node)) }
+        }
+    }
+}
+
+/// What the node knows of a web app. One that is gone knows nothing any more.
+fn web_app(node: &NodeView, target: &TargetView, now: ServerInstant) -> Markup {
+    let is_there = matches!(node.state.as_str(), "live" | "joining" | "draining");
+    html! {
+        @if is_there {
+            dt { "Web app" }
+            dd {
+                code { (page::short(&target.origin, 60)) } " "
+                (page::state(if target.answers { "answers" } else { "away" }))
+                @if let Some(since) = rfc3339::parse(&target.since) { ", since " (page::moment(since, now)) }
+            }
         }
     }
 }

@@ -3,11 +3,16 @@
 //! MariaDB those of an `INSERT`), so that a transaction is a locking read, a decision made here, and then all that it
 //! writes, `COMMIT` included, in one packet. Decides here how a connection and a transaction begin and end.
 
+mod claims;
+mod ends;
 mod errors;
+mod held;
 mod jobs;
 mod lanes;
 mod literals;
+mod nodes;
 mod parameters;
+mod rescue;
 mod session;
 mod turns;
 mod views;
@@ -25,18 +30,18 @@ use turnwise_engine::{
 pub use turns::MySqlTurns;
 
 use self::lanes::Lanes;
-use self::literals::{instant, number_or_null, text};
+use self::literals::{instant, number_or_null};
 use self::session::{Server, Session};
 use super::connections::{Connections, Lent, Place};
 use super::errors::Trouble;
 use super::servers::{Line, Servers};
 use super::urls;
 use super::{
-    CheckIn, Claimed, Look, NodeReport, NodeView, Queues, Registration, Store, StoreError,
-    lease_nanos,
+    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Queues, Registration, Store,
+    StoreError, TargetView, lease_nanos,
 };
 use super::{migrate, rows};
-use crate::job::{AttemptView, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
+use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 
 /// How long to wait for a connection that is in use.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -307,64 +312,23 @@ impl Store for MySqlStore {
     }
 
     async fn register(&self, node: &Registration) -> Result<(), StoreError> {
-        let id = literals::node(node.id);
-        // Rows of nodes long gone go with it. An hour by the last beat too, so that a step of the clock
-        // alone makes nobody look gone.
-        let sql = format!(
-            "SELECT {}, coalesce(period_ms, 1000), NULL FROM turnwise_turn WHERE id = 1;
-             SELECT n.id FROM turnwise_nodes n
-             WHERE n.id <> {id} AND n.lease_until < {} - INTERVAL 1 HOUR
-                AND n.lease_until < (SELECT t.beaten_at FROM turnwise_turn t WHERE t.id = 1) - INTERVAL 1 HOUR
-             FOR UPDATE SKIP LOCKED",
-            self.now(),
-            self.inner.clock,
-        );
-        let (session, found) = self.begin(self.session().await?, &sql).await?;
-        let (first, gone) = found.split_first().ok_or_else(|| self.nothing())?;
-        let at = ServerInstant::from_micros(self.column(first, 0)?);
-        let period =
-            rows::period(self.column(first, 1)?).map_err(|trouble| self.trouble(trouble))?;
-        let gone: Vec<String> =
-            gone.iter().map(|row| self.column(row, 0)).collect::<Result<_, _>>()?;
-        let mut statements = Vec::new();
-        if !gone.is_empty() {
-            let gone = literals::list(gone.iter().map(String::as_str));
-            statements.push(format!("DELETE FROM turnwise_nodes WHERE id IN {gone}"));
-        }
-        let set = format!(
-            "name = {}, state = 'live', lease_until = {}, started_at = {at}, last_check_in = {at},
-             capacity = {}, version = {}",
-            text(&node.name),
-            instant(lease_end(at, period)),
-            node.capacity,
-            text(migrate::THIS),
-            at = instant(at.as_micros()),
-        );
-        statements.push(format!(
-            "INSERT INTO turnwise_nodes SET id = {id}, {set} ON DUPLICATE KEY UPDATE {set}"
-        ));
-        self.commit(session, statements).await
+        self.register_node(node).await
     }
 
     async fn deregister(&self, node: NodeId) -> Result<(), StoreError> {
-        self.run(format!(
-            "UPDATE turnwise_nodes SET state = 'left', running = 0, last_check_in = {}
-             WHERE id = {} AND state <> 'lost'",
-            self.inner.clock,
-            literals::node(node),
-        ))
-        .await?;
-        Ok(())
+        self.deregister_node(node).await
+    }
+
+    async fn drain(&self, node: NodeId) -> Result<Option<DrainAnswer>, StoreError> {
+        self.drain_node(node).await
+    }
+
+    async fn tell_targets(&self, node: NodeId, targets: &[TargetView]) -> Result<(), StoreError> {
+        self.write_targets(node, targets).await
     }
 
     async fn renew(&self, node: NodeId, report: &NodeReport) -> Result<CheckIn, StoreError> {
-        let (session, head) = self.locked(self.session().await?, node, "").await?;
-        let Some(head) = head else {
-            self.commit(session, Vec::new()).await?;
-            return Ok(CheckIn::Lost);
-        };
-        self.commit(session, vec![head.renewed(node, Some(report), &[])]).await?;
-        Ok(CheckIn::Alive)
+        self.renew_node(node, report).await
     }
 
     async fn claim(
@@ -421,7 +385,7 @@ impl Store for MySqlStore {
         self.list_jobs(filter).await
     }
 
-    async fn job(&self, id: JobId) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError> {
+    async fn job(&self, id: JobId) -> Result<Option<(JobView, Attempts)>, StoreError> {
         self.show_job(id).await
     }
 
@@ -434,19 +398,7 @@ impl Store for MySqlStore {
     }
 
     async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {
-        let look = self.look().await?;
-        let sql = concat!(
-            "SELECT id, name, state, ",
-            micros_of!("lease_until"),
-            ", ",
-            micros_of!("last_check_in"),
-            ", capacity, running, offset_us, offset_error_us, transit_us FROM turnwise_nodes"
-        );
-        let found = self.run(sql.to_owned()).await?;
-        let nodes: Result<Vec<_>, sqlx::Error> =
-            found.iter().map(sqlx::FromRow::from_row).collect();
-        let nodes = nodes.map_err(|error| self.trouble(error.into()))?;
-        rows::node_views(nodes, &look).map_err(|trouble| self.trouble(trouble))
+        self.list_nodes().await
     }
 
     async fn look(&self) -> Result<Look, StoreError> {
@@ -494,4 +446,23 @@ impl MySqlStore {
     {
         row.try_get(at).map_err(|error| self.trouble(error.into()))
     }
+}
+
+/// Statements that insert these rows, none of them much longer than a packet may be.
+fn inserts(insert: &str, rows: impl Iterator<Item = String>, behind: &str) -> Vec<String> {
+    let (mut statements, mut values) = (Vec::new(), String::new());
+    let full = |values: &mut String| format!("{insert}{}{behind}", std::mem::take(values));
+    for row in rows {
+        if !values.is_empty() && values.len() + row.len() > PACKET_BYTES_MAX / 2 {
+            statements.push(full(&mut values));
+        }
+        if !values.is_empty() {
+            values.push_str(", ");
+        }
+        values.push_str(&row);
+    }
+    if !values.is_empty() {
+        statements.push(full(&mut values));
+    }
+    statements
 }

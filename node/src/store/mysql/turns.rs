@@ -13,8 +13,9 @@ use turnwise_engine::{
     Change, Exchange, LocalInstant, NodeId, ServerInstant, Slot, TurnKind, TurnRow,
 };
 
-use super::jobs::{self, Taken};
+use super::claims::{self, Taken};
 use super::literals::{self, instant, number_or_null, text};
+use super::rescue;
 use super::session::{self, Session};
 use super::{MySqlStore, PACKET_BYTES_MAX, check_in, commit, lease_end, micros_of, rows_of};
 use crate::job::ClaimedJob;
@@ -61,7 +62,8 @@ fn read_text(store: &MySqlStore, node: &str, looks_after: bool) -> String {
         false => ("NULL".to_owned(), "NULL".to_owned()),
     };
     format!(
-        "SELECT {COLUMNS}, n.token_floor, {now}, {holders}, {lanes}, {arrived}, {answered}
+        "SELECT {COLUMNS}, n.token_floor, {now}, {holders}, {lanes}, {arrived}, {answered},
+            n.drain_asked_at IS NOT NULL
          FROM turnwise_turn t LEFT JOIN turnwise_nodes n ON n.id = {node} AND n.state <> 'lost'
          WHERE t.id = 1 FOR UPDATE",
         now = store.now(),
@@ -143,6 +145,7 @@ impl Turns for MySqlTurns {
             row: done.row,
             jobs: done.jobs,
             lost: done.lost,
+            drain_asked: done.drain_asked,
         })
     }
 }
@@ -178,6 +181,7 @@ struct Done {
     row: TurnRow,
     jobs: Vec<ClaimedJob>,
     lost: bool,
+    drain_asked: bool,
 }
 
 impl MySqlTurns {
@@ -188,7 +192,8 @@ impl MySqlTurns {
         rows: &[MySqlRow],
     ) -> Result<Done, Trouble> {
         let node = request.statement.node;
-        let Head { mut stored, lowest, at, holders, lanes, arrived, answered } = head(rows)?;
+        let Head { mut stored, lowest, at, holders, lanes, arrived, answered, drain_asked } =
+            head(rows)?;
         let now = stored.row.stamp(at, Some(node), request.statement.believed);
         let period = stored.row.cadence.period;
         let mut taken = Taken::default();
@@ -213,7 +218,7 @@ impl MySqlTurns {
                         let clock = &self.store.inner.clock;
                         let lanes = self.store.inner.lanes.due(connection, &lanes, clock).await?;
                         taken =
-                            jobs::take(connection, node, claim, queues, &lanes, due, at).await?;
+                            claims::take(connection, node, claim, queues, &lanes, due, at).await?;
                     }
                     beat = record(now, node, arrived, taken.count());
                     stored.beaten_at = Some(at);
@@ -235,7 +240,7 @@ impl MySqlTurns {
         }
         commit(&mut self.session.connection, statements).await?;
         let (row, lost) = (stored.row, lowest.is_none());
-        Ok(Done { arrived, answered, now, done, row, jobs: taken.jobs, lost })
+        Ok(Done { arrived, answered, now, done, row, jobs: taken.jobs, lost, drain_asked })
     }
 }
 
@@ -258,6 +263,8 @@ struct Head {
     lanes: String,
     arrived: ServerInstant,
     answered: ServerInstant,
+    /// Somebody asked the node to drain.
+    drain_asked: bool,
 }
 
 fn head(rows: &[MySqlRow]) -> Result<Head, Trouble> {
@@ -272,6 +279,7 @@ fn head(rows: &[MySqlRow]) -> Result<Head, Trouble> {
         lanes: row.try_get::<Option<String>, _>(COLUMNS_COUNT + 3)?.unwrap_or_default(),
         arrived: micros(COLUMNS_COUNT + 4)?,
         answered: micros(COLUMNS_COUNT + 5)?,
+        drain_asked: row.try_get::<i64, _>(COLUMNS_COUNT + 6)? != 0,
     })
 }
 
@@ -378,7 +386,7 @@ impl Farm<'_> {
                     ),
                 )
                 .await?;
-                jobs::step_back(connection, self.at).await?;
+                rescue::step_back(connection, self.at).await?;
                 changed = true;
             }
             if silence == MISSED_SLOTS {
@@ -408,7 +416,7 @@ impl Farm<'_> {
             }
         }
         if !self.holders.is_empty() {
-            changed |= jobs::rescue(connection, self.at, &self.holders).await?;
+            changed |= rescue::rescue(connection, self.at, &self.holders).await?;
         }
         if !changed {
             return Ok(None);

@@ -7,20 +7,19 @@ use turnwise_engine::{Claim, NodeId, Token};
 use super::statement::Statement;
 use super::turns::claimed;
 use super::{PgStore, check_in, integer};
-use crate::job::{AttemptView, End, EndOutcome, JobFilter, JobId, JobState, JobView, NewJob, When};
-use crate::store::errors::Trouble;
+use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobState, JobView, NewJob, When};
 use crate::store::rows::{
     self, AttemptColumns, END_UNKNOWN, JobColumns, NOT_RECEIVED, Unreadable, fate_word,
     headers_json, micros, storable,
 };
-use crate::store::{CheckIn, Claimed, NodeReport, Queues, StoreError};
+use crate::store::{ATTEMPTS_SHOWN, CheckIn, Claimed, NodeReport, Queues, StoreError};
 
 const JOB_COLUMNS: &str =
     "SELECT j.id::text, j.queue, j.method, j.url, j.state, j.priority::bigint,
     j.attempt::bigint, j.max_attempts::bigint, turnwise.micros(j.scheduled_at),
     turnwise.micros(j.created_at), turnwise.micros(j.finished_at), j.node::text,
     j.last_status::bigint, j.last_error, turnwise.micros(c.now)
-    FROM (SELECT turnwise.clock() AS now OFFSET 0) c, turnwise.jobs j WHERE ";
+    FROM (SELECT turnwise.clock() AS now OFFSET 0) c, ";
 
 impl PgStore {
     pub(super) async fn claim_jobs(
@@ -214,12 +213,24 @@ impl PgStore {
     }
 
     pub(super) async fn list_jobs(&self, filter: &JobFilter) -> Result<Vec<JobView>, StoreError> {
-        let mut text = format!("{JOB_COLUMNS}{}", state_condition(filter.state));
         // Each is an argument whether it is wanted or not, so that their numbers are what they are.
-        text.push_str(if filter.queue.is_some() { " AND j.queue = $1" } else { "" });
-        text.push_str(if filter.before.is_some() { " AND j.id < $2::text::uuid" } else { "" });
-        text.push_str(if filter.from.is_some() { " AND j.id >= $3::text::uuid" } else { "" });
-        text.push_str(" ORDER BY j.id DESC LIMIT $4");
+        let queue = if filter.queue.is_some() { " AND j.queue = $1" } else { "" };
+        let before = if filter.before.is_some() { " AND j.id < $2::text::uuid" } else { "" };
+        let state = state_condition(filter.state);
+        let text = if filter.from.is_some() {
+            // The ids say where to look. OFFSET 0 keeps the state out of that: an index of all the jobs of a state
+            // looks dear or cheap by what the planner believes of their number, and would be read to its end.
+            format!(
+                "{JOB_COLUMNS}(SELECT * FROM turnwise.jobs j WHERE j.id >= $3::text::uuid{before}
+                    ORDER BY j.id DESC OFFSET 0) j
+                 WHERE {state}{queue} ORDER BY j.id DESC LIMIT $4"
+            )
+        } else {
+            format!(
+                "{JOB_COLUMNS}turnwise.jobs j WHERE {state}{queue}{before}
+                 ORDER BY j.id DESC LIMIT $4"
+            )
+        };
         let statement = Statement::of(text)
             .bind(filter.queue.clone())
             .bind(filter.before.map(|before| before.to_string()))
@@ -234,25 +245,29 @@ impl PgStore {
     pub(super) async fn show_job(
         &self,
         id: JobId,
-    ) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError> {
-        let statement = Statement::of(format!("{JOB_COLUMNS}j.id = $1::text::uuid"));
+    ) -> Result<Option<(JobView, Attempts)>, StoreError> {
+        let statement =
+            Statement::of(format!("{JOB_COLUMNS}turnwise.jobs j WHERE j.id = $1::text::uuid"));
         let found = self.ask(statement.bind(id.to_string())).await?;
         let Some(job) = found.first() else { return Ok(None) };
         let job = JobColumns::from_row(job).map_err(|error| self.trouble(error.into()))?;
         let job = rows::job_view(job).map_err(|trouble| self.trouble(trouble))?;
         let statement = Statement::of(
-            "SELECT attempt::bigint, node::text, turnwise.micros(started_at),
-                turnwise.micros(finished_at), status::bigint, error, answer
-             FROM turnwise.attempts WHERE job = $1::text::uuid
-             UNION ALL
-             SELECT attempt, node::text, turnwise.micros(started_at), NULL, NULL, NULL, NULL
-             FROM turnwise.jobs WHERE id = $1::text::uuid AND state = 'running'
+            "SELECT a.*, (SELECT count(*) FROM turnwise.attempts WHERE job = $1::text::uuid)
+             FROM (
+                (SELECT attempt::bigint, node::text, turnwise.micros(started_at),
+                    turnwise.micros(finished_at), status::bigint, error, answer
+                 FROM turnwise.attempts e WHERE job = $1::text::uuid
+                 ORDER BY e.attempt DESC, e.finished_at DESC LIMIT $2)
+                UNION ALL
+                SELECT attempt, node::text, turnwise.micros(started_at), NULL, NULL, NULL, NULL
+                FROM turnwise.jobs WHERE id = $1::text::uuid AND state = 'running') a
              ORDER BY 1, 4 NULLS LAST",
         )
-        .bind(id.to_string());
+        .bind(id.to_string())
+        .bind(i64::from(ATTEMPTS_SHOWN));
         let attempts = self.ask(statement).await?;
-        let view = |row: &PgRow| rows::attempt_view(AttemptColumns::from_row(row)?);
-        let attempts: Result<Vec<_>, Trouble> = attempts.iter().map(view).collect();
+        let attempts = rows::attempts(attempts.iter().map(AttemptColumns::from_row));
         let attempts = attempts.map_err(|trouble| self.trouble(trouble))?;
         Ok(Some((job, attempts)))
     }

@@ -4,6 +4,7 @@
 
 mod errors;
 mod jobs;
+mod nodes;
 mod parameters;
 mod session;
 mod statement;
@@ -29,9 +30,10 @@ use super::rows;
 use super::servers::{Line, Servers};
 use super::urls;
 use super::{
-    CheckIn, Claimed, Look, NodeReport, NodeView, Queues, Registration, Store, StoreError,
+    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Queues, Registration, Store,
+    StoreError, TargetView,
 };
-use crate::job::{AttemptView, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
+use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 
 /// How long to wait for a connection that is in use.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -233,57 +235,23 @@ impl Store for PgStore {
     }
 
     async fn register(&self, node: &Registration) -> Result<(), StoreError> {
-        // Rows of nodes long gone go with it. An hour by the last beat too, so that a step of the clock
-        // alone makes nobody look gone.
-        let register = Statement::of(
-            "WITH gone AS (
-                DELETE FROM turnwise.nodes WHERE id IN (
-                    SELECT n.id FROM turnwise.nodes n, turnwise.turn t
-                    WHERE n.id <> $1::text::uuid
-                        AND n.lease_until < turnwise.clock() - interval '1 hour'
-                        AND n.lease_until < t.beaten_at - interval '1 hour'
-                    FOR UPDATE OF n SKIP LOCKED)
-             ), here AS MATERIALIZED (SELECT turnwise.clock() AS now)
-             INSERT INTO turnwise.nodes
-                (id, name, state, lease_until, started_at, last_check_in, capacity, version)
-             SELECT $1::text::uuid, $2::text, 'live', now + turnwise.lease(turnwise.period_ms()), now, now,
-                $3::integer, $4::text
-             FROM here
-             ON CONFLICT (id) DO UPDATE SET
-                name = excluded.name, state = 'live', lease_until = excluded.lease_until,
-                started_at = excluded.started_at, last_check_in = excluded.last_check_in,
-                capacity = excluded.capacity, version = excluded.version",
-        )
-        .bind(node.id.to_string())
-        .bind(node.name.as_str())
-        .bind(integer(node.capacity))
-        .bind(migrate::THIS);
-        self.ask(register).await?;
-        Ok(())
+        self.register_node(node).await
     }
 
     async fn deregister(&self, node: NodeId) -> Result<(), StoreError> {
-        let deregister = Statement::of(
-            "UPDATE turnwise.nodes SET state = 'left', running = 0, last_check_in = turnwise.clock()
-             WHERE id = $1::text::uuid AND state <> 'lost'",
-        )
-        .bind(node.to_string());
-        self.ask(deregister).await?;
-        Ok(())
+        self.deregister_node(node).await
+    }
+
+    async fn drain(&self, node: NodeId) -> Result<Option<DrainAnswer>, StoreError> {
+        self.drain_node(node).await
+    }
+
+    async fn tell_targets(&self, node: NodeId, targets: &[TargetView]) -> Result<(), StoreError> {
+        self.write_targets(node, targets).await
     }
 
     async fn renew(&self, node: NodeId, report: &NodeReport) -> Result<CheckIn, StoreError> {
-        let renew = Statement::of(
-            "SELECT turnwise.node_renew(
-                $1::text::uuid, $2::integer, $3::bigint, $4::bigint, $5::bigint)",
-        )
-        .bind(node.to_string())
-        .bind(integer(report.running))
-        .bind(report.offset_us)
-        .bind(report.offset_error_us)
-        .bind(report.transit_us);
-        let (lost,) = self.ask_for_one(renew).await?;
-        Ok(check_in(lost))
+        self.renew_node(node, report).await
     }
 
     async fn claim(
@@ -340,7 +308,7 @@ impl Store for PgStore {
         self.list_jobs(filter).await
     }
 
-    async fn job(&self, id: JobId) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError> {
+    async fn job(&self, id: JobId) -> Result<Option<(JobView, Attempts)>, StoreError> {
         self.show_job(id).await
     }
 
@@ -353,17 +321,7 @@ impl Store for PgStore {
     }
 
     async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {
-        let look = self.look().await?;
-        let nodes = Statement::of(
-            "SELECT id::text, name, state, turnwise.micros(lease_until),
-                turnwise.micros(last_check_in), capacity::bigint, running::bigint,
-                offset_us, offset_error_us, transit_us
-             FROM turnwise.nodes",
-        );
-        let nodes: Result<Vec<_>, _> =
-            self.ask(nodes).await?.iter().map(FromRow::from_row).collect();
-        let nodes = nodes.map_err(|error: sqlx::Error| self.trouble(error.into()))?;
-        rows::node_views(nodes, &look).map_err(|trouble| self.trouble(trouble))
+        self.list_nodes().await
     }
 
     async fn look(&self) -> Result<Look, StoreError> {

@@ -18,18 +18,37 @@ use crate::store::rows::{self, TurnColumns, Unreadable, json};
 use crate::store::servers::Line;
 use crate::store::{Look, NodeReport, StoreError, TurnReply, TurnRequest, Turns};
 
-const READ: &str = "SELECT * FROM turnwise.turn_read(
-    $1::text::uuid, $2::bigint, $3::integer, $4::bigint, $5::bigint, $6::bigint)";
+/// What a function answers, and whether the sender was asked to drain: beside the function, since functions are never
+/// replaced under a running farm, and no statement more.
+macro_rules! answer_of {
+    ($function:literal) => {
+        concat!(
+            "SELECT a.*, (SELECT n.drain_asked_at IS NOT NULL FROM turnwise.nodes n
+                WHERE n.id = $1::text::uuid) FROM turnwise.",
+            $function,
+            " a"
+        )
+    };
+}
 
-const BEAT: &str = "SELECT * FROM turnwise.turn_beat(
+const READ: &str = answer_of!(
+    "turn_read(
+    $1::text::uuid, $2::bigint, $3::integer, $4::bigint, $5::bigint, $6::bigint)"
+);
+
+const BEAT: &str = answer_of!(
+    "turn_beat(
     $1::text::uuid, $2::bigint, $3::bigint, $4::integer, $5::text[], $6::text[],
-    $7::integer, $8::bigint, $9::bigint, $10::bigint)";
+    $7::integer, $8::bigint, $9::bigint, $10::bigint)"
+);
 
-const CHANGE: &str = "SELECT * FROM turnwise.turn_change(
+const CHANGE: &str = answer_of!(
+    "turn_change(
     $1::text::uuid, $2::bigint, $3::bigint, $4::bigint,
     $5::bigint, $6::bigint, $7::text::jsonb, $8::boolean, $9::boolean,
     $10::text::jsonb, $11::text::jsonb, $12::integer, $13::bigint,
-    $14::integer, $15::bigint, $16::bigint, $17::bigint)";
+    $14::integer, $15::bigint, $16::bigint, $17::bigint)"
+);
 
 /// The columns of `turnwise.claimed_job`, which stand first in an answer.
 const JOB_COLUMNS: usize = 13;
@@ -92,6 +111,7 @@ impl Turns for PgTurns {
             row: answer.row,
             jobs: answer.jobs,
             lost: answer.lost,
+            drain_asked: answer.drain_asked,
         })
     }
 }
@@ -165,6 +185,7 @@ pub(super) struct Answer {
     pub(super) identity: ServerIdentity,
     pub(super) done: bool,
     pub(super) lost: bool,
+    drain_asked: bool,
     pub(super) arrived: ServerInstant,
     pub(super) answered: ServerInstant,
 }
@@ -192,6 +213,7 @@ pub(super) fn answer(rows: &[PgRow]) -> Result<Answer, Trouble> {
         lost: turn.try_get(at + 3)?,
         arrived: ServerInstant::from_micros(turn.try_get(at + 4)?),
         answered: ServerInstant::from_micros(turn.try_get(at + 5)?),
+        drain_asked: turn.try_get::<Option<bool>, _>(at + 6)?.unwrap_or(false),
     })
 }
 

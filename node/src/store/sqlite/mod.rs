@@ -2,9 +2,13 @@
 //! statement does to the turn row is decided by the engine's own `TurnRow`. Several processes on one
 //! machine may share a file. Decides here how a connection and a transaction begin and end.
 
+mod claims;
 mod clock;
+mod ends;
 mod errors;
 mod jobs;
+mod nodes;
+mod rescue;
 mod turns;
 mod views;
 
@@ -14,8 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, Row};
 use turnwise_engine::{
     Change, Claim, NodeId, Period, ServerIdentity, ServerInstant, Slot, Token, TurnRow,
 };
@@ -26,11 +30,11 @@ pub use turns::SqliteTurns;
 use super::connections::{Connections, Lent};
 use super::errors::{Trouble, without_password};
 use super::{
-    CheckIn, Claimed, Look, NodeReport, NodeView, Queues, Registration, Store, StoreError,
-    lease_nanos,
+    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Queues, Registration, Store,
+    StoreError, TargetView, lease_nanos,
 };
 use super::{migrate, rows};
-use crate::job::{AttemptView, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
+use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 use crate::sabotage::{Sabotage, Sound};
 
 /// How long a statement waits for another connection's transaction.
@@ -275,48 +279,6 @@ fn lease_end(at: ServerInstant, period: Period) -> i64 {
     at.offset(lease_nanos(period)).as_micros()
 }
 
-/// Renew the node's lease. The lowest token that may still claim; none when the node is not known or was
-/// declared lost.
-async fn check_in(
-    connection: &mut SqliteConnection,
-    node: NodeId,
-    at: ServerInstant,
-    period: Period,
-    report: Option<&NodeReport>,
-) -> Result<Option<i64>, Trouble> {
-    let lowest = match report {
-        Some(report) => {
-            sqlx::query_scalar(
-                "UPDATE turnwise_nodes SET
-                    last_check_in = ?2, lease_until = ?3, running = ?4,
-                    offset_us = ?5, offset_error_us = ?6, transit_us = ?7
-                 WHERE id = ?1 AND state <> 'lost' RETURNING token_floor",
-            )
-            .bind(node.to_string())
-            .bind(at.as_micros())
-            .bind(lease_end(at, period))
-            .bind(i64::from(report.running))
-            .bind(report.offset_us)
-            .bind(report.offset_error_us)
-            .bind(report.transit_us)
-            .fetch_optional(connection)
-            .await?
-        }
-        None => {
-            sqlx::query_scalar(
-                "UPDATE turnwise_nodes SET last_check_in = ?2, lease_until = ?3
-                 WHERE id = ?1 AND state <> 'lost' RETURNING token_floor",
-            )
-            .bind(node.to_string())
-            .bind(at.as_micros())
-            .bind(lease_end(at, period))
-            .fetch_optional(connection)
-            .await?
-        }
-    };
-    Ok(lowest)
-}
-
 /// The period in force, for leases.
 async fn period(connection: &mut SqliteConnection) -> Result<Period, Trouble> {
     let millis: Option<i64> =
@@ -379,28 +341,32 @@ impl<B: Sabotage> Store for SqliteStore<B> {
 
     async fn register(&self, node: &Registration) -> Result<(), StoreError> {
         let mut connection = self.begin().await?;
-        let done = register(&mut connection, self.now(), node).await;
+        let done = nodes::register(&mut connection, self.now(), node).await;
         self.settle(connection, done).await
     }
 
     async fn deregister(&self, node: NodeId) -> Result<(), StoreError> {
         let mut connection = self.begin().await?;
-        let done = sqlx::query(
-            "UPDATE turnwise_nodes SET state = 'left', running = 0, last_check_in = ?2
-             WHERE id = ?1 AND state <> 'lost'",
-        )
-        .bind(node.to_string())
-        .bind(self.now().as_micros())
-        .execute(&mut *connection)
-        .await;
-        self.settle(connection, done.map_err(Trouble::from)).await?;
-        Ok(())
+        let done = nodes::deregister(&mut connection, self.now(), node).await;
+        self.settle(connection, done).await
+    }
+
+    async fn drain(&self, node: NodeId) -> Result<Option<DrainAnswer>, StoreError> {
+        let mut connection = self.begin().await?;
+        let done = nodes::drain(&mut connection, self.now(), node).await;
+        self.settle(connection, done).await
+    }
+
+    async fn tell_targets(&self, node: NodeId, targets: &[TargetView]) -> Result<(), StoreError> {
+        let mut connection = self.begin().await?;
+        let done = nodes::write_targets(&mut connection, node, targets).await;
+        self.settle(connection, done).await
     }
 
     async fn renew(&self, node: NodeId, report: &NodeReport) -> Result<CheckIn, StoreError> {
         let mut connection = self.begin().await?;
-        let lowest = jobs::renew(&mut connection, self.now(), node, report).await;
-        Ok(known(self.settle(connection, lowest).await?.is_some()))
+        let row = claims::renew(&mut connection, self.now(), node, report).await;
+        Ok(known(self.settle(connection, row).await?.is_some()))
     }
 
     async fn claim(
@@ -411,7 +377,7 @@ impl<B: Sabotage> Store for SqliteStore<B> {
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
         let mut connection = self.begin().await?;
-        let done = jobs::claim(&mut connection, self.now(), node, claim, queues, report).await;
+        let done = claims::claim(&mut connection, self.now(), node, claim, queues, report).await;
         self.settle(connection, done).await
     }
 
@@ -422,7 +388,7 @@ impl<B: Sabotage> Store for SqliteStore<B> {
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
         let mut connection = self.begin().await?;
-        let done = jobs::recover(&mut connection, self.now(), node, token, report).await;
+        let done = claims::recover(&mut connection, self.now(), node, token, report).await;
         self.settle(connection, done).await
     }
 
@@ -433,7 +399,7 @@ impl<B: Sabotage> Store for SqliteStore<B> {
         report: &NodeReport,
     ) -> Result<CheckIn, StoreError> {
         let mut connection = self.begin().await?;
-        let done = jobs::release(&mut connection, self.now(), node, token, report).await;
+        let done = rescue::release(&mut connection, self.now(), node, token, report).await;
         self.settle(connection, done).await
     }
 
@@ -445,7 +411,7 @@ impl<B: Sabotage> Store for SqliteStore<B> {
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
         let mut connection = self.begin().await?;
-        let done = jobs::reconcile(&mut connection, self.now(), node, holds, last, report).await;
+        let done = rescue::reconcile(&mut connection, self.now(), node, holds, last, report).await;
         self.settle(connection, done).await
     }
 
@@ -455,7 +421,7 @@ impl<B: Sabotage> Store for SqliteStore<B> {
         ends: &[End],
     ) -> Result<(Vec<EndOutcome>, CheckIn), StoreError> {
         let mut connection = self.begin().await?;
-        let done = jobs::end::<B>(&mut connection, self.now(), node, ends).await;
+        let done = ends::end::<B>(&mut connection, self.now(), node, ends).await;
         self.settle(connection, done).await
     }
 
@@ -473,7 +439,7 @@ impl<B: Sabotage> Store for SqliteStore<B> {
         found.map_err(|trouble| self.trouble(trouble))
     }
 
-    async fn job(&self, id: JobId) -> Result<Option<(JobView, Vec<AttemptView>)>, StoreError> {
+    async fn job(&self, id: JobId) -> Result<Option<(JobView, Attempts)>, StoreError> {
         let mut connection = self.connection().await?;
         let found = jobs::show(&mut connection, self.now(), id).await;
         connection.give_back();
@@ -495,15 +461,9 @@ impl<B: Sabotage> Store for SqliteStore<B> {
     async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {
         let look = self.look().await?;
         let mut connection = self.connection().await?;
-        let nodes = sqlx::query_as(
-            "SELECT id, name, state, lease_until, last_check_in, capacity, running, offset_us,
-                offset_error_us, transit_us
-             FROM turnwise_nodes",
-        )
-        .fetch_all(&mut *connection)
-        .await;
+        let nodes = nodes::list(&mut connection).await;
         connection.give_back();
-        let nodes = nodes.map_err(|error| self.trouble(error.into()))?;
+        let nodes = nodes.map_err(|trouble| self.trouble(trouble))?;
         rows::node_views(nodes, &look).map_err(|trouble| self.trouble(trouble))
     }
 
@@ -531,43 +491,14 @@ impl<B: Sabotage> Store for SqliteStore<B> {
     }
 }
 
-async fn register(
-    connection: &mut SqliteConnection,
-    at: ServerInstant,
-    node: &Registration,
-) -> Result<(), Trouble> {
-    // Rows of nodes long gone. An hour by the last beat too, so that a step of the clock alone makes
-    // nobody look gone.
-    sqlx::query(
-        "DELETE FROM turnwise_nodes WHERE lease_until < ?1 - 3600000000
-            AND lease_until < (SELECT beaten_at FROM turnwise_turn WHERE id = 1) - 3600000000",
-    )
-    .bind(at.as_micros())
-    .execute(&mut *connection)
-    .await?;
-    let period = period(connection).await?;
-    sqlx::query(
-        "INSERT INTO turnwise_nodes
-            (id, name, state, lease_until, started_at, last_check_in, capacity, version)
-         VALUES (?1, ?2, 'live', ?3, ?4, ?4, ?5, ?6)
-         ON CONFLICT (id) DO UPDATE SET
-            name = excluded.name, state = 'live', lease_until = excluded.lease_until,
-            started_at = excluded.started_at, last_check_in = excluded.last_check_in,
-            capacity = excluded.capacity, version = excluded.version",
-    )
-    .bind(node.id.to_string())
-    .bind(&node.name)
-    .bind(lease_end(at, period))
-    .bind(at.as_micros())
-    .bind(i64::from(node.capacity))
-    .bind(migrate::THIS)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
 fn known(known: bool) -> CheckIn {
     if known { CheckIn::Alive } else { CheckIn::Lost }
+}
+
+/// A text as SQLite keeps it, which need not be UTF-8: one bad row must not fail the others.
+fn text(row: &SqliteRow, at: usize) -> Result<Option<String>, Trouble> {
+    let bytes: Option<Vec<u8>> = row.try_get(at)?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 #[cfg(test)]

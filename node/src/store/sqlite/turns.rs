@@ -7,7 +7,8 @@ use turnwise_engine::{
     Change, Exchange, LocalInstant, NodeId, ServerInstant, Slot, TurnKind, TurnRow,
 };
 
-use super::{SqliteStore, begin, check_in, jobs, lease_end, settle};
+use super::nodes::check_in;
+use super::{SqliteStore, begin, claims, lease_end, rescue, settle};
 use crate::job::ClaimedJob;
 use crate::sabotage::{Bug, Sabotage, Sound};
 use crate::store::errors::Trouble;
@@ -58,6 +59,7 @@ impl<B: Sabotage> Turns for SqliteTurns<B> {
             row: done.row,
             jobs: done.jobs,
             lost: done.lost,
+            drain_asked: done.drain_asked,
         })
     }
 }
@@ -71,6 +73,7 @@ struct Done {
     row: TurnRow,
     jobs: Vec<ClaimedJob>,
     lost: bool,
+    drain_asked: bool,
 }
 
 impl<B: Sabotage> SqliteTurns<B> {
@@ -93,7 +96,7 @@ impl<B: Sabotage> SqliteTurns<B> {
         let at = self.store.now();
         let now = stored.row.stamp(at, Some(node), statement.believed);
         let period = stored.row.cadence.period;
-        let lowest = check_in(connection, node, at, period, Some(&request.report)).await?;
+        let known = check_in(connection, node, at, period, Some(&request.report)).await?;
         let mut claimed = Vec::new();
         let done = match &statement.kind {
             TurnKind::Read => true,
@@ -102,14 +105,14 @@ impl<B: Sabotage> SqliteTurns<B> {
                 let accepted = stored.row.beat(now);
                 if accepted {
                     look_after::<B>(connection, &stored, at, now - before).await?;
-                    if let (Some(claim), Some(lowest)) = (claim, lowest)
-                        && claim.token.0 >= lowest
+                    if let (Some(claim), Some(known)) = (claim, known)
+                        && claim.token.0 >= known.lowest
                     {
                         // A beat that came a little before its boundary claims what is due on it.
                         let boundary = stored.row.cadence.boundary(now);
                         let due = at.max(boundary.min(at.offset(EARLY_NANOS)));
                         claimed =
-                            jobs::take(connection, node, *claim, request.queues, due, at).await?;
+                            claims::take(connection, node, *claim, request.queues, due, at).await?;
                     }
                     record(connection, now, node, arrived, claimed.len()).await?;
                     stored.beaten_at = Some(at);
@@ -130,7 +133,8 @@ impl<B: Sabotage> SqliteTurns<B> {
             done,
             row: stored.row,
             jobs: claimed,
-            lost: lowest.is_none(),
+            lost: known.is_none(),
+            drain_asked: known.is_some_and(|known| known.drain_asked),
         })
     }
 }
@@ -257,7 +261,7 @@ async fn look_after<B: Sabotage>(
             .execute(&mut *connection)
             .await?;
     }
-    jobs::rescue::<B>(connection, at).await
+    rescue::rescue::<B>(connection, at).await
 }
 
 async fn record(

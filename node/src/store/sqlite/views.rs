@@ -4,7 +4,7 @@ use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use turnwise_engine::{ServerInstant, Slot};
 
-use super::jobs::text;
+use super::text;
 use super::{SqliteStore, Trouble};
 use crate::job::JobId;
 use crate::sabotage::Sabotage;

@@ -1,0 +1,232 @@
+//! Claims: which jobs a node takes, and which it took when the answer was lost. A row that cannot be read ends here, so
+//! that it holds up nobody.
+
+use sqlx::Row;
+use sqlx::mysql::{MySqlConnection, MySqlRow};
+use turnwise_engine::{Claim, NodeId, ServerInstant, Token};
+
+use super::held::bar;
+use super::lanes::Lane;
+use super::literals::{self, instant, text};
+use super::rescue::attempts_of;
+use super::{MySqlStore, check_in, micros_of, rows_of};
+use crate::job::{BODY_BYTES_MAX, ClaimedJob};
+use crate::store::errors::Trouble;
+use crate::store::rows::{self, Unreadable};
+use crate::store::servers::Line;
+use crate::store::{CheckIn, Claimed, NodeReport, Queues, StoreError};
+
+/// What a point of priority is worth, in seconds of waiting.
+const PRIORITY_SECONDS: i64 = 10;
+/// How many jobs beyond those that it may take a claim looks at, for those that others have locked.
+const SPARE: u32 = 256;
+
+impl Queues {
+    fn have(&self, lane: &Lane) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(queues) => queues.contains(&lane.queue),
+            Self::AllBut(queues) => !queues.contains(&lane.queue),
+        }
+    }
+}
+
+/// A claimed job's columns, `attempt` and `token` as given.
+fn claimed_columns(token: &str, attempt: &str) -> String {
+    format!(
+        "j.id, {token}, j.queue, j.method, j.url, j.headers,
+         IF(OCTET_LENGTH(j.body) <= {BODY_BYTES_MAX}, j.body, NULL),
+         COALESCE(OCTET_LENGTH(j.body), 0), {attempt}, j.max_attempts, j.hand_backs, j.deadline_ms, {}",
+        micros_of!("j.scheduled_at")
+    )
+}
+
+/// Jobs that are locked for a claim, and what is to be written of them.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pub(super) jobs: Vec<ClaimedJob>,
+    unreadable: Vec<Unreadable<String>>,
+    claim: Option<(NodeId, Token, ServerInstant)>,
+}
+
+impl Taken {
+    /// How many rows were claimed, whatever stands in them.
+    pub(super) fn count(&self) -> usize {
+        self.jobs.len() + self.unreadable.len()
+    }
+
+    /// What marks them as claimed, in an update of other rows: a table to join and what to set.
+    pub(super) fn mark(&self) -> Option<(String, String)> {
+        let (node, token, at) = self.claim.filter(|_| self.count() > 0)?;
+        let ids: Vec<String> = self.jobs.iter().map(|job| format!("'{}'", job.id)).collect();
+        let bad = self.unreadable.iter().map(|row| text(&row.id));
+        let ids: Vec<String> = ids.into_iter().chain(bad).collect();
+        let join = format!(
+            " LEFT JOIN turnwise_jobs j FORCE INDEX (PRIMARY) ON j.id IN ({})",
+            ids.join(", ")
+        );
+        let set = format!(
+            "j.state = 'running', j.node = '{node}', j.token = {}, j.started_at = {},
+             j.attempt = j.attempt + 1",
+            token.0,
+            instant(at.as_micros())
+        );
+        Some((join, set))
+    }
+
+    /// What ends those that cannot be read, once they are claimed.
+    pub(super) fn buried(&self, at: ServerInstant) -> Vec<String> {
+        self.unreadable.iter().flat_map(|row| bury(row, at)).collect()
+    }
+}
+
+/// What ends a running job by its row, whatever stands in it.
+fn bury(row: &Unreadable<String>, at: ServerInstant) -> [String; 2] {
+    let (id, error, at) = (text(&row.id), text(&row.error), instant(at.as_micros()));
+    [
+        attempts_of(&format!("j.id = {id}"), &at, &error),
+        format!(
+            "UPDATE turnwise_jobs SET
+                state = 'dead', finished_at = {at}, last_status = NULL, last_error = {error}
+             WHERE id = {id} AND state = 'running'"
+        ),
+    ]
+}
+
+/// Lock up to as many jobs as the claim may take that are due at `due`, the longest waiting first, where each point of
+/// priority counts as ten seconds of waiting. Looks at the heads of the given lanes without a lock, and then locks them
+/// one after the other until it has enough: no more rows than are taken. What others hold is passed over.
+pub(super) async fn take(
+    connection: &mut MySqlConnection,
+    node: NodeId,
+    claim: Claim,
+    queues: &Queues,
+    lanes: &[Lane],
+    due: ServerInstant,
+    at: ServerInstant,
+) -> Result<Taken, Trouble> {
+    let due = instant(due.as_micros());
+    let look = claim.limit.saturating_add(SPARE);
+    let heads: Vec<String> = lanes
+        .iter()
+        .filter(|lane| queues.have(lane))
+        .map(|lane| {
+            format!(
+                "(SELECT id, scheduled_at - INTERVAL {} SECOND AS place
+                  FROM turnwise_jobs FORCE INDEX (turnwise_jobs_queued)
+                  WHERE state = 'queued' AND queue = {} AND priority = {} AND scheduled_at <= {due}
+                  ORDER BY scheduled_at, id LIMIT {look})",
+                lane.priority * PRIORITY_SECONDS,
+                text(&lane.queue),
+                lane.priority
+            )
+        })
+        .collect();
+    if heads.is_empty() || claim.limit == 0 {
+        return Ok(Taken::default());
+    }
+    let columns = claimed_columns(&claim.token.0.to_string(), "j.attempt + 1");
+    let found = rows_of(
+        connection,
+        format!(
+            "SELECT {columns} FROM ({}) h STRAIGHT_JOIN turnwise_jobs j FORCE INDEX (PRIMARY) ON j.id = h.id
+             WHERE j.state = 'queued' ORDER BY h.place, h.id LIMIT {} FOR UPDATE SKIP LOCKED",
+            heads.join(" UNION ALL "),
+            claim.limit
+        ),
+    )
+    .await?;
+    let (jobs, unreadable) = sifted(&found)?;
+    Ok(Taken { jobs, unreadable, claim: Some((node, claim.token, at)) })
+}
+
+/// The jobs in these rows, and the rows that cannot be read.
+fn sifted(rows: &[MySqlRow]) -> Result<(Vec<ClaimedJob>, Vec<Unreadable<String>>), Trouble> {
+    let (mut jobs, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
+    for row in rows {
+        match claimed_job(row) {
+            Ok(job) => jobs.push(job),
+            Err(trouble) => unreadable.push(Unreadable::new(row.try_get(0)?, &trouble)),
+        }
+    }
+    Ok((jobs, unreadable))
+}
+
+fn claimed_job(row: &MySqlRow) -> Result<ClaimedJob, Trouble> {
+    rows::claimed_job((
+        row.try_get(0)?,
+        row.try_get(1)?,
+        row.try_get(2)?,
+        row.try_get(3)?,
+        row.try_get(4)?,
+        row.try_get(5)?,
+        row.try_get(6)?,
+        row.try_get(7)?,
+        row.try_get(8)?,
+        row.try_get(9)?,
+        row.try_get(10)?,
+        row.try_get(11)?,
+        row.try_get(12)?,
+    ))
+}
+
+impl MySqlStore {
+    pub(super) async fn claim_jobs(
+        &self,
+        node: NodeId,
+        claim: Claim,
+        queues: &Queues,
+        report: &NodeReport,
+    ) -> Result<Claimed, StoreError> {
+        let clock = &self.inner.clock;
+        let more = format!("SELECT {}", self.inner.lanes.probes(clock));
+        let (mut session, head) = self.locked(self.session().await?, node, &more).await?;
+        let Some(head) = head else { return self.lost(session).await };
+        let mut taken = Taken::default();
+        if claim.token.0 >= head.lowest {
+            let listed: String = self.column(self.one(&head.rows)?, 0)?;
+            let Line { session, bond } = &mut *session;
+            let connection = &mut session.connection;
+            let taking = async {
+                let lanes = self.inner.lanes.due(connection, &listed, clock).await?;
+                take(connection, node, claim, queues, &lanes, head.at, head.at).await
+            };
+            taken = bond.carry(taking).await.map_err(|trouble| self.trouble(trouble))?;
+        }
+        let mut tables = "turnwise_nodes n".to_owned();
+        let mut set = check_in(head.at, head.period, Some(report));
+        if let Some((join, mark)) = taken.mark() {
+            tables.push_str(&join);
+            set.push_str(&format!(", {mark}"));
+        }
+        let update = format!("UPDATE {tables} SET {set} WHERE n.id = {}", literals::node(node));
+        let mut statements = vec![update];
+        statements.extend(taken.buried(head.at));
+        self.commit(session, statements).await?;
+        Ok(Claimed { jobs: taken.jobs, check_in: CheckIn::Alive })
+    }
+
+    pub(super) async fn recover_jobs(
+        &self,
+        node: NodeId,
+        token: Token,
+        report: &NodeReport,
+    ) -> Result<Claimed, StoreError> {
+        // No lock: nobody but this node ends them while it lives.
+        let more = format!(
+            "SELECT {} FROM turnwise_jobs j FORCE INDEX (turnwise_jobs_running)
+             WHERE j.state = 'running' AND j.node = {} AND j.token = {}
+             ORDER BY j.scheduled_at - INTERVAL (j.priority * {PRIORITY_SECONDS}) SECOND, j.id",
+            claimed_columns("j.token", "j.attempt"),
+            literals::node(node),
+            token.0
+        );
+        let (session, head) = self.locked(self.session().await?, node, &more).await?;
+        let Some(head) = head else { return self.lost(session).await };
+        let (jobs, unreadable) = sifted(&head.rows).map_err(|trouble| self.trouble(trouble))?;
+        let mut statements = vec![head.renewed(node, Some(report), &[bar(token)])];
+        statements.extend(unreadable.iter().flat_map(|row| bury(row, head.at)));
+        self.commit(session, statements).await?;
+        Ok(Claimed { jobs, check_in: CheckIn::Alive })
+    }
+}

@@ -1,0 +1,237 @@
+//! Claims: which jobs a node takes, and which it took when the answer was lost. A row that cannot be read ends here, so
+//! that it holds up nobody. Each function runs inside a transaction of the caller's.
+
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use turnwise_engine::{Claim, NodeId, ServerInstant, Token};
+
+use super::nodes::{Known, check_in};
+use super::{known, period, text};
+use crate::job::{BODY_BYTES_MAX, ClaimedJob};
+use crate::store::errors::Trouble;
+use crate::store::rows::{self, Unreadable, json};
+use crate::store::{CheckIn, Claimed, NodeReport, Queues};
+
+/// What a point of priority is worth, in microseconds of waiting.
+const PRIORITY_US: i64 = 10_000_000;
+
+pub(super) async fn renew(
+    connection: &mut SqliteConnection,
+    at: ServerInstant,
+    node: NodeId,
+    report: &NodeReport,
+) -> Result<Option<Known>, Trouble> {
+    let period = period(connection).await?;
+    check_in(connection, node, at, period, Some(report)).await
+}
+
+pub(super) async fn claim(
+    connection: &mut SqliteConnection,
+    at: ServerInstant,
+    node: NodeId,
+    claim: Claim,
+    queues: &Queues,
+    report: &NodeReport,
+) -> Result<Claimed, Trouble> {
+    let row = renew(connection, at, node, report).await?;
+    let jobs = match row {
+        Some(row) if claim.token.0 >= row.lowest => {
+            take(connection, node, claim, queues, at, at).await?
+        }
+        _ => Vec::new(),
+    };
+    Ok(Claimed { jobs, check_in: known(row.is_some()) })
+}
+
+/// Claim jobs that are due at `due`, the longest waiting first, where each point of priority counts as ten
+/// seconds of waiting. Looks at the head of each lane (queue and priority) and at nothing else.
+pub(super) async fn take(
+    connection: &mut SqliteConnection,
+    node: NodeId,
+    claim: Claim,
+    queues: &Queues,
+    due: ServerInstant,
+    at: ServerInstant,
+) -> Result<Vec<ClaimedJob>, Trouble> {
+    let only = queues.only().map(|queues| json(&queues)).transpose()?;
+    let except = json(&queues.except())?;
+    let lanes: Vec<(Vec<u8>, i64)> = sqlx::query_as(
+        "WITH RECURSIVE queue (name) AS (
+            SELECT * FROM (SELECT queue FROM turnwise_jobs
+                WHERE state = 'queued' AND ?1 IS NULL ORDER BY queue LIMIT 1)
+            UNION ALL
+            SELECT (SELECT j.queue FROM turnwise_jobs j
+                WHERE j.state = 'queued' AND j.queue > q.name ORDER BY j.queue LIMIT 1)
+            FROM queue q WHERE q.name IS NOT NULL
+         ), wanted (name) AS (
+            SELECT name FROM queue
+            WHERE name IS NOT NULL AND name NOT IN (SELECT value FROM json_each(?2))
+            UNION
+            SELECT value FROM json_each(?1) WHERE ?1 IS NOT NULL
+         ), lane (queue, priority) AS (
+            SELECT w.name, (SELECT j.priority FROM turnwise_jobs j
+                WHERE j.state = 'queued' AND j.queue = w.name ORDER BY j.priority LIMIT 1)
+            FROM wanted w
+            UNION ALL
+            SELECT l.queue, (SELECT j.priority FROM turnwise_jobs j
+                WHERE j.state = 'queued' AND j.queue = l.queue AND j.priority > l.priority
+                ORDER BY j.priority LIMIT 1)
+            FROM lane l WHERE l.priority IS NOT NULL
+         )
+         SELECT CAST(queue AS BLOB), priority FROM lane WHERE priority IS NOT NULL",
+    )
+    .bind(only)
+    .bind(except)
+    .fetch_all(&mut *connection)
+    .await?;
+    let limit = i64::from(claim.limit);
+    // (claim time, rowid): the time plus what the priority takes off it.
+    let mut heads: Vec<(i64, i64)> = Vec::new();
+    for (queue, priority) in lanes {
+        let lane: Vec<(i64, i64)> = sqlx::query_as(
+            "SELECT scheduled_at - priority * ?1, rowid FROM turnwise_jobs
+             WHERE state = 'queued' AND queue = CAST(?2 AS TEXT) AND priority = ?3
+                AND scheduled_at <= ?4
+             ORDER BY scheduled_at LIMIT ?5",
+        )
+        .bind(PRIORITY_US)
+        .bind(queue)
+        .bind(priority)
+        .bind(due.as_micros())
+        .bind(limit)
+        .fetch_all(&mut *connection)
+        .await?;
+        heads.extend(lane);
+    }
+    if heads.is_empty() {
+        return Ok(Vec::new());
+    }
+    heads.sort_unstable();
+    heads.truncate(claim.limit as usize);
+    let place: Vec<i64> = heads.iter().map(|(_, rowid)| *rowid).collect();
+    let mut taken = sqlx::query(
+        "UPDATE turnwise_jobs SET
+            state = 'running', node = ?1, token = ?2, started_at = ?3, attempt = attempt + 1
+         WHERE rowid IN (SELECT value FROM json_each(?4))
+         RETURNING id, token, queue, method, url, headers,
+            CASE WHEN length(CAST(body AS BLOB)) <= ?5 THEN CAST(body AS BLOB) END,
+            coalesce(length(CAST(body AS BLOB)), 0), attempt, max_attempts, hand_backs, deadline_ms,
+            scheduled_at, rowid",
+    )
+    .bind(node.to_string())
+    .bind(claim.token.0)
+    .bind(at.as_micros())
+    .bind(json(&place)?)
+    .bind(BODY_BYTES_MAX as i64)
+    .fetch_all(&mut *connection)
+    .await?;
+    let position = |row: &SqliteRow| {
+        let rowid: Option<i64> = row.try_get(13).ok();
+        place.iter().position(|taken| Some(*taken) == rowid)
+    };
+    taken.sort_by_key(position);
+    readable(connection, at, &taken).await
+}
+
+/// The jobs of claimed rows, whose last column is the rowid. One that cannot be read ends dead.
+async fn readable(
+    connection: &mut SqliteConnection,
+    at: ServerInstant,
+    rows: &[SqliteRow],
+) -> Result<Vec<ClaimedJob>, Trouble> {
+    let mut jobs = Vec::with_capacity(rows.len());
+    for row in rows {
+        match claimed_job(row) {
+            Ok(job) => jobs.push(job),
+            Err(trouble) => {
+                bury(connection, at, Unreadable::new(row.try_get::<i64, _>(13)?, &trouble)).await?;
+            }
+        }
+    }
+    Ok(jobs)
+}
+
+/// End a running job by its row, whatever stands in it.
+async fn bury(
+    connection: &mut SqliteConnection,
+    at: ServerInstant,
+    row: Unreadable<i64>,
+) -> Result<(), Trouble> {
+    for statement in [
+        "INSERT OR IGNORE INTO turnwise_attempts
+            (job, node, token, attempt, started_at, finished_at, error)
+         SELECT id, node, token, attempt, started_at, ?1, ?2 FROM turnwise_jobs WHERE rowid = ?3",
+        "UPDATE turnwise_jobs SET
+            state = 'dead', finished_at = ?1, last_status = NULL, last_error = ?2
+         WHERE rowid = ?3 AND state = 'running'",
+    ] {
+        sqlx::query(statement)
+            .bind(at.as_micros())
+            .bind(&row.error)
+            .bind(row.id)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+fn claimed_job(row: &SqliteRow) -> Result<ClaimedJob, Trouble> {
+    rows::claimed_job((
+        text(row, 0)?.unwrap_or_default(),
+        row.try_get(1)?,
+        text(row, 2)?.unwrap_or_default(),
+        text(row, 3)?.unwrap_or_default(),
+        text(row, 4)?.unwrap_or_default(),
+        text(row, 5)?,
+        row.try_get(6)?,
+        row.try_get(7)?,
+        row.try_get(8)?,
+        row.try_get(9)?,
+        row.try_get(10)?,
+        row.try_get(11)?,
+        row.try_get(12)?,
+    ))
+}
+
+pub(super) async fn recover(
+    connection: &mut SqliteConnection,
+    at: ServerInstant,
+    node: NodeId,
+    token: Token,
+    report: &NodeReport,
+) -> Result<Claimed, Trouble> {
+    if renew(connection, at, node, report).await?.is_none() {
+        return Ok(Claimed { jobs: Vec::new(), check_in: CheckIn::Lost });
+    }
+    bar(connection, node, token).await?;
+    let running = sqlx::query(
+        "SELECT id, token, queue, method, url, headers,
+            CASE WHEN length(CAST(body AS BLOB)) <= ?1 THEN CAST(body AS BLOB) END,
+            coalesce(length(CAST(body AS BLOB)), 0), attempt, max_attempts, hand_backs, deadline_ms,
+            scheduled_at, rowid
+         FROM turnwise_jobs WHERE state = 'running' AND node = ?2 AND token = ?3
+         ORDER BY scheduled_at - priority * ?4, rowid",
+    )
+    .bind(BODY_BYTES_MAX as i64)
+    .bind(node.to_string())
+    .bind(token.0)
+    .bind(PRIORITY_US)
+    .fetch_all(&mut *connection)
+    .await?;
+    let jobs = readable(connection, at, &running).await?;
+    Ok(Claimed { jobs, check_in: CheckIn::Alive })
+}
+
+/// No claim with this token or an earlier one may take anything from now on.
+pub(super) async fn bar(
+    connection: &mut SqliteConnection,
+    node: NodeId,
+    token: Token,
+) -> Result<(), Trouble> {
+    sqlx::query("UPDATE turnwise_nodes SET token_floor = max(token_floor, ?2) WHERE id = ?1")
+        .bind(node.to_string())
+        .bind(token.0.saturating_add(1))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
