@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "real processes take real time")]
 
 mod chromium;
+mod endurance;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -121,6 +122,14 @@ async fn the_farm_is_seen_and_handled_in_a_browser() {
     let target = Target::start().await;
     let farm = Farm::start(&target);
     tokio::task::spawn_blocking(move || story(farm)).await.unwrap();
+}
+
+#[ignore = "takes an hour: see endurance"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_that_are_left_open_do_not_grow() {
+    let target = Target::start().await;
+    let farm = Farm::start(&target);
+    tokio::task::spawn_blocking(move || endurance::leave_open(&farm)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
