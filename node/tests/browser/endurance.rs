@@ -27,6 +27,9 @@ struct Reading {
     node_bytes: u64,
 }
 
+/// A number of a reading.
+type Measure = fn(&Reading) -> f64;
+
 /// Keep the pages *Ring* and *Timeline* open in two browsers, and read what they and the node hold.
 pub(super) fn leave_open(farm: &Farm) {
     let minutes = std::env::var("TURNWISE_OPEN_MINUTES").ok();
@@ -67,7 +70,7 @@ pub(super) fn leave_open(farm: &Farm) {
 }
 
 fn judge(readings: &[Reading]) {
-    let measures: [(&str, fn(&Reading) -> f64); 5] = [
+    let measures: [(&str, Measure); 5] = [
         ("the heap of Ring", |reading| reading.ring.heap_bytes as f64),
         ("the nodes of Ring", |reading| reading.ring.dom_nodes as f64),
         ("the heap of Timeline", |reading| reading.timeline.heap_bytes as f64),
@@ -87,7 +90,7 @@ fn judge(readings: &[Reading]) {
     assert!(grown.is_empty(), "more than {GROWTH_PERCENT_MAX} %: {grown:?}");
 }
 
-fn mean(readings: &[Reading], of: fn(&Reading) -> f64) -> f64 {
+fn mean(readings: &[Reading], of: Measure) -> f64 {
     readings.iter().map(of).sum::<f64>() / readings.len() as f64
 }
 
