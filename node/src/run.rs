@@ -15,6 +15,7 @@ use crate::config::RunConfig;
 use crate::dashboard::{self, Door};
 use crate::exit;
 use crate::metrics::Metrics;
+use crate::serve;
 use crate::shell::{
     self, Journal, Leaves, LifeEnd, Observer, PreciseThread, Pulse, StopHandle, stop,
 };
@@ -137,7 +138,7 @@ async fn open_api(
     let door = Door::new(address, config.listen_token.clone());
     let beside = api::health(pulse).merge(api::metrics(Arc::clone(metrics), views.clone()));
     let routes = dashboard::router(views, door, None, beside);
-    Ok(Some(tokio::spawn(api::serve(listener, routes))))
+    Ok(Some(tokio::spawn(serve::serve(listener, routes))))
 }
 
 fn listen_to_signals(handle: StopHandle) -> std::io::Result<()> {
