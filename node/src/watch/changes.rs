@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use turnwise_engine::{Cadence, NodeId, Roster};
+use turnwise_engine::{Cadence, NodeId, Roster, Version};
 
 use super::event::{Member, What};
 use super::farm::Sight;
@@ -51,6 +51,12 @@ pub(super) fn ring(names: &Names, before: &Roster, after: &Sight) -> Option<What
         left: members(&mut gone().filter(has_left)),
         removed: members(&mut gone().filter(|node| !has_left(node))),
     })
+}
+
+/// A ring of which nobody knows what was before: nobody joined, they are there.
+pub(super) fn ring_that_holds(names: &Names, version: &Version, epoch: i64) -> What {
+    let ring = version.ring.iter().map(|node| names.member(*node)).collect();
+    What::Ring { epoch, from: version.from, ring, joined: vec![], left: vec![], removed: vec![] }
 }
 
 /// Whether the node has checked in within the last two periods.

@@ -9,6 +9,7 @@ use turnwise_engine::{Cadence, NodeId, Roster, ServerInstant, Slot};
 use super::changes;
 use super::event::{By, Event, Member, Weight, What};
 use super::names::Names;
+use super::past;
 use super::slots::{SLOTS_KEPT, SlotView, Slots};
 use crate::rfc3339;
 use crate::store::{BeatView, Look, NodeView};
@@ -63,11 +64,13 @@ impl Farm {
             Some(first) => first.slot - 1,
             None => farm.passed(&sight.look),
         };
-        farm.judge(sight);
-        let ring = changes::ring(&farm.names, &Roster::default(), sight);
+        let judged = farm.judge(sight);
+        farm.remember(past::news(&farm.names, sight, judged));
+        let row = &sight.look.row;
+        let ring = row.roster.last().filter(|version| !version.ring.is_empty());
+        let ring = ring.map(|newest| changes::ring_that_holds(&farm.names, newest, row.epoch.0));
         let at = Some(rfc3339::format(sight.look.clock));
-        let events =
-            ring.into_iter().map(|what| Event { at: at.clone(), what: as_beginning(what) });
+        let events = ring.into_iter().map(|what| Event { at: at.clone(), what });
         (farm, events.collect())
     }
 
@@ -87,16 +90,20 @@ impl Farm {
         let at = Some(rfc3339::format(sight.look.clock));
         let events = what.into_iter().map(|what| Event { at: at.clone(), what });
         let events: Vec<Event> = events.collect();
-        for event in events.iter().filter(|event| event.what.weight() > Weight::Routine) {
-            self.news.push_back(event.clone());
-        }
-        while self.news.len() > NEWS_KEPT {
-            self.news.pop_front();
-        }
+        let news = events.iter().filter(|event| event.what.weight() > Weight::Routine);
+        self.remember(news.cloned());
         events
     }
 
-    /// What happened since somebody began to watch and is worth a line, oldest first. Not all of it: the newest.
+    fn remember(&mut self, news: impl IntoIterator<Item = Event>) {
+        self.news.extend(news);
+        while self.news.len() > NEWS_KEPT {
+            self.news.pop_front();
+        }
+    }
+
+    /// What happened and is worth a line, oldest first. Not all of it: the newest; of the time before somebody began to
+    /// watch, what the database keeps.
     pub fn news(&self) -> impl DoubleEndedIterator<Item = &Event> {
         self.news.iter()
     }
@@ -234,16 +241,6 @@ impl Farm {
             claimed: beat.claimed,
             by,
         }
-    }
-}
-
-/// At the beginning nobody has joined: they are there.
-fn as_beginning(what: What) -> What {
-    match what {
-        What::Ring { epoch, from, ring, .. } => {
-            What::Ring { epoch, from, ring, joined: vec![], left: vec![], removed: vec![] }
-        }
-        other => other,
     }
 }
 
