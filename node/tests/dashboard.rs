@@ -334,6 +334,16 @@ async fn with_a_token_nothing_is_seen_without_it() {
     let entered = served.post("/login", "token=0123456789abcdef").await;
     let cookie = entered.headers()["set-cookie"].to_str().unwrap().to_owned();
     assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+    let name = format!("turnwise-{}=", served.address.port());
+    assert!(cookie.starts_with(&name) && cookie.contains("Max-Age=43200"), "{cookie}");
+    assert!(!cookie.contains("Secure"), "it was not asked for by TLS: {cookie}");
+    let by_tls = served.client.post(format!("http://{}/login", served.address));
+    let by_tls = by_tls.header("x-forwarded-proto", "https");
+    let by_tls = by_tls.header(ORIGIN, format!("https://{}", served.address));
+    let by_tls = by_tls.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+    let by_tls = by_tls.body("token=0123456789abcdef").send().await.unwrap();
+    let secure = by_tls.headers()["set-cookie"].to_str().unwrap();
+    assert!(secure.ends_with("; Secure"), "{secure}");
     assert!(!cookie.contains("0123456789abcdef"), "the token itself is not kept: {cookie}");
     let session = cookie.split(';').next().unwrap();
     let url = format!("http://{}/", served.address);
@@ -380,6 +390,34 @@ async fn the_home_page_is_small_also_with_fifty_nodes_and_works_without_javascri
     bytes += served.text("/assets/live.js").await.len();
     println!("the home page with fifty nodes is {bytes} bytes in all");
     assert!(bytes < 100 * 1024, "{bytes} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_nodes_have_pages_of_bounded_size_and_all_are_reached() {
+    let served = Served::start(None).await;
+    let store = served.store();
+    for number in 1..=1_000 {
+        let id = NodeId::from_u128(number);
+        let name = format!("web-{number}.farm.example");
+        store.register(&Registration { id, name, capacity: 16 }).await.unwrap();
+    }
+    for path in ["/", "/timeline", "/nodes"] {
+        let page = served.text(path).await;
+        println!("{path} with a thousand nodes is {} bytes", page.len());
+        assert!(page.len() < 300 * 1024, "{path}: {} bytes", page.len());
+    }
+    let (mut path, mut seen, mut pages) = ("/nodes".to_owned(), BTreeSet::new(), 0);
+    loop {
+        let page = served.text(&path).await;
+        seen.extend(links(&page).into_iter().filter(|link| link.starts_with("/nodes/")));
+        pages += 1;
+        match page.split("rel=\"next\" href=\"").nth(1).and_then(|rest| rest.split('"').next()) {
+            Some(next) if pages < 100 => path = next.to_owned(),
+            _ => break,
+        }
+    }
+    let cards = seen.iter().filter(|link| !link.ends_with("/do")).count();
+    assert_eq!((cards, pages), (1_000, 17), "sixty to a page");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
