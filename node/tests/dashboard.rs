@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use turnwise_engine::NodeId;
 use turnwise_node::dashboard::{self, Action, Controls, Door};
-use turnwise_node::job::{JobId, NewJob};
+use turnwise_node::job::{JobFilter, JobId, JobState, NewJob};
 use turnwise_node::store::{AnyStore, NodeView, Registration, Store};
 use turnwise_node::watch::Hub;
 
@@ -457,5 +457,35 @@ async fn a_browser_that_drops_its_stream_frees_its_place() {
             "a hundred places are enough one after the other"
         );
         assert!(stream.chunk().await.unwrap().is_some());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_that_a_filter_finds_is_done_after_it_was_asked_how_many_it_touches() {
+    let served = Served::start(None).await;
+    served.poison().await;
+    let store = served.store();
+    let page = served.text("/jobs?state=ready").await;
+    assert!(page.contains("action=\"/jobs/all\"") && page.contains("Cancel all of them…"));
+    assert!(!page.contains("Run all of them now"), "they run by themselves");
+    let form = "action=cancel&state=ready&queue=";
+    let asked = served.post("/jobs/all", form).await.text().await.unwrap();
+    assert!(asked.contains("58 jobs") && asked.contains("Cancel 58"), "{asked}");
+    let filter = JobFilter { state: Some(JobState::Ready), limit: 100, ..JobFilter::default() };
+    assert_eq!(store.jobs(&filter).await.unwrap().len(), 58, "nothing is done by asking");
+    let done = served.post("/jobs/all", &format!("{form}&sure=yes")).await;
+    assert_eq!(done.headers()[LOCATION].to_str().unwrap().find("/jobs?state=ready"), Some(0));
+    assert!(served.said(&done).await.contains("58 jobs are cancelled"));
+    assert!(store.jobs(&filter).await.unwrap().is_empty());
+    let none = served.post("/jobs/all", "action=cancel&state=ready&queue=nobody").await;
+    assert!(none.text().await.unwrap().contains("0 jobs"));
+    for (form, says) in [
+        ("action=retry&state=succeeded&sure=yes", "cannot be done to jobs in this state"),
+        ("action=cancel&sure=yes", "cannot be done to jobs in this state"),
+        ("action=burn&state=dead&sure=yes", "cannot be done to jobs in this state"),
+        ("action=cancel&state=asleep&sure=yes", "There is no state"),
+    ] {
+        let said = served.said(&served.post("/jobs/all", form).await).await;
+        assert!(said.contains("refused") && said.contains(says), "{form}: {said}");
     }
 }
