@@ -64,13 +64,6 @@ async fn numbers_as_text(State(numbers): State<Arc<Numbers>>) -> impl IntoRespon
     ([(CONTENT_TYPE, OPEN_METRICS)], numbers.metrics.text(tally.as_deref()))
 }
 
-/// Answer until dropped.
-pub async fn serve(listener: TcpListener, routes: Router) {
-    if let Err(error) = axum::serve(listener, routes).await {
-        tracing::error!("the API stopped: {error}");
-    }
-}
-
 /// Ready is a node that is in the ring and whose last statement was answered.
 async fn ready(State(pulse): State<watch::Receiver<Pulse>>) -> (StatusCode, String) {
     let pulse = pulse.borrow();

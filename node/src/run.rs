@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::api;
@@ -15,6 +16,7 @@ use crate::dashboard::{self, Door};
 use crate::exit;
 use crate::health;
 use crate::metrics::Metrics;
+use crate::serve;
 use crate::shell::{
     self, Journal, Leaves, LifeEnd, Observer, PreciseThread, Pulse, StopHandle, stop,
 };
@@ -71,33 +73,10 @@ async fn run_on(config: RunConfig, tampering: Tampering) -> ExitCode {
     }
     let (pulse, watcher) = watch::channel(Pulse::default());
     let metrics = Arc::new(Metrics::default());
-    let mut api = None;
-    if let Some(listen) = config.listen {
-        match api::bind(listen.address).await {
-            Ok(listener) => {
-                let address = listener.local_addr().unwrap_or(listen.address);
-                tracing::info!("the dashboard is at http://{address}/");
-                // Its own connection, opened when somebody looks: a page must not wait for the node, nor the node for it.
-                let views = store.beside(1);
-                let door = Door::new(address, config.listen_token.clone());
-                let beside =
-                    api::health(watcher).merge(api::metrics(Arc::clone(&metrics), views.clone()));
-                let routes = dashboard::router(views, door, None, beside);
-                api = Some(tokio::spawn(api::serve(listener, routes)));
-            }
-            Err(error) if listen.explicit => {
-                let say = format!(
-                    "the API cannot listen on {}: {error}. Choose another address with --listen",
-                    listen.address
-                );
-                return exit::report(exit::BAD_CONFIGURATION, say);
-            }
-            Err(error) => tracing::warn!(
-                address = %listen.address,
-                "the API cannot listen there: {error}; going on without it (--listen chooses another)"
-            ),
-        }
-    }
+    let api = match open_api(&config, &store, watcher, &metrics).await {
+        Ok(api) => api,
+        Err(error) => return exit::report(exit::BAD_CONFIGURATION, error),
+    };
     let watch = store.clone();
     let watch = tokio::spawn(async move { watch.watch().await });
     let chance = Uuid::new_v4().into_bytes();
@@ -130,6 +109,41 @@ async fn run_on(config: RunConfig, tampering: Tampering) -> ExitCode {
         Ok(LifeEnd::Stopped | LifeEnd::Lost) => ExitCode::SUCCESS,
         Err(error) => exit::report(exit::of_store(&error), error.to_string()),
     }
+}
+
+/// Serve the health, the numbers and the dashboard where the configuration says; none where it says `off`, or where an
+/// address that nobody asked for is taken.
+async fn open_api(
+    config: &RunConfig,
+    store: &AnyStore,
+    pulse: watch::Receiver<Pulse>,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<JoinHandle<()>>, String> {
+    let Some(listen) = config.listen else { return Ok(None) };
+    let listener = match api::bind(listen.address).await {
+        Ok(listener) => listener,
+        Err(error) if listen.explicit => {
+            return Err(format!(
+                "the API cannot listen on {}: {error}. Choose another address with --listen",
+                listen.address
+            ));
+        }
+        Err(error) => {
+            tracing::warn!(
+                address = %listen.address,
+                "the API cannot listen there: {error}; going on without it (--listen chooses another)"
+            );
+            return Ok(None);
+        }
+    };
+    let address = listener.local_addr().unwrap_or(listen.address);
+    tracing::info!("the dashboard is at http://{address}/");
+    // Its own connection, opened when somebody looks: a page must not wait for the node, nor the node for it.
+    let views = store.beside(1);
+    let door = Door::new(address, config.listen_token.clone());
+    let beside = api::health(pulse).merge(api::metrics(Arc::clone(metrics), views.clone()));
+    let routes = dashboard::router(views, door, None, beside);
+    Ok(Some(tokio::spawn(serve::serve(listener, routes))))
 }
 
 fn listen_to_signals(handle: StopHandle) -> std::io::Result<()> {

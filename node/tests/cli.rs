@@ -315,6 +315,32 @@ fn jobs_are_listed_newest_first_by_state_queue_and_page() {
 }
 
 #[test]
+fn all_jobs_of_a_state_and_a_queue_are_cancelled_and_retried() {
+    let place = Place::migrated();
+    let mail = place.enqueue(&["/x", "--queue", "mail", "--in", "1h"]);
+    let other = place.enqueue(&["/x", "--in", "1h"]);
+    let all = ["--all", "--state", "scheduled", "--queue", "mail"];
+    let words = |deed: &'static str| [&["jobs", deed][..], &all].concat();
+    let answer = place.run(&[&words("cancel")[..], &["--json"]].concat()).json();
+    assert_eq!(answer, serde_json::json!({ "altered": 1 }));
+    assert_eq!(place.show(&mail)["state"], "cancelled");
+    assert_eq!(place.show(&other)["state"], "scheduled");
+    assert!(place.run(&words("cancel")).ok().starts_with("0 jobs"));
+    let text = place.run(&["jobs", "retry", "--all", "--state", "cancelled"]).ok();
+    assert_eq!(text, "1 jobs will run now\n");
+    assert_eq!(place.show(&mail)["state"], "ready");
+    for (words, code, says) in [
+        (&["jobs", "retry", "--all"][..], 2, "--state"),
+        (&["jobs", "retry", "--state", "dead", NOBODY], 2, "--all"),
+        (&["jobs", "retry", "--all", "--state", "dead", NOBODY], 2, "cannot be used with"),
+        (&["jobs", "retry", "--all", "--state", "succeeded"], 2, "are not retried"),
+        (&["jobs", "cancel"], 2, "<ID>"),
+    ] {
+        place.run(words).fails(code, &[says]);
+    }
+}
+
+#[test]
 fn a_job_is_cancelled_once_and_may_be_retried() {
     let place = Place::migrated();
     let id = place.enqueue(&["/x", "--in", "1h"]);

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use turnwise_engine::NodeId;
 use turnwise_node::dashboard::{self, Action, Controls, Door};
-use turnwise_node::job::{JobId, NewJob};
+use turnwise_node::job::{JobFilter, JobId, JobState, NewJob};
 use turnwise_node::store::{AnyStore, NodeView, Registration, Store};
 use turnwise_node::watch::Hub;
 
@@ -375,6 +375,16 @@ async fn with_a_token_nothing_is_seen_without_it() {
     let entered = served.post("/login", "token=0123456789abcdef").await;
     let cookie = entered.headers()["set-cookie"].to_str().unwrap().to_owned();
     assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+    let name = format!("turnwise-{}=", served.address.port());
+    assert!(cookie.starts_with(&name) && cookie.contains("Max-Age=43200"), "{cookie}");
+    assert!(!cookie.contains("Secure"), "it was not asked for by TLS: {cookie}");
+    let by_tls = served.client.post(format!("http://{}/login", served.address));
+    let by_tls = by_tls.header("x-forwarded-proto", "https");
+    let by_tls = by_tls.header(ORIGIN, format!("https://{}", served.address));
+    let by_tls = by_tls.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+    let by_tls = by_tls.body("token=0123456789abcdef").send().await.unwrap();
+    let secure = by_tls.headers()["set-cookie"].to_str().unwrap();
+    assert!(secure.ends_with("; Secure"), "{secure}");
     assert!(!cookie.contains("0123456789abcdef"), "the token itself is not kept: {cookie}");
     let session = cookie.split(';').next().unwrap();
     let url = format!("http://{}/", served.address);
@@ -424,6 +434,34 @@ async fn the_home_page_is_small_also_with_fifty_nodes_and_works_without_javascri
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_nodes_have_pages_of_bounded_size_and_all_are_reached() {
+    let served = Served::start(None).await;
+    let store = served.store();
+    for number in 1..=1_000 {
+        let id = NodeId::from_u128(number);
+        let name = format!("web-{number}.farm.example");
+        store.register(&Registration { id, name, capacity: 16 }).await.unwrap();
+    }
+    for path in ["/", "/timeline", "/nodes"] {
+        let page = served.text(path).await;
+        println!("{path} with a thousand nodes is {} bytes", page.len());
+        assert!(page.len() < 300 * 1024, "{path}: {} bytes", page.len());
+    }
+    let (mut path, mut seen, mut pages) = ("/nodes".to_owned(), BTreeSet::new(), 0);
+    loop {
+        let page = served.text(&path).await;
+        seen.extend(links(&page).into_iter().filter(|link| link.starts_with("/nodes/")));
+        pages += 1;
+        match page.split("rel=\"next\" href=\"").nth(1).and_then(|rest| rest.split('"').next()) {
+            Some(next) if pages < 100 => path = next.to_owned(),
+            _ => break,
+        }
+    }
+    let cards = seen.iter().filter(|link| !link.ends_with("/do")).count();
+    assert_eq!((cards, pages), (1_000, 17), "sixty to a page");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_reader_looks_while_somebody_watches_and_no_longer() {
     let served = Served::start(None).await;
     served.poison().await;
@@ -460,5 +498,35 @@ async fn a_browser_that_drops_its_stream_frees_its_place() {
             "a hundred places are enough one after the other"
         );
         assert!(stream.chunk().await.unwrap().is_some());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_that_a_filter_finds_is_done_after_it_was_asked_how_many_it_touches() {
+    let served = Served::start(None).await;
+    served.poison().await;
+    let store = served.store();
+    let page = served.text("/jobs?state=ready").await;
+    assert!(page.contains("action=\"/jobs/all\"") && page.contains("Cancel all of them…"));
+    assert!(!page.contains("Run all of them now"), "they run by themselves");
+    let form = "action=cancel&state=ready&queue=";
+    let asked = served.post("/jobs/all", form).await.text().await.unwrap();
+    assert!(asked.contains("58 jobs") && asked.contains("Cancel 58"), "{asked}");
+    let filter = JobFilter { state: Some(JobState::Ready), limit: 100, ..JobFilter::default() };
+    assert_eq!(store.jobs(&filter).await.unwrap().len(), 58, "nothing is done by asking");
+    let done = served.post("/jobs/all", &format!("{form}&sure=yes")).await;
+    assert_eq!(done.headers()[LOCATION].to_str().unwrap().find("/jobs?state=ready"), Some(0));
+    assert!(served.said(&done).await.contains("58 jobs are cancelled"));
+    assert!(store.jobs(&filter).await.unwrap().is_empty());
+    let none = served.post("/jobs/all", "action=cancel&state=ready&queue=nobody").await;
+    assert!(none.text().await.unwrap().contains("0 jobs"));
+    for (form, says) in [
+        ("action=retry&state=succeeded&sure=yes", "cannot be done to jobs in this state"),
+        ("action=cancel&sure=yes", "cannot be done to jobs in this state"),
+        ("action=burn&state=dead&sure=yes", "cannot be done to jobs in this state"),
+        ("action=cancel&state=asleep&sure=yes", "There is no state"),
+    ] {
+        let said = served.said(&served.post("/jobs/all", form).await).await;
+        assert!(said.contains("refused") && said.contains(says), "{form}: {said}");
     }
 }

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "a promise that cannot be tried is broken")]
 #![allow(clippy::disallowed_methods, reason = "real processes take real time")]
 
+#[path = "store_contract/bulk.rs"]
+mod bulk;
 #[path = "store_contract/claims.rs"]
 mod claims;
 #[path = "store_contract/ends.rs"]
@@ -55,6 +57,10 @@ async fn sqlite_keeps_the_contract() {
     let mut score = Score::new("sqlite", &[]);
     contract::<Sqlite>(&mut score).await;
     promises! { score, Sqlite, Fresh;
+        bulk::all_that_a_filter_finds_are_altered_and_no_others,
+        bulk::many_are_altered_a_batch_at_a_time_up_to_a_limit,
+    }
+    promises! { score, Sqlite, Fresh;
         only::files_that_will_not_do_are_named,
         only::a_database_in_memory_is_shared_by_its_store,
         only::a_writer_is_waited_for_and_then_told,
@@ -67,6 +73,10 @@ async fn sqlite_keeps_the_contract() {
 async fn postgres_keeps_the_contract() {
     let mut score = Score::new("postgres", &[]);
     contract::<Postgres>(&mut score).await;
+    promises! { score, Postgres, Fresh;
+        bulk::all_that_a_filter_finds_are_altered_and_no_others,
+        bulk::many_are_altered_a_batch_at_a_time_up_to_a_limit,
+    }
     promises! { score, Postgres, Fresh;
         only::an_idle_beat_is_one_statement,
         only::an_idle_beat_does_not_wait_for_the_disk,
@@ -90,6 +100,10 @@ async fn postgres_behind_a_pooler_keeps_the_contract() {
     let mut score = Score::new("pooled", &[]);
     contract::<Pooled>(&mut score).await;
     promises! { score, Pooled, Fresh;
+        bulk::all_that_a_filter_finds_are_altered_and_no_others,
+        bulk::many_are_altered_a_batch_at_a_time_up_to_a_limit,
+    }
+    promises! { score, Pooled, Fresh;
         only_pooled::a_beat_is_one_round_trip,
         only_pooled::sessions_are_left_as_they_were,
         only_pooled::a_pooler_that_was_not_named_is_refused,
@@ -101,6 +115,10 @@ async fn postgres_behind_a_pooler_keeps_the_contract() {
 async fn mariadb_keeps_the_contract() {
     let mut score = Score::new("mariadb", &[]);
     contract::<MySql>(&mut score).await;
+    promises! { score, MySql, Fresh;
+        bulk::all_that_a_filter_finds_are_altered_and_no_others,
+        bulk::many_are_altered_a_batch_at_a_time_up_to_a_limit,
+    }
     promises! { score, MySql, Fresh;
         only_mariadb::an_idle_beat_is_three_statements_and_one_that_claims_four,
         only_mariadb::a_claim_reads_the_head_of_the_queue,

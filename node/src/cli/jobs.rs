@@ -8,6 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 use turnwise_engine::{NodeId, ServerInstant};
 
+use super::all_jobs::{self, Which};
 use super::common::Common;
 use super::failure::Failure;
 use super::show;
@@ -15,7 +16,7 @@ use crate::config;
 use crate::exit;
 use crate::job::{Attempts, JobFilter, JobId, JobState, JobView};
 use crate::rfc3339;
-use crate::store::Store;
+use crate::store::{Deed, Store};
 
 /// How much of an answer's body is shown, in characters.
 const ANSWER_CHARS_SHOWN: usize = 400;
@@ -26,7 +27,8 @@ const ANSWER_CHARS_SHOWN: usize = 400;
 Examples:
   turnwise jobs list --state dead --queue mail
   turnwise jobs show 01936c5e-7d1a-7cc3-98c4-dc0c0c07398f
-  turnwise jobs list --state dead --json | jq -r '.[].id' | xargs turnwise jobs retry")]
+  turnwise jobs list --state dead --json | jq -r '.[].id' | xargs turnwise jobs retry
+  turnwise jobs retry --all --state dead --queue mail")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -92,10 +94,13 @@ struct RetryArgs {
     common: Common,
 
     /// The jobs' ids
-    #[arg(value_name = "ID", required = true)]
+    #[arg(value_name = "ID", required_unless_present = "all")]
     ids: Vec<JobId>,
 
-    /// Print a JSON array of {"id", "result"}
+    #[command(flatten)]
+    which: Which,
+
+    /// Print a JSON array of {"id", "result"}; with --all, {"altered"}
     #[arg(long)]
     json: bool,
 }
@@ -110,10 +115,13 @@ struct CancelArgs {
     common: Common,
 
     /// The jobs' ids
-    #[arg(value_name = "ID", required = true)]
+    #[arg(value_name = "ID", required_unless_present = "all")]
     ids: Vec<JobId>,
 
-    /// Print a JSON array of {"id", "result"}
+    #[command(flatten)]
+    which: Which,
+
+    /// Print a JSON array of {"id", "result"}; with --all, {"altered"}
     #[arg(long)]
     json: bool,
 }
@@ -155,6 +163,9 @@ async fn show_one(args: ShowArgs) -> Result<ExitCode, Failure> {
 }
 
 async fn retry(args: RetryArgs) -> Result<ExitCode, Failure> {
+    if args.which.all {
+        return all_jobs::alter(args.common, args.which, Deed::Retry, args.json).await;
+    }
     let store = args.common.store().await?;
     let mut outcomes = Vec::new();
     for id in args.ids {
@@ -168,6 +179,9 @@ async fn retry(args: RetryArgs) -> Result<ExitCode, Failure> {
 }
 
 async fn cancel(args: CancelArgs) -> Result<ExitCode, Failure> {
+    if args.which.all {
+        return all_jobs::alter(args.common, args.which, Deed::Cancel, args.json).await;
+    }
     let store = args.common.store().await?;
     let mut outcomes = Vec::new();
     for id in args.ids {
@@ -235,7 +249,7 @@ fn unknown(id: JobId) -> String {
     )
 }
 
-fn state_parser() -> impl TypedValueParser<Value = JobState> {
+pub(super) fn state_parser() -> impl TypedValueParser<Value = JobState> {
     let words = JobState::ALL.map(JobState::as_str);
     PossibleValuesParser::new(words).try_map(|word| {
         let state = JobState::ALL.into_iter().find(|state| state.as_str() == word);

@@ -7,6 +7,7 @@
 //! - `show`: tables, JSON and text from the database, made safe for a terminal;
 //! - one file for each command.
 
+mod all_jobs;
 mod common;
 mod demo;
 mod enqueue;

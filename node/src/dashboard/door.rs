@@ -17,13 +17,14 @@ use uuid::Uuid;
 /// Nothing from elsewhere, nothing inline, in no frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     img-src 'self' data:; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
-/// The cookie of somebody who has shown the token.
-const COOKIE_NAME: &str = "turnwise";
+/// How long a browser keeps the cookie of somebody who has shown the token: a working day, in seconds.
+const COOKIE_SECONDS: u32 = 12 * 60 * 60;
 /// What can be seen without the token: what the page to show it is made of, and what a load balancer asks.
 const OPEN: [&str; 4] = ["/login", "/assets/", "/healthz", "/readyz"];
 /// Says where a request comes from. Browsers send it, and no page can set it.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-
+/// Says how the browser asked, where a proxy with TLS stands in front.
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// Says what the answer is for: to go to a page is `navigate`.
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
@@ -37,6 +38,8 @@ pub struct Door {
 
 struct Key {
     token: String,
+    /// The cookie's name: browsers send a cookie to every port of a host, and each port is a node of its own.
+    cookie: String,
     /// What the cookie holds: made anew with the process, so that the token itself lies in no browser.
     session: String,
 }
@@ -53,8 +56,9 @@ impl Door {
     /// same port of `localhost`, by name: a page of another site whose name was made to point here is refused.
     #[expect(clippy::disallowed_methods, reason = "a secret of this process's, for browsers alone")]
     pub fn new(address: SocketAddr, token: Option<String>) -> Self {
-        let key = token
-            .map(|token| Arc::new(Key { token, session: Uuid::new_v4().simple().to_string() }));
+        let cookie = format!("turnwise-{}", address.port());
+        let session = || Uuid::new_v4().simple().to_string();
+        let key = token.map(|token| Arc::new(Key { token, cookie, session: session() }));
         let hosts = key.is_none().then(|| hosts(address));
         Self { hosts, key }
     }
@@ -64,10 +68,16 @@ impl Door {
         self.key.as_ref().is_some_and(|key| is_same(token, &key.token))
     }
 
-    /// The cookie for who has shown the token.
-    pub(super) fn cookie(&self) -> Option<HeaderValue> {
-        let session = &self.key.as_ref()?.session;
-        let cookie = format!("{COOKIE_NAME}={session}; Path=/; HttpOnly; SameSite=Strict");
+    /// The cookie for who has shown the token in a request with these headers. Where a proxy says that the request
+    /// came to it by TLS, the browser is told to send the cookie that way alone: whoever claims so falsely keeps only
+    /// its own cookie from itself.
+    pub(super) fn cookie(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let Key { cookie, session, .. } = self.key.as_deref()?;
+        let by_tls = headers.get(FORWARDED_PROTO).is_some_and(|proto| proto == "https");
+        let secure = if by_tls { "; Secure" } else { "" };
+        let cookie = format!(
+            "{cookie}={session}; Path=/; Max-Age={COOKIE_SECONDS}; HttpOnly; SameSite=Strict{secure}"
+        );
         HeaderValue::from_str(&cookie).ok()
     }
 
@@ -102,7 +112,8 @@ impl Door {
         let Some(key) = &self.key else { return false };
         let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
         cookies.flat_map(|cookies| cookies.split(';')).any(|cookie| {
-            let value = cookie.trim().strip_prefix(COOKIE_NAME).and_then(|c| c.strip_prefix('='));
+            let value =
+                cookie.trim().strip_prefix(key.cookie.as_str()).and_then(|c| c.strip_prefix('='));
             value.is_some_and(|value| is_same(value, &key.session))
         })
     }
@@ -246,13 +257,13 @@ mod tests {
             let turned = asked(&door, &Method::GET, &[host, ("authorization", wrong)]);
             assert_eq!(turned, Some(Turned::NoToken), "{wrong}");
         }
-        let cookie = door.cookie().unwrap();
+        let cookie = door.cookie(&headers(&[])).unwrap();
         let session = cookie.to_str().unwrap().split(';').next().unwrap().to_owned();
         let with_cookie = |session: &str| {
             asked(&door, &Method::GET, &[host, ("cookie", &format!("a=b; {session}"))])
         };
         assert_eq!(with_cookie(&session), None);
-        assert_eq!(with_cookie("turnwise=a good secret"), Some(Turned::NoToken));
+        assert_eq!(with_cookie("turnwise-7171=a good secret"), Some(Turned::NoToken));
         let other = Door::new("0.0.0.0:7171".parse().unwrap(), Some("a good secret".to_owned()));
         let turned = asked(&other, &Method::GET, &[host, ("cookie", &session)]);
         assert_eq!(turned, Some(Turned::NoToken), "another process's cookie");

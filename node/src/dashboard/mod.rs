@@ -82,6 +82,7 @@ pub fn router(
         .route("/nodes/{id}/drain", post(pages::drain::order))
         .route("/farm/do", post(actions::on_farm))
         .route("/jobs", get(pages::jobs::show))
+        .route("/jobs/all", post(pages::bulk::order).get(pages::nowhere))
         .route("/jobs/{id}", get(pages::job::show))
         .route("/jobs/{id}/retry", post(pages::job::retry))
         .route("/jobs/{id}/cancel", post(pages::job::cancel))

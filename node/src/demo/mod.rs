@@ -42,6 +42,7 @@ use self::terminal::{Keyboard, Screen};
 use crate::api;
 use crate::config::Listen;
 use crate::dashboard::{self, Door};
+use crate::serve;
 use crate::store::{AnyStore, Store, StoreError};
 use crate::watch::{Feed, Hub};
 
@@ -187,7 +188,7 @@ impl Stage {
         let hub = Hub::new(store);
         let routes =
             dashboard::router(hub.clone(), Door::new(address, None), Some(buttons), Router::new());
-        let pages = tokio::spawn(api::serve(listener, routes));
+        let pages = tokio::spawn(serve::serve(listener, routes));
         Ok(Self { farm, hub, address, target, database, jobs, pages })
     }
 }

@@ -5,6 +5,7 @@ use turnwise_engine::{
     TurnRow,
 };
 
+use super::bulk::{Bulk, Deed};
 use super::mysql::{MySqlStore, MySqlTurns};
 use super::postgres::{PgStore, PgTurns};
 use super::sqlite::{SqliteStore, SqliteTurns};
@@ -235,6 +236,12 @@ impl Store for AnyStore {
 
     async fn change(&self, change: &Change, identity: ServerIdentity) -> Result<bool, StoreError> {
         delegate!(self, store => store.change(change, identity).await)
+    }
+}
+
+impl Bulk for AnyStore {
+    async fn alter(&self, deed: Deed, jobs: &[JobId]) -> Result<u32, StoreError> {
+        delegate!(self, store => store.alter(deed, jobs).await)
     }
 }
 

@@ -10,6 +10,7 @@
 //! implementation, the simulated one among them.
 
 mod any;
+mod bulk;
 mod connections;
 mod distant;
 mod errors;
@@ -27,6 +28,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 pub use any::{AnyStore, AnyTurns};
+pub use bulk::{Altered, BATCH, Bulk, Deed};
 pub use distant::{Distance, Distant, DistantTurns, Road};
 pub use views::{
     ATTEMPTS_SHOWN, BeatView, COUNTED_MAX, Capped, JobsPage, LOOKED_THROUGH_MAX, QueueView,

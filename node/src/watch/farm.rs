@@ -1,12 +1,15 @@
 //! Decides what happened between one look at the database and the next. No IO and no clock: a look brings its times
 //! along.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use turnwise_engine::{Cadence, NodeId, Roster, ServerInstant, Slot};
 
+use super::changes;
 use super::event::{By, Event, Member, Weight, What};
+use super::names::Names;
+use super::past;
 use super::slots::{SLOTS_KEPT, SlotView, Slots};
 use crate::rfc3339;
 use crate::store::{BeatView, Look, NodeView};
@@ -17,8 +20,6 @@ const MISSED_ONE_BY_ONE: i64 = 60;
 const COMMIT_NANOS: i64 = 250_000_000;
 /// So many events that are worth a line are kept.
 const NEWS_KEPT: usize = 100;
-/// A difference between two clocks that is no step of either.
-const STEP_MICROS: i64 = 100_000;
 
 /// What one look at the database showed.
 #[derive(Clone, Debug)]
@@ -43,7 +44,7 @@ pub struct Farm {
     /// What became of every slot up to this one has been told.
     judged: Slot,
     newest_beat: Slot,
-    names: BTreeMap<NodeId, String>,
+    names: Names,
     news: VecDeque<Event>,
 }
 
@@ -54,7 +55,7 @@ impl Farm {
             slots: Slots::default(),
             judged: Slot(i64::MIN),
             newest_beat: Slot(i64::MIN),
-            names: BTreeMap::new(),
+            names: Names::default(),
             news: VecDeque::new(),
             last: sight.clone(),
         };
@@ -63,11 +64,13 @@ impl Farm {
             Some(first) => first.slot - 1,
             None => farm.passed(&sight.look),
         };
-        farm.judge(sight);
-        let ring = farm.ring_event(&Roster::default());
+        let judged = farm.judge(sight);
+        farm.remember(past::news(&farm.names, sight, judged));
+        let row = &sight.look.row;
+        let ring = row.roster.last().filter(|version| !version.ring.is_empty());
+        let ring = ring.map(|newest| changes::ring_that_holds(&farm.names, newest, row.epoch.0));
         let at = Some(rfc3339::format(sight.look.clock));
-        let events =
-            ring.into_iter().map(|what| Event { at: at.clone(), what: as_beginning(what) });
+        let events = ring.into_iter().map(|what| Event { at: at.clone(), what });
         (farm, events.collect())
     }
 
@@ -76,34 +79,31 @@ impl Farm {
         let before = std::mem::replace(&mut self.last, sight.clone());
         self.learn(sight);
         let mut what = Vec::new();
-        what.extend(stepped(&before, sight).map(|by_us| What::ClockStepped { by_us }));
+        what.extend(changes::clock(&before, sight));
         what.extend(self.judge(sight));
         if before.look.row.epoch != sight.look.row.epoch {
-            what.extend(self.ring_event(&before.look.row.roster));
+            what.extend(changes::ring(&self.names, &before.look.row.roster, sight));
         }
-        what.extend(period_change(&before.look.row.cadence, &sight.look.row.cadence));
-        what.extend(self.node_events(&before.nodes, &sight.nodes));
-        let refused = sight.look.refused - before.look.refused;
-        if refused > 0 {
-            what.push(What::Refused { beats: refused });
-        }
-        let ends = sight.look.stale_ends - before.look.stale_ends;
-        if ends > 0 {
-            what.push(What::StaleEnds { ends });
-        }
+        what.extend(changes::period(&before.look.row.cadence, &sight.look.row.cadence));
+        what.extend(changes::nodes(&before.nodes, &sight.nodes));
+        what.extend(changes::counters(&before.look, &sight.look));
         let at = Some(rfc3339::format(sight.look.clock));
         let events = what.into_iter().map(|what| Event { at: at.clone(), what });
         let events: Vec<Event> = events.collect();
-        for event in events.iter().filter(|event| event.what.weight() > Weight::Routine) {
-            self.news.push_back(event.clone());
-        }
-        while self.news.len() > NEWS_KEPT {
-            self.news.pop_front();
-        }
+        let news = events.iter().filter(|event| event.what.weight() > Weight::Routine);
+        self.remember(news.cloned());
         events
     }
 
-    /// What happened since somebody began to watch and is worth a line, oldest first. Not all of it: the newest.
+    fn remember(&mut self, news: impl IntoIterator<Item = Event>) {
+        self.news.extend(news);
+        while self.news.len() > NEWS_KEPT {
+            self.news.pop_front();
+        }
+    }
+
+    /// What happened and is worth a line, oldest first. Not all of it: the newest; of the time before somebody began to
+    /// watch, what the database keeps.
     pub fn news(&self) -> impl DoubleEndedIterator<Item = &Event> {
         self.news.iter()
     }
@@ -165,9 +165,7 @@ impl Farm {
 
     /// A node by the name that it is known by.
     pub fn member(&self, node: NodeId) -> Member {
-        let name = self.names.get(&node).cloned();
-        let short = || node.to_string().chars().take(8).collect();
-        Member { node, name: name.unwrap_or_else(short) }
+        self.names.member(node)
     }
 
     /// The state of a node in a word: the store's, but that one which has been in the ring is not `joining` for having
@@ -179,15 +177,8 @@ impl Farm {
 
     fn learn(&mut self, sight: &Sight) {
         self.slots.learn(&sight.look.row.roster, sight.look.row.high);
-        for node in &sight.nodes {
-            self.names.insert(node.id, node.name.clone());
-        }
-        // Names of nodes that nobody knows any more are kept while they stand in what is shown.
-        let shown: Vec<NodeId> = self.slots.roster().nodes().collect();
-        let known = |id: &NodeId| sight.nodes.iter().any(|node| node.id == *id);
-        let drawn: Vec<NodeId> =
-            self.slots.all().filter_map(|slot| Some(slot.beat?.node)).collect();
-        self.names.retain(|id, _| known(id) || shown.contains(id) || drawn.contains(id));
+        let drawn = self.slots.all().filter_map(|slot| Some(slot.beat?.node));
+        self.names.learn(&sight.nodes, self.slots.roster().nodes().chain(drawn));
     }
 
     /// The last slot that can have no beat any more that has not been seen.
@@ -226,7 +217,7 @@ impl Farm {
                 continue;
             }
             if let Some(view) = self.slots.missed(slot, cadence) {
-                let owner = view.place.map(|place| self.member(place.owner));
+                let owner = view.place.map(|place| self.names.member(place.owner));
                 what.push(What::Missed { slot, owner });
             }
         }
@@ -238,102 +229,19 @@ impl Farm {
 
     fn beat_event(&self, beat: &BeatView, view: &SlotView) -> What {
         let by = match (view.place, view.deputy()) {
-            (Some(place), Some(_)) => By::Deputy { of: self.member(place.owner) },
+            (Some(place), Some(_)) => By::Deputy { of: self.names.member(place.owner) },
             (Some(_), None) => By::Owner,
             (None, _) => By::Unknown,
         };
         What::Beat {
             slot: beat.slot,
-            who: self.member(beat.node),
+            who: self.names.member(beat.node),
             arrived_at: rfc3339::format(beat.arrived_at),
             late_us: view.beat.and_then(|mark| mark.late_us),
             claimed: beat.claimed,
             by,
         }
     }
-
-    /// How the newest ring differs from the newest of another roster; none when it is the same.
-    fn ring_event(&self, before: &Roster) -> Option<What> {
-        let row = &self.last.look.row;
-        let now = row.roster.last()?;
-        let old = before.last().map_or(&[][..], |version| &version.ring);
-        if now.ring == old {
-            return None;
-        }
-        let members = |nodes: &mut dyn Iterator<Item = NodeId>| -> Vec<Member> {
-            nodes.map(|node| self.member(node)).collect()
-        };
-        let gone = || old.iter().copied().filter(|node| !now.ring.contains(node));
-        // Who leaves takes its mark out of the row; who is taken out leaves it there until it lapses, or had lapsed.
-        let has_left = |node: &NodeId| {
-            let view = self.last.nodes.iter().find(|view| view.id == *node);
-            let says_so = view.is_some_and(|view| view.state == "left");
-            let has_mark = row.marks.contains_key(node);
-            let was_here = view.is_some_and(|view| self.heard_of_lately(view));
-            says_so || !has_mark && was_here
-        };
-        Some(What::Ring {
-            epoch: row.epoch.0,
-            from: now.from,
-            ring: members(&mut now.ring.iter().copied()),
-            joined: members(&mut now.ring.iter().copied().filter(|node| !old.contains(node))),
-            left: members(&mut gone().filter(has_left)),
-            removed: members(&mut gone().filter(|node| !has_left(node))),
-        })
-    }
-
-    /// Whether the node has checked in within the last two periods.
-    fn heard_of_lately(&self, view: &NodeView) -> bool {
-        let Some(seen) = rfc3339::parse(&view.last_check_in) else { return false };
-        let silence = self.last.look.clock.nanos_from(seen);
-        silence < 2 * self.cadence().period.as_nanos()
-    }
-
-    fn node_events(&self, before: &[NodeView], after: &[NodeView]) -> Vec<What> {
-        let mut what = Vec::new();
-        for node in after {
-            let who = Member { node: node.id, name: node.name.clone() };
-            let earlier = before.iter().find(|other| other.id == node.id);
-            let Some(earlier) = earlier else {
-                let again = before.iter().any(|other| other.name == node.name);
-                what.push(What::Came { who, again });
-                continue;
-            };
-            match (earlier.state.as_str(), node.state.as_str()) {
-                (was, is) if was == is => {}
-                (_, "lost") => what.push(What::Died { who }),
-                (_, "left") => what.push(What::Left { who }),
-                (_, "silent") => what.push(What::Silent { who }),
-                ("silent", _) => what.push(What::Returned { who }),
-                _ => {}
-            }
-        }
-        what
-    }
-}
-
-/// At the beginning nobody has joined: they are there.
-fn as_beginning(what: What) -> What {
-    match what {
-        What::Ring { epoch, from, ring, .. } => {
-            What::Ring { epoch, from, ring, joined: vec![], left: vec![], removed: vec![] }
-        }
-        other => other,
-    }
-}
-
-/// By how much the server's clock was set between two looks, in microseconds.
-fn stepped(before: &Sight, after: &Sight) -> Option<i64> {
-    let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
-    let by_server = after.look.clock.nanos_from(before.look.clock) / 1_000;
-    let by_us = by_server - micros(after.answered.saturating_sub(before.answered));
-    let unsure = micros(before.took).saturating_add(micros(after.took)).saturating_add(STEP_MICROS);
-    (by_us.saturating_abs() > unsure).then_some(by_us)
-}
-
-fn period_change(before: &Cadence, after: &Cadence) -> Option<What> {
-    let next = after.next.filter(|next| before.next != Some(*next))?;
-    Some(What::Period { period_ms: next.period.as_millis(), from: next.from })
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ impl Hub {
         }
         let (farm, _) = within(ANSWER_TIMEOUT, self.inner.look(None)).await?;
         let farm = Arc::new(farm);
-        self.inner.state().farm = Some((Arc::clone(&farm), Instant::now()));
+        self.inner.keep(&farm);
         Ok(farm)
     }
 
@@ -149,6 +149,15 @@ impl Inner {
             false => APART_MIN,
         };
         (at.elapsed() <= age_max).then(|| Arc::clone(farm))
+    }
+
+    /// Keep a look that a page made for itself, for those of the same moment. One who reads keeps what it has seen
+    /// itself: a look by itself knows nothing of what happened before.
+    fn keep(&self, farm: &Arc<Farm>) {
+        let mut state = self.state();
+        if !state.is_reading {
+            state.farm = Some((Arc::clone(farm), Instant::now()));
+        }
     }
 
     /// Look again and again, until nobody watches.
@@ -263,7 +272,31 @@ fn nanos(time: Duration) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use turnwise_engine::{Period, TurnRow};
+
     use super::*;
+    use crate::store::Look;
+
+    fn farm() -> Arc<Farm> {
+        let row = TurnRow::new(Period::DEFAULT);
+        let look = Look { row, clock: ServerInstant::from_micros(0), refused: 0, stale_ends: 0 };
+        let (answered, took) = (Duration::ZERO, Duration::ZERO);
+        Arc::new(Farm::begin(&Sight { look, beats: vec![], nodes: vec![], answered, took }).0)
+    }
+
+    #[tokio::test]
+    async fn a_page_s_own_look_takes_no_place_of_what_a_reader_has_seen() {
+        let hub = Hub::new(AnyStore::connect("sqlite://nowhere.db", 1).unwrap());
+        let kept = || hub.inner.state().farm.as_ref().map(|(farm, _)| Arc::clone(farm));
+        let (watched, own) = (farm(), farm());
+        *hub.inner.state() =
+            State { is_reading: true, farm: Some((Arc::clone(&watched), Instant::now())) };
+        hub.inner.keep(&own);
+        assert!(Arc::ptr_eq(&kept().unwrap(), &watched));
+        hub.inner.state().is_reading = false;
+        hub.inner.keep(&own);
+        assert!(Arc::ptr_eq(&kept().unwrap(), &own), "where nobody reads it is kept");
+    }
 
     #[test]
     fn what_stays_away_is_looked_for_less_and_less_often() {

@@ -3,14 +3,20 @@
 //!
 //! - `event`: what can happen, in JSON and in words;
 //! - `slots`: what became of each slot;
+//! - `changes`: what the difference between two looks means;
+//! - `past`: what the first look tells of the time before it;
+//! - `names`: by what name a node is known;
 //! - `farm`: the fold: from one look after the other to what happened in between, and where things stand;
 //! - `hub`: when to look, and who is told;
 //! - `limit`: how long people wait for the database.
 
+mod changes;
 mod event;
 mod farm;
 mod hub;
 mod limit;
+mod names;
+mod past;
 mod slots;
 
 pub use event::{By, Event, Member, Weight, What};

@@ -32,6 +32,15 @@ pub(crate) struct Page<'a> {
     target: String,
 }
 
+/// What a page holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    /// What JavaScript holds after everything that can be let go of has been.
+    pub(crate) heap_bytes: u64,
+    /// The nodes of its documents, those that are only still referred to among them.
+    pub(crate) dom_nodes: u64,
+}
+
 /// How a page is looked at.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Look {
@@ -197,6 +206,25 @@ impl Page<'_> {
             let event = json!({"type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1});
             self.ask("Input.dispatchMouseEvent", &event);
         }
+    }
+
+    /// What it holds, once it has let go of what it does not need.
+    pub(crate) fn memory(&mut self) -> Memory {
+        // One collection lets go of what the next one finds to be free.
+        for _ in 0..2 {
+            self.ask("HeapProfiler.collectGarbage", &json!({}));
+        }
+        let heap = self.ask("Runtime.getHeapUsage", &json!({}));
+        let nodes = self.ask("Memory.getDOMCounters", &json!({}));
+        Memory {
+            heap_bytes: heap["usedSize"].as_f64().unwrap() as u64,
+            dom_nodes: nodes["nodes"].as_u64().unwrap(),
+        }
+    }
+
+    /// Keep no account of what it loads any more: the account itself would grow.
+    pub(crate) fn forget_network(&mut self) {
+        self.ask("Network.disable", &json!({}));
     }
 
     /// Press a key.

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "real processes take real time")]
 
 mod chromium;
+mod endurance;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use chromium::{Chromium, DESK, NIGHT, PATIENCE, PHONE, PLAIN};
+use chromium::{Chromium, DESK, Look, NIGHT, PATIENCE, PHONE, PLAIN};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use tempfile::TempDir;
@@ -113,6 +114,16 @@ fn picture(name: &str) -> PathBuf {
     folder.join(format!("{name}.png"))
 }
 
+/// Every page, and what stands on it once it is there.
+const PAGES: [(&str, &str, &str); 4] = [
+    ("ring", "/", "svg.ring .slot"),
+    ("timeline", "/timeline", "svg.timeline .beat"),
+    ("nodes", "/nodes", ".card svg.offset"),
+    ("jobs", "/jobs", "table.jobs tbody tr"),
+];
+/// Every way to look at them.
+const LIGHTS: [(&str, Look); 3] = [("light", DESK), ("dark", NIGHT), ("phone", PHONE)];
+
 /// The newest slot that is drawn in the ring.
 const NEWEST: &str = "Number(document.querySelector('svg.ring .newest')?.dataset.slot ?? 0)";
 
@@ -121,6 +132,22 @@ async fn the_farm_is_seen_and_handled_in_a_browser() {
     let target = Target::start().await;
     let farm = Farm::start(&target);
     tokio::task::spawn_blocking(move || story(farm)).await.unwrap();
+}
+
+#[ignore = "takes pictures of a farm that runs already: see scripts/pictures"]
+#[test]
+fn pictures_of_every_page() {
+    let farm = std::env::var("TURNWISE_PICTURES_OF").unwrap();
+    let farm = farm.trim_end_matches('/');
+    take_pictures(&mut Chromium::start(), "gallery-", |path| format!("{farm}{path}"));
+}
+
+#[ignore = "takes an hour: see endurance"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_that_are_left_open_do_not_grow() {
+    let target = Target::start().await;
+    let farm = Farm::start(&target);
+    tokio::task::spawn_blocking(move || endurance::leave_open(&farm)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -231,20 +258,20 @@ fn every_page_is_there_in_every_light(browser: &mut Chromium, farm: &Farm) {
         let path = ["/slow/400", "/slow/2500", "/status/500", "/slow/9000"][number % 4];
         farm.enqueue(&[path, "--queue", ["mail", "default", "reports"][number % 3]]);
     }
-    for (name, path, shows) in [
-        ("ring", "/", "svg.ring .slot"),
-        ("timeline", "/timeline", "svg.timeline .beat"),
-        ("nodes", "/nodes", ".card svg.offset"),
-        ("jobs", "/jobs", "table.jobs tbody tr"),
-    ] {
-        for (light, look) in [("light", DESK), ("dark", NIGHT), ("phone", PHONE)] {
-            let mut page = browser.open(&farm.page(path), look);
+    take_pictures(browser, "", |path| farm.page(path));
+}
+
+/// A picture of every page in every light, once it is there and live.
+fn take_pictures(browser: &mut Chromium, prefix: &str, address: impl Fn(&str) -> String) {
+    for (name, path, shows) in PAGES {
+        for (light, look) in LIGHTS {
+            let mut page = browser.open(&address(path), look);
             page.until(&format!("document.querySelector({shows:?})"));
             page.until("document.getElementById('link').textContent === 'live'");
             // Nothing makes the whole page wider than the window.
             page.until("document.documentElement.scrollWidth <= innerWidth");
             std::thread::sleep(Duration::from_millis(600));
-            page.picture(&picture(&format!("{name}-{light}")));
+            page.picture(&picture(&format!("{prefix}{name}-{light}")));
             assert_eq!(page.complaints(), [""; 0], "{name}, {light}");
         }
     }

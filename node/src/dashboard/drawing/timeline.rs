@@ -24,6 +24,8 @@ const AXIS: f64 = 26.0;
 const ROWS: usize = 4;
 /// A farm that is larger has narrower lanes.
 const WIDE_MAX: usize = 12;
+/// So many nodes have a lane.
+const LANES_MAX: usize = 60;
 
 /// A drawing's measures.
 struct Frame {
@@ -51,7 +53,7 @@ impl Frame {
 /// The whole drawing, as of `now`.
 pub(in super::super) fn draw(farm: &Farm, runs: &[RunView], now: ServerInstant) -> Markup {
     let nodes: Vec<&NodeView> =
-        farm.sight().nodes.iter().filter(|node| is_shown(node, now)).collect();
+        farm.sight().nodes.iter().filter(|node| is_shown(node, now)).take(LANES_MAX).collect();
     let lane = match nodes.len() {
         0..=4 => 64.0,
         5..=WIDE_MAX => 46.0,
@@ -82,6 +84,12 @@ pub(in super::super) fn draw(farm: &Farm, runs: &[RunView], now: ServerInstant) 
             path .now d=(format!("M{} {}V{}", number(frame.x(now)), number(AXIS - 6.0), number(height))) {}
         }
     }
+}
+
+/// How many nodes have no lane; none where all have one.
+pub(in super::super) fn left_out(farm: &Farm, now: ServerInstant) -> Option<usize> {
+    let nodes = farm.sight().nodes.iter().filter(|node| is_shown(node, now)).count();
+    nodes.checked_sub(LANES_MAX).filter(|more| *more > 0)
 }
 
 /// Those that take turns, and those that went while they are still in the picture.

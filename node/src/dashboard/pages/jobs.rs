@@ -9,6 +9,7 @@ use turnwise_engine::ServerInstant;
 use url::form_urlencoded::Serializer;
 
 use super::super::{Shared, page};
+use super::bulk;
 use crate::job::{JobFilter, JobId, JobState, JobView, QUEUE_BYTES_MAX};
 use crate::store::{COUNTED_MAX, Capped, JobsPage, LOOKED_THROUGH_MAX, Tally, Views};
 use crate::watch::{ANSWER_TIMEOUT, within};
@@ -28,7 +29,22 @@ pub(in super::super) struct Wanted {
 }
 
 impl Wanted {
-    fn filter(&self) -> Result<JobFilter, String> {
+    /// What a form asks for, from the newest on.
+    pub(super) fn of(state: String, queue: String) -> Self {
+        Self { state, queue, before: String::new() }
+    }
+
+    /// The word for the state; empty: all.
+    pub(super) fn state(&self) -> &str {
+        &self.state
+    }
+
+    /// The queue's name; empty: all.
+    pub(super) fn queue(&self) -> &str {
+        &self.queue
+    }
+
+    pub(super) fn filter(&self) -> Result<JobFilter, String> {
         let state = match self.state.as_str() {
             "" => None,
             word => {
@@ -55,7 +71,7 @@ impl Wanted {
     }
 
     /// The address of the same jobs, from another one on.
-    fn address(&self, state: &str, before: Option<JobId>) -> String {
+    pub(super) fn address(&self, state: &str, before: Option<JobId>) -> String {
         let mut query = Serializer::new(String::new());
         if !state.is_empty() {
             query.append_pair("state", state);
@@ -104,6 +120,7 @@ pub(in super::super) async fn show(
                 Ok(found) => (table(&wanted, found, now)),
             }
         }
+        @if let Ok(filter) = wanted.filter() { div data-live="all" { (bulk::buttons(&wanted, &filter)) } }
         div data-live="queues" {
             @if !tally.queues.is_empty() {
                 h2 { "Queues with waiting jobs" }

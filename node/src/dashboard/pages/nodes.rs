@@ -3,6 +3,7 @@
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use maud::{Markup, html};
+use serde::Deserialize;
 use turnwise_engine::{NodeId, ServerInstant};
 
 use super::super::drawing::offset;
@@ -14,29 +15,60 @@ use crate::watch::Farm;
 
 /// So many of a node's beats are listed.
 const BEATS_SHOWN: usize = 20;
+/// So many nodes are on a page.
+const NODES_SHOWN: usize = 60;
+
+/// Where a page of nodes begins.
+#[derive(Debug, Default, Deserialize)]
+pub(in super::super) struct Wanted {
+    /// The id of the last node of the page before; where there is no such node, the first page is shown.
+    #[serde(default)]
+    after: String,
+}
+
+impl Wanted {
+    /// How many nodes are left out in front.
+    fn skips(&self, nodes: &[NodeView]) -> usize {
+        let after: Option<NodeId> = self.after.parse().ok();
+        let last = nodes.iter().position(|node| Some(node.id) == after);
+        last.map_or(0, |last| last + 1)
+    }
+}
 
 pub(in super::super) async fn show(
     State(shared): State<Shared>,
     Query(asked): Query<page::Asked>,
+    Query(wanted): Query<Wanted>,
 ) -> Response {
     let farm = match shared.hub.farm().await {
         Ok(farm) => farm,
         Err(error) => return page::failed(&error),
     };
     let nodes = &farm.sight().nodes;
+    let skipped = wanted.skips(nodes);
+    let shown = &nodes[skipped..nodes.len().min(skipped + NODES_SHOWN)];
     let scale = offset::scale(nodes);
     let body = html! {
         h1 { "Nodes" }
         p .lead data-live="words" {
             (nodes.iter().filter(|node| node.rank.is_some()).count()) " in the ring, "
             (nodes.iter().filter(|node| node.rank.is_none()).count()) " out of it."
+            @if shown.len() < nodes.len() {
+                " Here are number " (skipped + 1) " to " (skipped + shown.len()) "."
+            }
         }
         p .quiet {
             "Offset is the database’s clock minus the node’s, with the most that it can be wrong. It harms nothing: "
             "turns follow the database’s clock. Transit is the way from the node to the database."
         }
         div .cards data-live="nodes" {
-            @for node in nodes { (card(&shared, &farm, node, scale, "/nodes")) }
+            @for node in shown { (card(&shared, &farm, node, scale, "/nodes")) }
+        }
+        nav .pages aria-label="More nodes" data-live="pages" {
+            @if skipped > 0 { a href="/nodes" { "First" } }
+            @if let Some(last) = shown.last().filter(|_| skipped + shown.len() < nodes.len()) {
+                a rel="next" href=(format!("/nodes?after={}", last.id)) { "Next" }
+            }
         }
         div data-live="none" {
             @if nodes.is_empty() {
@@ -111,7 +143,7 @@ fn card(shared: &Shared, farm: &Farm, node: &NodeView, scale: i64, back: &str) -
                     }
                 }
                 dt { "Transit" }
-                dd { @if let Some(transit) = node.transit_us { (page::millis(transit)) " ms" } @else { "–" } }
+                dd { (transit(node)) }
                 dt { "Turn" }
                 dd {
                     @if let Some(rank) = node.rank { (rank + 1) ". in the ring" } @else { "out of the ring" }
@@ -148,6 +180,20 @@ fn web_app(node: &NodeView, target: &TargetView, now: ServerInstant) -> Markup {
     }
 }
 
+/// The way to the database, as well as it is known: it is as unsure as the offset, and never below zero.
+fn transit(node: &NodeView) -> String {
+    match (node.transit_us, node.offset_error_us) {
+        (None, _) => "–".to_owned(),
+        (Some(transit), None) => format!("{} ms", page::millis(transit.max(0))),
+        (Some(transit), Some(error)) if transit <= error => {
+            format!("below {} ms", page::millis(transit.saturating_add(error).max(0)))
+        }
+        (Some(transit), Some(error)) => {
+            format!("{} ms ± {}", page::millis(transit), page::millis(error))
+        }
+    }
+}
+
 fn beats(farm: &Farm, node: NodeId) -> Markup {
     let beats = farm.slots().rev().filter(|slot| slot.beat.is_some_and(|beat| beat.node == node));
     html! {
@@ -167,5 +213,48 @@ fn beats(farm: &Farm, node: NodeId) -> Markup {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use turnwise_engine::ServerInstant;
+
+    use super::*;
+
+    fn node(number: u128, transit_us: Option<i64>, offset_error_us: Option<i64>) -> NodeView {
+        NodeView {
+            id: NodeId::from_u128(number),
+            name: "a".to_owned(),
+            state: "live".to_owned(),
+            offset_us: Some(5),
+            offset_error_us,
+            transit_us,
+            rank: Some(0),
+            epoch: 1,
+            capacity: 1,
+            running: 0,
+            last_check_in: String::new(),
+            lease_until: ServerInstant::from_micros(0),
+        }
+    }
+
+    #[test]
+    fn a_way_is_never_shown_as_less_than_nothing() {
+        let shown = |transit_us, error_us| transit(&node(1, transit_us, error_us));
+        assert_eq!(shown(Some(1_500), Some(200)), "1.50 ms ± 0.20");
+        assert_eq!(shown(Some(-300), Some(700)), "below 0.40 ms");
+        assert_eq!(shown(Some(100), Some(700)), "below 0.80 ms");
+        assert_eq!(shown(Some(-300), Some(100)), "below 0.00 ms", "a clock that was just set");
+        assert_eq!(shown(None, Some(1)), "–");
+    }
+
+    #[test]
+    fn a_page_goes_on_after_the_last_node_of_the_one_before() {
+        let nodes: Vec<NodeView> = (1..=3).map(|number| node(number, None, None)).collect();
+        let skips = |after: &str| Wanted { after: after.to_owned() }.skips(&nodes);
+        assert_eq!([skips(""), skips("x"), skips(&NodeId::from_u128(9).to_string())], [0; 3]);
+        assert_eq!(skips(&nodes[1].id.to_string()), 2);
+        assert_eq!(skips(&nodes[2].id.to_string()), 3, "the last has none after it");
     }
 }

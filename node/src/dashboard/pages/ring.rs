@@ -14,6 +14,9 @@ use crate::watch::{Farm, Weight};
 /// So many of the things that happened are listed.
 const NEWS_SHOWN: usize = 8;
 
+/// So many nodes are listed.
+const NODES_SHOWN: usize = 60;
+
 /// The marks of the drawing and what they mean.
 const LEGEND: [(&str, &str); 6] = [
     ("empty", "beat, nothing due"),
@@ -96,7 +99,7 @@ fn list(shared: &Shared, farm: &Farm, now: ServerInstant) -> Markup {
             p .empty-list { "There are no nodes. Start one: " code { "turnwise run" } }
         } @else {
             ol .nodes {
-                @for node in nodes {
+                @for node in nodes.iter().take(NODES_SHOWN) {
                     li data-state=(farm.state(node)) data-node=(node.id) {
                         // Parts of their own: what somebody is about to press stays while the rest goes on.
                         div .about data-live=(format!("node-{}", node.id)) {
@@ -111,6 +114,11 @@ fn list(shared: &Shared, farm: &Farm, now: ServerInstant) -> Markup {
                             (page::node_buttons(shared, "/", node))
                         }
                     }
+                }
+            }
+            @if nodes.len() > NODES_SHOWN {
+                p .quiet {
+                    "and " (nodes.len() - NODES_SHOWN) " more: " a href="/nodes" { "all nodes" }
                 }
             }
         }
@@ -141,7 +149,7 @@ fn news(farm: &Farm) -> Markup {
                 }
             }
             @if farm.news().next().is_none() {
-                li .quiet { "Nothing but beats since somebody began to watch." }
+                li .quiet { "Nothing but beats lately." }
             }
         }
     }

@@ -34,8 +34,11 @@ pub(in super::super) async fn show(
         p #timeline-words .quiet data-live="words" {
             "Two minutes of the database’s time, a lane for each node in turn order. " (running) " jobs run now. "
             "A short line above is a beat, a bar below a job, the bracket to the right of now the end of the node’s "
-            "lease. Of ended jobs, those among the newest " (crate::store::RECENT_JOBS) " are drawn; deaths and steps of the clock, "
-            "since somebody began to watch."
+            "lease. Of ended jobs, those among the newest " (crate::store::RECENT_JOBS) " are drawn. Of the time before "
+            "somebody began to watch the database keeps beats, deaths and leaves, but not who came or what the ring was."
+            @if let Some(more) = timeline::left_out(&farm, now) {
+                " There is no lane for " (more) " more nodes."
+            }
         }
     };
     page::live(&shared, "Timeline", "/timeline", &asked, &body)

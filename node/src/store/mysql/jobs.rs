@@ -93,26 +93,11 @@ impl MySqlStore {
     }
 
     pub(super) async fn retry_job(&self, id: JobId) -> Result<Option<bool>, StoreError> {
-        self.alter_job(id, &["queued", "dead", "cancelled"], |now| {
-            format!(
-                "state = 'queued', scheduled_at = LEAST(scheduled_at, {now}), queued_at = {now},
-                 max_attempts = GREATEST(max_attempts, attempt + 1),
-                 hand_backs = 0, cancel_requested = 0, finished_at = NULL"
-            )
-        })
-        .await
+        self.alter_job(id, &["queued", "dead", "cancelled"], retry_set).await
     }
 
     pub(super) async fn cancel_job(&self, id: JobId) -> Result<Option<bool>, StoreError> {
-        // The columns are set one after the other, each by what those before it have become.
-        self.alter_job(id, &["queued", "running"], |now| {
-            format!(
-                "finished_at = CASE WHEN state = 'queued' THEN {now} END,
-                 state = CASE WHEN state = 'queued' THEN 'cancelled' ELSE state END,
-                 cancel_requested = 1"
-            )
-        })
-        .await
+        self.alter_job(id, &["queued", "running"], cancel_set).await
     }
 
     /// Alter one job, unless its state forbids it; whether it did. None when there is no such job.
@@ -138,6 +123,25 @@ impl MySqlStore {
         self.commit(session, if allowed { vec![update] } else { Vec::new() }).await?;
         Ok(Some(allowed))
     }
+}
+
+/// What becomes of a job that is to run now.
+pub(super) fn retry_set(now: &str) -> String {
+    format!(
+        "state = 'queued', scheduled_at = LEAST(scheduled_at, {now}), queued_at = {now},
+         max_attempts = GREATEST(max_attempts, attempt + 1),
+         hand_backs = 0, cancel_requested = 0, finished_at = NULL"
+    )
+}
+
+/// What becomes of a job that is cancelled. The columns are set one after the other, each by what those before it have
+/// become.
+pub(super) fn cancel_set(now: &str) -> String {
+    format!(
+        "finished_at = CASE WHEN state = 'queued' THEN {now} END,
+         state = CASE WHEN state = 'queued' THEN 'cancelled' ELSE state END,
+         cancel_requested = 1"
+    )
 }
 
 /// The values of a new job's row, enqueued at `now`, in microseconds.

@@ -3,6 +3,7 @@
 //! MariaDB those of an `INSERT`), so that a transaction is a locking read, a decision made here, and then all that it
 //! writes, `COMMIT` included, in one packet. Decides here how a connection and a transaction begin and end.
 
+mod bulk;
 mod claims;
 mod ends;
 mod errors;

@@ -21,6 +21,26 @@ const JOB_COLUMNS: &str =
     j.last_status::bigint, j.last_error, turnwise.micros(c.now)
     FROM (SELECT turnwise.clock() AS now OFFSET 0) c, ";
 
+/// What becomes of a job `j` that is to run now; `h` holds the time.
+macro_rules! retry_set {
+    () => {
+        "state = 'queued', scheduled_at = least(j.scheduled_at, h.now), queued_at = h.now,
+                    max_attempts = greatest(j.max_attempts, j.attempt + 1),
+                    hand_backs = 0, cancel_requested = false, finished_at = NULL"
+    };
+}
+pub(super) use retry_set;
+
+/// What becomes of a job `j` that is cancelled; `h` holds the time.
+macro_rules! cancel_set {
+    () => {
+        "state = CASE WHEN j.state = 'queued' THEN 'cancelled' ELSE j.state END,
+                    finished_at = CASE WHEN j.state = 'queued' THEN h.now END,
+                    cancel_requested = true"
+    };
+}
+pub(super) use cancel_set;
+
 impl PgStore {
     pub(super) async fn claim_jobs(
         &self,
@@ -275,16 +295,16 @@ impl PgStore {
     pub(super) async fn retry_job(&self, id: JobId) -> Result<Option<bool>, StoreError> {
         self.alter_job(
             id,
-            "WITH here AS MATERIALIZED (SELECT turnwise.clock() AS now), done AS (
-                UPDATE turnwise.jobs j SET
-                    state = 'queued', scheduled_at = least(j.scheduled_at, h.now), queued_at = h.now,
-                    max_attempts = greatest(j.max_attempts, j.attempt + 1),
-                    hand_backs = 0, cancel_requested = false, finished_at = NULL
-                FROM here h
+            concat!(
+                "WITH here AS MATERIALIZED (SELECT turnwise.clock() AS now), done AS (
+                UPDATE turnwise.jobs j SET ",
+                retry_set!(),
+                " FROM here h
                 WHERE j.id = $1::text::uuid AND j.state IN ('queued', 'dead', 'cancelled')
                 RETURNING 1)
              SELECT EXISTS (SELECT FROM done),
-                EXISTS (SELECT FROM turnwise.jobs WHERE id = $1::text::uuid)",
+                EXISTS (SELECT FROM turnwise.jobs WHERE id = $1::text::uuid)"
+            ),
         )
         .await
     }
@@ -292,15 +312,16 @@ impl PgStore {
     pub(super) async fn cancel_job(&self, id: JobId) -> Result<Option<bool>, StoreError> {
         self.alter_job(
             id,
-            "WITH done AS (
-                UPDATE turnwise.jobs j SET
-                    state = CASE WHEN j.state = 'queued' THEN 'cancelled' ELSE j.state END,
-                    finished_at = CASE WHEN j.state = 'queued' THEN turnwise.clock() END,
-                    cancel_requested = true
+            concat!(
+                "WITH here AS MATERIALIZED (SELECT turnwise.clock() AS now), done AS (
+                UPDATE turnwise.jobs j SET ",
+                cancel_set!(),
+                " FROM here h
                 WHERE j.id = $1::text::uuid AND j.state IN ('queued', 'running')
                 RETURNING 1)
              SELECT EXISTS (SELECT FROM done),
-                EXISTS (SELECT FROM turnwise.jobs WHERE id = $1::text::uuid)",
+                EXISTS (SELECT FROM turnwise.jobs WHERE id = $1::text::uuid)"
+            ),
         )
         .await
     }

@@ -2,6 +2,7 @@
 //! is a function of the schema (`migrations/postgres`). Decides here only which connection it goes out on
 //! and what an error means.
 
+mod bulk;
 mod errors;
 mod jobs;
 mod nodes;

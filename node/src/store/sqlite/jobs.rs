@@ -140,18 +140,36 @@ fn state_condition(state: Option<JobState>) -> &'static str {
     }
 }
 
+/// What becomes of a job that is to run now; `?2` is the time.
+macro_rules! retry_set {
+    () => {
+        "state = 'queued', scheduled_at = min(scheduled_at, ?2), queued_at = ?2,
+            max_attempts = max(max_attempts, attempt + 1),
+            hand_backs = 0, cancel_requested = 0, finished_at = NULL"
+    };
+}
+pub(super) use retry_set;
+
+/// What becomes of a job that is cancelled; `?2` is the time.
+macro_rules! cancel_set {
+    () => {
+        "finished_at = CASE WHEN state = 'queued' THEN ?2 END,
+            state = CASE WHEN state = 'queued' THEN 'cancelled' ELSE state END,
+            cancel_requested = 1"
+    };
+}
+pub(super) use cancel_set;
+
 pub(super) async fn retry(
     connection: &mut SqliteConnection,
     at: ServerInstant,
     id: JobId,
 ) -> Result<Option<bool>, Trouble> {
-    let done = sqlx::query(
-        "UPDATE turnwise_jobs SET
-            state = 'queued', scheduled_at = min(scheduled_at, ?2), queued_at = ?2,
-            max_attempts = max(max_attempts, attempt + 1),
-            hand_backs = 0, cancel_requested = 0, finished_at = NULL
-         WHERE id = ?1 AND state IN ('queued', 'dead', 'cancelled')",
-    )
+    let done = sqlx::query(concat!(
+        "UPDATE turnwise_jobs SET ",
+        retry_set!(),
+        " WHERE id = ?1 AND state IN ('queued', 'dead', 'cancelled')"
+    ))
     .bind(id.to_string())
     .bind(at.as_micros())
     .execute(&mut *connection)
@@ -164,13 +182,11 @@ pub(super) async fn cancel(
     at: ServerInstant,
     id: JobId,
 ) -> Result<Option<bool>, Trouble> {
-    let done = sqlx::query(
-        "UPDATE turnwise_jobs SET
-            finished_at = CASE WHEN state = 'queued' THEN ?2 END,
-            state = CASE WHEN state = 'queued' THEN 'cancelled' ELSE state END,
-            cancel_requested = 1
-         WHERE id = ?1 AND state IN ('queued', 'running')",
-    )
+    let done = sqlx::query(concat!(
+        "UPDATE turnwise_jobs SET ",
+        cancel_set!(),
+        " WHERE id = ?1 AND state IN ('queued', 'running')"
+    ))
     .bind(id.to_string())
     .bind(at.as_micros())
     .execute(&mut *connection)

@@ -2,6 +2,7 @@
 //! statement does to the turn row is decided by the engine's own `TurnRow`. Several processes on one
 //! machine may share a file. Decides here how a connection and a transaction begin and end.
 
+mod bulk;
 mod claims;
 mod clock;
 mod ends;

@@ -1,0 +1,150 @@
+//! What can be done to all the jobs that a filter finds. It is asked about first, with how many it will touch; decides how
+//! many it touches at most.
+
+use axum::extract::{Form, State};
+use axum::response::Response;
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::super::{Shared, actions, page};
+use super::jobs::Wanted;
+use crate::job::{JobFilter, JobState};
+use crate::store::{Altered, Bulk, Deed};
+use crate::watch::{ANSWER_TIMEOUT, within};
+
+/// So many jobs are touched at once; with more, the answer says so.
+const TOUCHED_MAX: u32 = 10_000;
+
+/// What the form of a deed says.
+#[derive(Deserialize)]
+pub(in super::super) struct Ordered {
+    #[serde(default)]
+    action: String,
+    #[serde(default)]
+    sure: String,
+    #[serde(default)]
+    state: String,
+    #[serde(default)]
+    queue: String,
+}
+
+/// A button for each deed that makes sense for jobs in this state; none for jobs of all states.
+pub(super) fn buttons(wanted: &Wanted, filter: &JobFilter) -> Markup {
+    let makes_sense = |deed: Deed| filter.state.is_some_and(|state| deed.is_for(state));
+    let offered = [Deed::Retry, Deed::Cancel].map(|deed| (deed, makes_sense(deed)));
+    html! {
+        form .actions method="post" action="/jobs/all" {
+            (hidden(wanted))
+            @for (deed, _) in offered.into_iter().filter(|(_, offered)| *offered) {
+                button name="action" value=(name(deed)) { (label(deed)) "…" }
+            }
+        }
+    }
+}
+
+/// Ask, or do it when it has been asked.
+pub(in super::super) async fn order(
+    State(shared): State<Shared>,
+    Form(ordered): Form<Ordered>,
+) -> Response {
+    let Ordered { action, sure, state, queue } = ordered;
+    let wanted = Wanted::of(state, queue);
+    let back = wanted.address(wanted.state(), None);
+    let deed = [Deed::Retry, Deed::Cancel].into_iter().find(|deed| name(*deed) == action);
+    let (filter, deed) = match (wanted.filter(), deed) {
+        (Ok(filter), Some(deed)) if filter.state.is_some_and(|state| deed.is_for(state)) => {
+            (filter, deed)
+        }
+        (Err(wrong), _) => return actions::back(&shared, "/jobs", Err(wrong)),
+        _ => {
+            let say = "Nothing was done: this cannot be done to jobs in this state.".to_owned();
+            return actions::back(&shared, &back, Err(say));
+        }
+    };
+    if sure != "yes" {
+        return ask(&shared, &wanted, deed, &filter).await;
+    }
+    // It goes on though the browser does not wait for it.
+    let store = shared.hub.store().clone();
+    let doing = tokio::spawn(async move { store.alter_all(deed, &filter, TOUCHED_MAX).await });
+    let result = match doing.await {
+        Ok(altered) => told(deed, &altered),
+        Err(_) => Err("It was broken off.".to_owned()),
+    };
+    actions::back(&shared, &back, result)
+}
+
+async fn ask(shared: &Shared, wanted: &Wanted, deed: Deed, filter: &JobFilter) -> Response {
+    let counting = shared.hub.store().matching(deed, filter, TOUCHED_MAX);
+    let count = match within(ANSWER_TIMEOUT, counting).await {
+        Ok(count) => count,
+        Err(error) => return page::failed(&error),
+    };
+    let state = filter.state.map_or("", JobState::as_str);
+    let (button, warning) = match deed {
+        Deed::Retry => (
+            html! { button { "Run " (count.jobs) " now" } },
+            "They run now, as soon as there is room.",
+        ),
+        Deed::Cancel => (
+            html! { button .danger { "Cancel " (count.jobs) } },
+            "What their attempts have done already stays done.",
+        ),
+    };
+    let here = wanted.address(wanted.state(), None);
+    let body = html! {
+        h1 { (label(deed)) "?" }
+        p .lead {
+            "This touches " strong { (count.jobs) " jobs" } " that are " (page::state(state))
+            @if let Some(queue) = &filter.queue { ", of the queue " strong { (page::short(queue, 128)) } }
+            @else { ", of all queues" }
+            "."
+        }
+        @if count.and_more {
+            p { "There are more: the newest " (TOUCHED_MAX) " are touched, the others when you ask again." }
+        }
+        p .quiet { (warning) " Those that are in another state by then are left as they are." }
+        form .actions method="post" action="/jobs/all" {
+            (hidden(wanted))
+            input type="hidden" name="action" value=(name(deed));
+            input type="hidden" name="sure" value="yes";
+            @if count.jobs > 0 { (button) }
+            a href=(here) { "Leave them as they are" }
+        }
+    };
+    page::still(shared, label(deed), "/jobs", &page::Asked::default(), &body)
+}
+
+fn told(deed: Deed, altered: &Altered) -> Result<String, String> {
+    let what = match deed {
+        Deed::Retry => "run again now",
+        Deed::Cancel => "are cancelled, or are not tried again after the attempt that runs now",
+    };
+    let done = format!("{} jobs {what}.", altered.jobs);
+    match &altered.broken_off {
+        Some(error) => Err(format!("{done} Then it was broken off: {error}")),
+        None if altered.and_more => Ok(format!("{done} There are more: ask again for them.")),
+        None => Ok(done),
+    }
+}
+
+fn hidden(wanted: &Wanted) -> Markup {
+    html! {
+        input type="hidden" name="state" value=(wanted.state());
+        input type="hidden" name="queue" value=(wanted.queue());
+    }
+}
+
+fn name(deed: Deed) -> &'static str {
+    match deed {
+        Deed::Retry => "retry",
+        Deed::Cancel => "cancel",
+    }
+}
+
+fn label(deed: Deed) -> &'static str {
+    match deed {
+        Deed::Retry => "Run all of them now",
+        Deed::Cancel => "Cancel all of them",
+    }
+}

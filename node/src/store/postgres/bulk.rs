@@ -1,0 +1,38 @@
+//! Many jobs at once: one statement for a batch of them. Rows that others have locked are passed over: an app that holds
+//! one delays nobody.
+
+use super::PgStore;
+use super::jobs::{cancel_set, retry_set};
+use super::statement::Statement;
+use crate::job::JobId;
+use crate::store::StoreError;
+use crate::store::bulk::{Bulk, Deed};
+
+macro_rules! alter {
+    ($set:expr, $states:literal) => {
+        concat!(
+            "WITH here AS MATERIALIZED (SELECT turnwise.clock() AS now), these AS MATERIALIZED (
+                SELECT id FROM turnwise.jobs
+                WHERE id = ANY ($1::text[]::uuid[]) AND state IN (",
+            $states,
+            ") ORDER BY id FOR UPDATE SKIP LOCKED),
+             done AS (
+                UPDATE turnwise.jobs j SET ",
+            $set,
+            " FROM here h, these t WHERE j.id = t.id RETURNING 1)
+             SELECT count(*) FROM done"
+        )
+    };
+}
+
+impl Bulk for PgStore {
+    async fn alter(&self, deed: Deed, jobs: &[JobId]) -> Result<u32, StoreError> {
+        let sql = match deed {
+            Deed::Retry => alter!(retry_set!(), "'queued', 'dead', 'cancelled'"),
+            Deed::Cancel => alter!(cancel_set!(), "'queued', 'running'"),
+        };
+        let ids: Vec<String> = jobs.iter().map(JobId::to_string).collect();
+        let (done,): (i64,) = self.ask_for_one(Statement::of(sql).bind(ids)).await?;
+        Ok(u32::try_from(done).unwrap_or(u32::MAX))
+    }
+}
