@@ -2,6 +2,7 @@
 //! whoever started them is gone.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -21,6 +22,7 @@ if [ -n "$pid" ] && name 2> /dev/null | grep -qaF "$1"; then
     for i in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$pid" 2> /dev/null || break; sleep 0.1; done
     kill -KILL "$pid" 2> /dev/null
 fi
+umount "$1" 2> /dev/null
 rm -rf "$1"
 "#;
 
@@ -49,9 +51,22 @@ pub(crate) struct Folder {
 impl Folder {
     /// A new folder among the temporary files, guarded from now on.
     pub(crate) fn new(kind: &Kind) -> Self {
+        Self::made(kind, None)
+    }
+
+    /// The same on a disk of its own that has so many megabytes: a file system in memory, which only root may mount.
+    pub(crate) fn on_disk_of(kind: &Kind, megabytes: u32) -> Self {
+        Self::made(kind, Some(megabytes))
+    }
+
+    fn made(kind: &Kind, megabytes: Option<u32>) -> Self {
         let name = format!("turnwise-{}-{}", kind.letters, uuid::Uuid::new_v4());
         let path = std::env::temp_dir().join(name);
         fs::create_dir(&path).unwrap();
+        if let Some(megabytes) = megabytes {
+            let size = format!("size={megabytes}m");
+            succeed(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&path));
+        }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
         let user = user(&path, kind);
         let mut watchdog = Command::new("sh")
@@ -101,6 +116,28 @@ impl Folder {
     pub(crate) fn serve(&self, server: &mut Command) -> Child {
         let log = File::options().create(true).append(true).open(self.join("log")).unwrap();
         server.stdout(log.try_clone().unwrap()).stderr(log).process_group(0).spawn().unwrap()
+    }
+
+    /// Fill the disk to its last byte.
+    pub(crate) fn fill_disk(&self) {
+        let mut ballast = File::options().create(true).append(true).open(self.ballast()).unwrap();
+        let mut block: &[u8] = &[0; 1 << 16];
+        // Less and less, since the last page may be free in part.
+        while !block.is_empty() {
+            match ballast.write(block) {
+                Ok(written) if written == block.len() => {}
+                _ => block = &block[..block.len() / 2],
+            }
+        }
+    }
+
+    /// Make room on it again.
+    pub(crate) fn free_disk(&self) {
+        fs::remove_file(self.ballast()).unwrap();
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.join("ballast")
     }
 
     /// What the server has written.

@@ -38,8 +38,31 @@ impl MariaDb {
 
     /// The same with further options.
     pub fn start_with(options: &[&str]) -> Self {
+        Self::in_folder(Folder::new(&KIND), options)
+    }
+
+    /// The same on a disk of its own that has so many megabytes ([`MariaDb::fill_disk`]). Only root can have that.
+    pub fn start_on_disk_of(megabytes: u32, options: &[&str]) -> Self {
+        Self::in_folder(Folder::on_disk_of(&KIND, megabytes), options)
+    }
+
+    /// Fill its disk to the last byte.
+    pub fn fill_disk(&self) {
+        self.folder.fill_disk();
+    }
+
+    /// Make room on its disk again, and start the server if it ended for want of it.
+    pub fn free_disk(&self) {
+        self.folder.free_disk();
+        let ended = self.server().as_mut().is_some_and(|child| child.try_wait().unwrap().is_some());
+        if ended {
+            self.restart();
+        }
+    }
+
+    fn in_folder(folder: Folder, options: &[&str]) -> Self {
         let server = Self {
-            folder: Folder::new(&KIND),
+            folder,
             port: free_port(),
             options: options.iter().map(ToString::to_string).collect(),
             server: Mutex::default(),

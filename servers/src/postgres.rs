@@ -50,11 +50,37 @@ impl Cluster {
         cluster
     }
 
+    /// The same on a disk of its own that has so many megabytes ([`Cluster::fill_disk`]). Only root can have that.
+    pub fn start_on_disk_of(megabytes: u32) -> Self {
+        let cluster = Self::in_folder(Folder::on_disk_of(&KIND, megabytes), &[]);
+        cluster.init();
+        cluster.launch();
+        cluster
+    }
+
+    /// Fill its disk to the last byte.
+    pub fn fill_disk(&self) {
+        self.folder.fill_disk();
+    }
+
+    /// Make room on its disk again, and start the server if it ended for want of it.
+    pub fn free_disk(&self) {
+        self.folder.free_disk();
+        let ended = self.server().as_mut().is_some_and(|child| child.try_wait().unwrap().is_some());
+        if ended {
+            self.restart();
+        }
+    }
+
     /// A folder and a port for a server that has no data yet.
     pub(crate) fn without_data(environment: &[(&str, &str)]) -> Self {
+        Self::in_folder(Folder::new(&KIND), environment)
+    }
+
+    fn in_folder(folder: Folder, environment: &[(&str, &str)]) -> Self {
         Self {
             programs: programs(),
-            folder: Folder::new(&KIND),
+            folder,
             port: free_port(),
             environment: environment
                 .iter()
