@@ -2,7 +2,15 @@
 //!
 //! - `engine`: what the hot path costs: an exchange learnt, a time to send, a turn at several sizes of the ring;
 //! - `allocations`: that a steady turn allocates nothing in the engine;
-//! - `slot_accuracy`: how close to its boundary a beat arrives, by estimator: a table and a plot;
-//! - `endurance`: a day's beats on a real database server, and what of it grows.
+//! - `slot_accuracy`: how close to its boundary a beat arrives, by estimator: a table and a plot.
+//!
+//! With real nodes and a real server (docs/accuracy.md, docs/real-clusters.md); each takes minutes, and `--help` lists its
+//! options:
+//!
+//! - `arrival`: how close to its boundary a beat arrives at a real server, beside the design that this one began from;
+//! - `sending`: how late a beat is written, what processor time it costs, how many round trips it takes;
+//! - `idle`: how many statements a second an idle farm sends, by its size;
+//! - `endurance`: a day's beats, and what of it grows.
 
 pub mod farm;
+pub mod real;

@@ -10,6 +10,7 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "real servers take real time")]
 
+mod folder;
 pub mod mariadb;
 pub mod pgbouncer;
 pub mod postgres;

@@ -1,11 +1,7 @@
 //! A real MariaDB server. MariaDB should not run as root: whoever does, has it run as the user `mysql`, else `nobody`.
 
-use std::fs::{self, File};
-use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -13,30 +9,25 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::folder::{self, Folder, Kind, free_port, succeed};
+
 /// How long the server may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Kills the server and removes its folder when its standard input closes, which it does when the test
-/// process ends. A process that is not this server keeps its life: the number may be another's by then.
-pub(crate) const WATCHDOG: &str = r#"
-cat > /dev/null
-pid=$(head -n 1 "$1/pid" 2> /dev/null)
-name() { cat "/proc/$pid/cmdline" || ps -o command= -p "$pid"; }
-if [ -n "$pid" ] && name 2> /dev/null | grep -qaF "$1"; then
-    kill -KILL "$pid" 2> /dev/null
-fi
-rm -rf "$1"
-"#;
+const KIND: Kind = Kind {
+    letters: "my",
+    name: "MariaDB",
+    users: ["mysql", "nobody"],
+    pid_file: "pid",
+    end: "KILL",
+};
 
 /// A server with its data.
 pub struct MariaDb {
-    folder: PathBuf,
+    folder: Folder,
     port: u16,
-    user: Option<(u32, u32)>,
     options: Vec<String>,
     server: Mutex<Option<Child>>,
-    /// Open as long as this process lives.
-    watchdog: Option<(Child, ChildStdin)>,
 }
 
 impl MariaDb {
@@ -47,31 +38,34 @@ impl MariaDb {
 
     /// The same with further options.
     pub fn start_with(options: &[&str]) -> Self {
-        let folder = std::env::temp_dir().join(format!("turnwise-my-{}", uuid::Uuid::new_v4()));
-        fs::create_dir(&folder).unwrap();
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
-        let user = user(&folder);
-        if let Some((uid, gid)) = user {
-            chown(&folder, Some(uid), Some(gid)).unwrap();
+        Self::in_folder(Folder::new(&KIND), options)
+    }
+
+    /// The same on a disk of its own that has so many megabytes ([`MariaDb::fill_disk`]). Only root can have that.
+    pub fn start_on_disk_of(megabytes: u32, options: &[&str]) -> Self {
+        Self::in_folder(Folder::on_disk_of(&KIND, megabytes), options)
+    }
+
+    /// Fill its disk to the last byte.
+    pub fn fill_disk(&self) {
+        self.folder.fill_disk();
+    }
+
+    /// Make room on its disk again, and start the server if it ended for want of it.
+    pub fn free_disk(&self) {
+        self.folder.free_disk();
+        let ended = self.server().as_mut().is_some_and(|child| child.try_wait().unwrap().is_some());
+        if ended {
+            self.restart();
         }
-        let mut watchdog = Command::new("sh")
-            .args(["-c", WATCHDOG, "watchdog"])
-            .arg(&folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        let lifeline = watchdog.stdin.take().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    }
+
+    fn in_folder(folder: Folder, options: &[&str]) -> Self {
         let server = Self {
             folder,
-            port,
-            user,
+            port: free_port(),
             options: options.iter().map(ToString::to_string).collect(),
             server: Mutex::default(),
-            watchdog: Some((watchdog, lifeline)),
         };
         server.init();
         server.launch();
@@ -145,13 +139,12 @@ impl MariaDb {
     }
 
     fn launch(&self) {
-        let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
         let path = |name: &str| self.folder.join(name).display().to_string();
         let mut mariadbd = self.program("mariadbd");
         mariadbd.arg("--no-defaults").arg(self.data()).args([
             format!("--socket={}", path("socket")),
             format!("--pid-file={}", path("pid")),
-            format!("--tmpdir={}", self.folder.display()),
+            format!("--tmpdir={}", self.folder.path().display()),
             format!("--port={}", self.port),
             "--bind-address=127.0.0.1".to_owned(),
             "--skip-name-resolve".to_owned(),
@@ -160,9 +153,7 @@ impl MariaDb {
             "--innodb-flush-log-at-trx-commit=2".to_owned(),
             "--max-connections=300".to_owned(),
         ]);
-        mariadbd.args(&self.options).stdin(Stdio::null());
-        mariadbd.stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
-        let mut child = mariadbd.spawn().unwrap();
+        let mut child = self.folder.serve(mariadbd.args(&self.options));
         let begun = Instant::now();
         while !self.answers() {
             let exited = child.try_wait().unwrap();
@@ -181,71 +172,29 @@ impl MariaDb {
     }
 
     fn program(&self, name: &str) -> Command {
-        let mut command = Command::new(program(name));
-        // The user of the server may not be able to enter the folder that the tests run in.
-        command.current_dir(&self.folder).env("LC_ALL", "C").env_remove("MYSQL_HOST");
-        if let Some((uid, gid)) = self.user {
-            command.uid(uid).gid(gid);
-        }
+        let mut command = self.folder.command(program(name));
+        command.env_remove("MYSQL_HOST");
         command
-    }
-
-    fn log_file(&self) -> PathBuf {
-        self.folder.join("log")
     }
 
     /// What the server has written.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.log_file()).unwrap_or_default()
+        self.folder.log()
     }
 }
 
 impl Drop for MariaDb {
     fn drop(&mut self) {
         self.kill9();
-        if let Some((mut watchdog, lifeline)) = self.watchdog.take() {
-            drop(lifeline);
-            let _ = watchdog.wait();
-        }
     }
 }
 
 /// A program of the server's.
 fn program(name: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/usr/local/sbin", "/usr/libexec"].map(PathBuf::from))
-        .map(|folder| folder.join(name))
-        .find(|file| file.exists())
-        .unwrap_or_else(|| {
-            panic!(
-                "these tests need MariaDB's server programs, and {name} is missing: install them (Debian: \
-                 apt-get install mariadb-server) or put their folder on the PATH"
-            )
-        })
-}
-
-/// Whom the server runs as, when that is not who runs the tests: uid and gid.
-fn user(folder: &std::path::Path) -> Option<(u32, u32)> {
-    if fs::metadata(folder).unwrap().uid() != 0 {
-        return None;
-    }
-    let users = fs::read_to_string("/etc/passwd").unwrap();
-    let found = ["mysql", "nobody"].into_iter().find_map(|name| {
-        let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
-        let mut fields = line.split(':').skip(2);
-        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
-    });
-    Some(found.expect("MariaDB should not run as root, and there is no user `mysql` or `nobody`"))
-}
-
-fn succeed(command: &mut Command) -> String {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{command:?}: {}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
+    folder::program(name, &["/usr/sbin", "/usr/local/sbin", "/usr/libexec"]).unwrap_or_else(|| {
+        panic!(
+            "these tests need MariaDB's server programs, and {name} is missing: install them (Debian: \
+             apt-get install mariadb-server) or put their folder on the PATH"
+        )
+    })
 }

@@ -1,12 +1,10 @@
 //! A real PostgreSQL server. PostgreSQL refuses to run as root: whoever does, has it run as the user `postgres`,
 //! else `nobody`.
 
-use std::fs::{self, File};
-use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -14,33 +12,27 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::folder::{Folder, Kind, free_port, succeed};
+
 /// How long the server may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Kills the server and removes its folder when its standard input closes, which it does when the test
-/// process ends. A process that is not this server keeps its life: the number may be another's by then.
-const WATCHDOG: &str = r#"
-cat > /dev/null
-pid=$(head -n 1 "$1/data/postmaster.pid" 2> /dev/null)
-name() { cat "/proc/$pid/cmdline" || ps -o command= -p "$pid"; }
-if [ -n "$pid" ] && name 2> /dev/null | grep -qaF "$1"; then
-    kill -QUIT "$pid"
-    for i in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$pid" 2> /dev/null || break; sleep 0.1; done
-    kill -KILL "$pid" 2> /dev/null
-fi
-rm -rf "$1"
-"#;
+const KIND: Kind = Kind {
+    letters: "pg",
+    name: "PostgreSQL",
+    users: ["postgres", "nobody"],
+    pid_file: "data/postmaster.pid",
+    // At once, and its children with it.
+    end: "QUIT",
+};
 
 /// A server with its data.
 pub struct Cluster {
     programs: PathBuf,
-    folder: PathBuf,
+    folder: Folder,
     port: u16,
-    user: Option<(u32, u32)>,
     environment: Vec<(String, String)>,
     server: Mutex<Option<Child>>,
-    /// Open as long as this process lives.
-    watchdog: Option<(Child, ChildStdin)>,
 }
 
 impl Cluster {
@@ -58,38 +50,43 @@ impl Cluster {
         cluster
     }
 
+    /// The same on a disk of its own that has so many megabytes ([`Cluster::fill_disk`]). Only root can have that.
+    pub fn start_on_disk_of(megabytes: u32) -> Self {
+        let cluster = Self::in_folder(Folder::on_disk_of(&KIND, megabytes), &[]);
+        cluster.init();
+        cluster.launch();
+        cluster
+    }
+
+    /// Fill its disk to the last byte.
+    pub fn fill_disk(&self) {
+        self.folder.fill_disk();
+    }
+
+    /// Make room on its disk again, and start the server if it ended for want of it.
+    pub fn free_disk(&self) {
+        self.folder.free_disk();
+        let ended = self.server().as_mut().is_some_and(|child| child.try_wait().unwrap().is_some());
+        if ended {
+            self.restart();
+        }
+    }
+
     /// A folder and a port for a server that has no data yet.
     pub(crate) fn without_data(environment: &[(&str, &str)]) -> Self {
-        let programs = programs();
-        let folder = std::env::temp_dir().join(format!("turnwise-pg-{}", uuid::Uuid::new_v4()));
-        fs::create_dir(&folder).unwrap();
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
-        let user = user(&folder);
-        if let Some((uid, gid)) = user {
-            chown(&folder, Some(uid), Some(gid)).unwrap();
-        }
-        let mut watchdog = Command::new("sh")
-            .args(["-c", WATCHDOG, "watchdog"])
-            .arg(&folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        let lifeline = watchdog.stdin.take().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self::in_folder(Folder::new(&KIND), environment)
+    }
+
+    fn in_folder(folder: Folder, environment: &[(&str, &str)]) -> Self {
         Self {
-            programs,
+            programs: programs(),
             folder,
-            port,
-            user,
+            port: free_port(),
             environment: environment
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
             server: Mutex::default(),
-            watchdog: Some((watchdog, lifeline)),
         }
     }
 
@@ -123,9 +120,7 @@ impl Cluster {
             let file = self.data().join(name);
             fs::write(&file, content).unwrap();
             fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-            if let Some((uid, gid)) = self.user {
-                chown(&file, Some(uid), Some(gid)).unwrap();
-            }
+            self.folder.own(&file);
         }
         self.psql("ALTER SYSTEM SET ssl = on");
         self.restart();
@@ -167,7 +162,7 @@ impl Cluster {
             database,
         ])
         .args(["-c", sql, "-p", &self.port.to_string(), "-h"])
-        .arg(&self.folder);
+        .arg(self.folder.path());
         succeed(&mut psql).trim_end().to_owned()
     }
 
@@ -242,9 +237,7 @@ impl Cluster {
         append(&data.join("postgresql.conf"), "restore_command = 'false'\n");
         let signal = data.join("recovery.signal");
         fs::write(&signal, "").unwrap();
-        if let Some((uid, gid)) = self.user {
-            chown(&signal, Some(uid), Some(gid)).unwrap();
-        }
+        self.folder.own(&signal);
         self.launch();
         let begun = Instant::now();
         while self.psql("SELECT pg_is_in_recovery()") != "f" {
@@ -292,7 +285,7 @@ impl Cluster {
 
     /// Where it is reached: no other server's, though its data may be a copy.
     fn own_settings(&self) -> String {
-        let socket = self.folder.display();
+        let socket = self.folder.path().display();
         format!("unix_socket_directories = '{socket}'\nport = {}\n", self.port)
     }
 
@@ -302,12 +295,9 @@ impl Cluster {
 
     fn launch(&self) {
         let data = self.data();
-        let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
         let mut postgres = self.program("postgres");
         postgres.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        postgres.arg("-D").arg(&data).stdin(Stdio::null());
-        postgres.stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
-        let mut child = postgres.spawn().unwrap();
+        let mut child = self.folder.serve(postgres.arg("-D").arg(&data));
         let begun = Instant::now();
         loop {
             let state = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
@@ -325,35 +315,22 @@ impl Cluster {
     }
 
     fn program(&self, name: &str) -> Command {
-        let mut command = Command::new(self.programs.join(name));
-        // The user of the server may not be able to enter the folder that the tests run in.
-        command.current_dir(&self.folder).env_remove("PGDATA").env("LC_ALL", "C");
+        let mut command = self.folder.command(self.programs.join(name));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG")) {
             command.env_remove(name);
-        }
-        if let Some((uid, gid)) = self.user {
-            command.uid(uid).gid(gid);
         }
         command
     }
 
-    fn log_file(&self) -> PathBuf {
-        self.folder.join("log")
-    }
-
     /// What the server has written.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.log_file()).unwrap_or_default()
+        self.folder.log()
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.kill9();
-        if let Some((mut watchdog, lifeline)) = self.watchdog.take() {
-            drop(lifeline);
-            let _ = watchdog.wait();
-        }
     }
 }
 
@@ -382,34 +359,6 @@ fn programs() -> PathBuf {
             "these tests need PostgreSQL's server programs (initdb, postgres, psql, pg_basebackup): install them \
              (Debian: apt-get install postgresql) or put their folder on the PATH",
         )
-}
-
-/// Whom the server runs as, when that is not who runs the tests: uid and gid.
-pub(crate) fn user(folder: &Path) -> Option<(u32, u32)> {
-    if fs::metadata(folder).unwrap().uid() != 0 {
-        return None;
-    }
-    let users = fs::read_to_string("/etc/passwd").unwrap();
-    let found = ["postgres", "nobody"].into_iter().find_map(|name| {
-        let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
-        let mut fields = line.split(':').skip(2);
-        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
-    });
-    Some(
-        found
-            .expect("PostgreSQL does not run as root, and there is no user `postgres` or `nobody`"),
-    )
-}
-
-fn succeed(command: &mut Command) -> String {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{command:?}: {}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
 }
 
 fn append(file: &Path, text: &str) {

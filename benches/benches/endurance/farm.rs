@@ -9,28 +9,15 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
-use clap::ValueEnum;
 use sqlx::{Connection, Executor, MySqlConnection, PgConnection};
+use turnwise_benches::real::server::{Kind, Server};
 use turnwise_node::job::NewJob;
 use turnwise_node::store::{AnyStore, Store};
-use turnwise_servers::{mariadb, postgres};
 
 use crate::Arguments;
 
-/// Which database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Kind {
-    /// PostgreSQL
-    Postgres,
-    /// MariaDB
-    Mariadb,
-}
-
-/// A throwaway server.
-pub(crate) enum Server {
-    Postgres(postgres::Cluster),
-    Mariadb(mariadb::MariaDb),
-}
+/// The database's name.
+const DATABASE: &str = "jobs";
 
 /// When jobs were enqueued that nobody has called for, and how long the others waited.
 #[derive(Debug, Default)]
@@ -40,7 +27,7 @@ pub(crate) struct Waits {
 }
 
 pub(crate) struct Farm {
-    pub(crate) server: Server,
+    server: Server,
     pub(crate) nodes: Vec<Child>,
     pub(crate) waits: Arc<Mutex<Waits>>,
     /// Held open, never used again.
@@ -55,43 +42,19 @@ enum Snapshot {
     Mariadb(MySqlConnection),
 }
 
-impl Server {
-    fn start(kind: Kind) -> Self {
-        match kind {
-            Kind::Postgres => {
-                let server = postgres::Cluster::start();
-                server.psql("CREATE EXTENSION pg_stat_statements");
-                Self::Postgres(server)
-            }
-            Kind::Mariadb => {
-                let server = mariadb::MariaDb::start();
-                server.sql("CREATE DATABASE jobs");
-                Self::Mariadb(server)
-            }
+async fn old_snapshot(kind: Kind, url: &str) -> Snapshot {
+    match kind {
+        Kind::Postgres => {
+            let mut session = PgConnection::connect(url).await.unwrap();
+            session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
+            session.execute("SELECT count(*) FROM turnwise.jobs").await.unwrap();
+            Snapshot::Postgres(session)
         }
-    }
-
-    fn url(&self) -> String {
-        match self {
-            Self::Postgres(server) => server.url(),
-            Self::Mariadb(server) => server.url_of("jobs"),
-        }
-    }
-
-    async fn old_snapshot(&self) -> Snapshot {
-        match self {
-            Self::Postgres(server) => {
-                let mut session = PgConnection::connect(&server.url()).await.unwrap();
-                session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
-                session.execute("SELECT count(*) FROM turnwise.jobs").await.unwrap();
-                Snapshot::Postgres(session)
-            }
-            Self::Mariadb(server) => {
-                let mut session = MySqlConnection::connect(&server.url_of("jobs")).await.unwrap();
-                session.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT").await.unwrap();
-                session.execute("SELECT count(*) FROM turnwise_jobs").await.unwrap();
-                Snapshot::Mariadb(session)
-            }
+        Kind::Mariadb => {
+            let mut session = MySqlConnection::connect(url).await.unwrap();
+            session.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT").await.unwrap();
+            session.execute("SELECT count(*) FROM turnwise_jobs").await.unwrap();
+            Snapshot::Mariadb(session)
         }
     }
 }
@@ -99,7 +62,8 @@ impl Server {
 impl Farm {
     pub(crate) async fn start(arguments: &Arguments, program: &Path) -> Self {
         let server = Server::start(arguments.database);
-        let url = server.url();
+        server.create(DATABASE);
+        let url = server.url_at(server.port(), DATABASE);
         let store = AnyStore::connect(&url, 2).unwrap();
         store.migrate().await.unwrap();
         let period = arguments.period_ms.to_string() + "ms";
@@ -121,11 +85,27 @@ impl Farm {
             })
             .collect();
         let snapshot = match arguments.old_snapshot {
-            true => Some(server.old_snapshot().await),
+            true => Some(old_snapshot(arguments.database, &url).await),
             false => None,
         };
         let enqueuer = tokio::spawn(enqueue(store, arguments.jobs, Arc::clone(&waits)));
         Self { server, nodes, waits, _snapshot: snapshot, enqueuer, _folder: folder }
+    }
+
+    /// The answer of its database, without headings.
+    pub(crate) fn sql(&self, sql: &str) -> String {
+        match &self.server {
+            Server::Postgres(server) => server.psql_in(DATABASE, sql),
+            Server::Mariadb(server) => server.sql(&format!("USE {DATABASE}; {sql}")),
+        }
+    }
+
+    /// Which database.
+    pub(crate) fn kind(&self) -> Kind {
+        match &self.server {
+            Server::Postgres(_) => Kind::Postgres,
+            Server::Mariadb(_) => Kind::Mariadb,
+        }
     }
 
     pub(crate) async fn stop(&mut self) {

@@ -21,8 +21,9 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use farm::{Farm, Kind};
+use farm::Farm;
 use sample::Sample;
+use turnwise_benches::real::server::Kind;
 
 /// A farm that runs for long, and what of it grows
 #[derive(Parser, Clone, Debug)]

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::farm::{Farm, Server};
+use turnwise_benches::real::server::Kind;
+
+use crate::farm::Farm;
 
 /// What has become of the farm since the sample before.
 #[derive(Clone, Debug, Default)]
@@ -51,9 +53,9 @@ impl Sample {
             let files = std::fs::read_dir(format!("{process}/fd")).map_or(0, Iterator::count);
             sample.files = sample.files.max(files);
         }
-        match &farm.server {
-            Server::Postgres(server) => sample.look_at_postgres(&|sql| server.psql(sql)),
-            Server::Mariadb(server) => sample.look_at_mariadb(&|sql| server.sql(sql)),
+        match farm.kind() {
+            Kind::Postgres => sample.look_at_postgres(farm),
+            Kind::Mariadb => sample.look_at_mariadb(farm),
         }
         let from = before.map_or(0, |before| before.newest);
         sample.count_beats(farm, from);
@@ -79,8 +81,8 @@ impl Sample {
         (self.wait_p50, self.wait_p99) = (at(0.5), at(0.99));
     }
 
-    fn look_at_postgres(&mut self, sql: &dyn Fn(&str) -> String) {
-        let number = |text: &str| sql(text).parse().unwrap_or(-1);
+    fn look_at_postgres(&mut self, farm: &Farm) {
+        let number = |text: &str| farm.sql(text).parse().unwrap_or(-1);
         self.connections =
             number("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'");
         self.turn_bytes = number("SELECT pg_total_relation_size('turnwise.turn')");
@@ -91,14 +93,16 @@ impl Sample {
         self.job_bytes = number(
             "SELECT pg_total_relation_size('turnwise.jobs') + pg_total_relation_size('turnwise.attempts')",
         );
-        let beats = sql("SELECT sum(calls), sum(total_exec_time) FROM pg_stat_statements
-             WHERE query LIKE 'SELECT%FROM turnwise.turn_beat(%'");
+        let beats = farm.sql(
+            "SELECT sum(calls), sum(total_exec_time) FROM pg_stat_statements
+             WHERE query LIKE 'SELECT%FROM turnwise.turn_beat(%'",
+        );
         let mut beats = beats.split('|').map(|column| column.parse().unwrap_or(0.0));
         self.beats_so_far = (beats.next().unwrap_or(0.0), beats.next().unwrap_or(0.0));
     }
 
-    fn look_at_mariadb(&mut self, sql: &dyn Fn(&str) -> String) {
-        let number = |text: &str| sql(text).parse().unwrap_or(-1);
+    fn look_at_mariadb(&mut self, farm: &Farm) {
+        let number = |text: &str| farm.sql(text).parse().unwrap_or(-1);
         let bytes = |tables: &str| {
             number(&format!(
                 "SELECT CAST(SUM(data_length + index_length) AS SIGNED) FROM information_schema.tables
@@ -114,14 +118,12 @@ impl Sample {
     }
 
     fn count_beats(&mut self, farm: &Farm, from: i64) {
-        let ask = |what: &str| match &farm.server {
-            Server::Postgres(server) => server.psql(&format!("SELECT {what} FROM turnwise.beats")),
-            Server::Mariadb(server) => {
-                server.sql(&format!("SELECT {what} FROM jobs.turnwise_beats"))
-            }
+        let table = match farm.kind() {
+            Kind::Postgres => "turnwise.beats",
+            Kind::Mariadb => "turnwise_beats",
         };
-        let row = ask(&format!(
-            "sum(CASE WHEN slot > {from} THEN 1 ELSE 0 END), min(slot), max(slot), count(*)"
+        let row = farm.sql(&format!(
+            "SELECT sum(CASE WHEN slot > {from} THEN 1 ELSE 0 END), min(slot), max(slot), count(*) FROM {table}"
         ));
         let mut row = row.split(['|', '\t']).map(|column| column.parse().unwrap_or(0));
         let mut next = || row.next().unwrap_or(0);

@@ -7,7 +7,8 @@
 //! - `runs`: the calls; `ends`: recording what became of them; `holds`: the list of both; `target`: whether the
 //!   target is there;
 //! - `observer`: who is told of what the node does, to count it;
-//! - `patience`: how long a try is waited for; `stage`: the thread on which the engine's task is on time.
+//! - `patience`: how long a try is waited for; `stage`: the thread on which the engine's task is on time; `lead`: how
+//!   much earlier it is woken for that.
 //!
 //! It is generic over its leaves (clock, store, caller): production's are wired in `crate::run`.
 
@@ -15,6 +16,7 @@ mod aim;
 mod ends;
 mod holds;
 mod journal;
+mod lead;
 mod life;
 mod notes;
 mod observer;

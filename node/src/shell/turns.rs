@@ -15,6 +15,7 @@ use turnwise_engine::{
 
 use super::holds::{Held, Holds};
 use super::journal::Recorded;
+use super::lead::Lead;
 use super::life::Stage;
 use super::notes::NoteLog;
 use super::observer::{self, Nobody};
@@ -147,6 +148,8 @@ pub(crate) struct TurnsTask<C: Clock, S: Store, T: Stage> {
     line: Line<S::Turns>,
     /// The statement on the jobs that the engine waits for.
     asked: Option<RequestId>,
+    /// How much earlier than planned the engine is woken for a beat.
+    lead: Lead,
     /// How long the next try to connect may take.
     patience: Patience,
     drain_asked: bool,
@@ -158,6 +161,8 @@ pub(crate) struct TurnsTask<C: Clock, S: Store, T: Stage> {
 /// What the task woke up for.
 enum Event<T> {
     Told(Option<Told>),
+    /// The beat that is planned for this instant is to be sent.
+    Due(LocalInstant),
     Connected(Result<T, Unconnected>),
     Answered(RequestId, T, Box<Result<TurnReply, StoreError>>),
 }
@@ -182,6 +187,7 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
             channels,
             line: Line::Down,
             asked: None,
+            lead: Lead::default(),
             patience: Patience::new(CONNECT_TIMEOUT_MIN, CONNECT_TIMEOUT_MAX),
             drain_asked: false,
             trouble: None,
@@ -209,8 +215,10 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
                     return TurnsEnd::Lost;
                 }
             }
+            self.lead.is_over();
             self.publish();
             match self.next_event().await {
+                Event::Due(at) => self.due(at),
                 Event::Told(Some(told)) => self.told(told),
                 Event::Told(None) => return TurnsEnd::Stopped,
                 Event::Connected(connection) => self.connected(connection),
@@ -221,11 +229,17 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
 
     async fn next_event(&mut self) -> Event<S::Turns> {
         let timeout = self.engine.poll_timeout();
-        let clock = &self.clock;
+        let (clock, lead) = (&self.clock, &self.lead);
         let wake = async {
             match timeout {
-                Some((at, Reason::Beat)) => clock.sleep_precisely_until(at).await,
-                Some((at, _)) => clock.sleep_until(at).await,
+                Some((at, Reason::Beat)) => {
+                    clock.sleep_precisely_until(lead.before(at)).await;
+                    Event::Due(at)
+                }
+                Some((at, _)) => {
+                    clock.sleep_until(at).await;
+                    Event::Told(Some(Input::Wake.into()))
+                }
                 None => std::future::pending().await,
             }
         };
@@ -244,8 +258,15 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
             biased;
             event = database => event,
             told = self.channels.inputs.recv() => Event::Told(told),
-            () = wake => Event::Told(Some(Input::Wake.into())),
+            event = wake => event,
         }
+    }
+
+    /// It is time for the beat that is planned for `at`: a little earlier than that, by what sending takes.
+    fn due(&mut self, at: LocalInstant) {
+        let now = self.clock.now();
+        self.lead.woken(now);
+        self.engine.handle_input(now.max(at), Input::Wake);
     }
 
     /// Tell the engine. Jobs are run only if it still waits for their statement: one that it has given up,
@@ -306,7 +327,10 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
 
     fn send(&mut self, waiting: Waiting) {
         match std::mem::replace(&mut self.line, Line::Down) {
-            Line::Ready(turns) => self.put_on_line(turns, waiting),
+            Line::Ready(turns) => {
+                self.lead.sends(waiting.request);
+                self.put_on_line(turns, waiting);
+            }
             Line::Down => self.line = Line::Connecting(self.connect(), Some(waiting)),
             Line::Connecting(connecting, earlier) => {
                 self.line = Line::Connecting(connecting, Some(waiting));
@@ -399,6 +423,7 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
                 self.trouble = None;
                 self.drain_asked |= reply.drain_asked;
                 self.log.reachable();
+                self.lead.sent(request, reply.exchange.sent);
                 self.observer
                     .turn_answered(Some(reply.exchange.received.since(reply.exchange.sent)));
                 let claimed = u32::try_from(reply.jobs.len()).unwrap_or(u32::MAX);

@@ -104,6 +104,7 @@ mod tests {
             running: 0,
             last_check_in: rfc3339::format(at(seen_ms)),
             lease_until: at(seen_ms + 2_500),
+            targets: Vec::new(),
         }
     }
 

@@ -103,10 +103,7 @@ async fn a_synchronous_failover_loses_nothing_that_was_acknowledged() {
         farm.slots_pass(3).await;
     }
     let acknowledged = app.stop().await;
-    farm.until("every job has ended", Duration::from_secs(120), async |farm| {
-        farm.count("state in ('queued', 'running')").await == 0
-    })
-    .await;
+    farm.until_all_have_ended().await;
     let succeeded = "select string_agg(id::text, ' ') from turnwise.jobs where state = 'succeeded'";
     let succeeded = farm.query_text(succeeded).await;
     let succeeded: BTreeSet<&str> = succeeded.split(' ').collect();
@@ -154,10 +151,7 @@ async fn what_an_asynchronous_failover_loses_is_put_right() {
     assert_eq!(farm.count("state = 'running'").await, 3, "the long ones are too short");
     let before = farm.last_slot().await;
     farm.pair().fail_over();
-    farm.until("every job has ended", Duration::from_secs(120), async |farm| {
-        farm.count("state in ('queued', 'running')").await == 0
-    })
-    .await;
+    farm.until_all_have_ended().await;
     assert!(farm.last_slot().await > before, "slots went back");
     // A lost enqueue is lost with its commit; its work was done once.
     assert_eq!(farm.count("url = '/ok'").await, 0);

@@ -16,6 +16,7 @@ use sqlx::{AssertSqlSafe, Connection, Row};
 
 use tempfile::{NamedTempFile, TempDir};
 
+use crate::database::{Database, Kind};
 use crate::support::target::Target;
 use turnwise_servers::postgres::Cluster;
 use turnwise_servers::replicated::{Replicated, Replication};
@@ -47,30 +48,6 @@ pub(crate) struct Attempt {
     pub(crate) error: Option<String>,
 }
 
-/// The farm's database.
-enum Database {
-    Alone(Cluster),
-    Replicated(Replicated),
-}
-
-impl Database {
-    /// The server that takes writes.
-    fn primary(&self) -> &Cluster {
-        match self {
-            Self::Alone(cluster) => cluster,
-            Self::Replicated(pair) => pair.primary(),
-        }
-    }
-
-    /// What the nodes are told.
-    fn urls(&self) -> String {
-        match self {
-            Self::Alone(cluster) => cluster.url(),
-            Self::Replicated(pair) => pair.servers().each_ref().map(Cluster::url).join(" "),
-        }
-    }
-}
-
 /// The farm. Its nodes die and its database is removed with it.
 pub(crate) struct Farm {
     nodes: BTreeMap<String, Child>,
@@ -82,7 +59,17 @@ pub(crate) struct Farm {
 
 impl Farm {
     pub(crate) async fn start(target: &Target) -> Self {
-        Self::start_on(Database::Alone(Cluster::start()), target, None).await
+        Self::start_of(Kind::Postgres, target).await
+    }
+
+    /// A farm on a server of this kind.
+    pub(crate) async fn start_of(kind: Kind, target: &Target) -> Self {
+        Self::start_on(Database::start(kind), target, None).await
+    }
+
+    /// A farm on a server of this kind that has a disk of its own, of so many megabytes.
+    pub(crate) async fn start_on_disk_of(kind: Kind, megabytes: u32, target: &Target) -> Self {
+        Self::start_on(Database::start_on_disk_of(kind, megabytes), target, None).await
     }
 
     /// A farm on a primary and its standby.
@@ -111,7 +98,9 @@ impl Farm {
         let farm = Self { nodes: BTreeMap::new(), database, target: target.origin(), logs, clock };
         let (code, said) = farm.turnwise(&["migrate"]);
         assert_eq!(code, Some(0), "{said}");
-        farm.execute("create extension if not exists pg_stat_statements").await;
+        if let Database::Alone(_) | Database::Replicated(_) = farm.database {
+            farm.execute("create extension if not exists pg_stat_statements").await;
+        }
         farm
     }
 
@@ -217,13 +206,17 @@ impl Farm {
 
     /// SIGKILL, and the jobs that the node held then.
     pub(crate) async fn kill_holding(&mut self, name: &str) -> Vec<String> {
-        let id = self
-            .query_text(&format!("select id::text from turnwise.nodes where name = '{name}'"))
-            .await;
+        let id = format!("select {{}} from turnwise.nodes where name = '{name}'");
+        let id = self.column("id", &id).await.remove(0);
         self.kill(name);
-        let sql =
-            format!("select id::text from turnwise.jobs where state = 'running' and node = '{id}'");
-        self.query(&sql).await.iter().map(|row| row.get(0)).collect()
+        let jobs =
+            format!("select {{}} from turnwise.jobs where state = 'running' and node = '{id}'");
+        self.column("id", &jobs).await
+    }
+
+    /// The servers.
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
     }
 
     /// The server that takes writes.
@@ -235,16 +228,16 @@ impl Farm {
     pub(crate) fn pair(&self) -> &Replicated {
         match &self.database {
             Database::Replicated(pair) => pair,
-            Database::Alone(_) => panic!("this farm has one server"),
+            _ => panic!("this farm has one server"),
         }
     }
 
     pub(crate) fn crash_database(&mut self) {
-        self.database.primary().kill9();
+        self.database.kill9();
     }
 
     pub(crate) async fn restart_database(&mut self) {
-        self.database.primary().restart();
+        self.database.restart();
     }
 
     /// Crash the database, keep a copy of it, and start it again.
@@ -308,12 +301,18 @@ impl Farm {
     /// Wait until the newest ring has so many nodes and is in force.
     pub(crate) async fn until_ring_has(&self, nodes: i64) {
         self.until("the ring has its nodes", Duration::from_secs(60), async |farm| {
-            let sql = "select (jsonb_array_length(versions -> -1 -> 'ring')::bigint),
-                              (versions -> -1 ->> 'from')::bigint <= slot
-                       from turnwise.turn";
-            let row = &farm.query(sql).await[0];
-            row.get::<Option<i64>, _>(0) == Some(nodes)
-                && row.get::<Option<bool>, _>(1) == Some(true)
+            // As many nodes, from a slot that has come.
+            let newest = match &farm.database {
+                Database::Mariadb(_) => {
+                    "select json_length(versions, '$[last].ring') from turnwise.turn
+                     where json_value(versions, '$[last].from') <= slot"
+                }
+                _ => {
+                    "select jsonb_array_length(versions -> -1 -> 'ring')::bigint from turnwise.turn
+                     where (versions -> -1 ->> 'from')::bigint <= slot"
+                }
+            };
+            farm.numbers(newest).await == [nodes]
         })
         .await;
     }
@@ -328,15 +327,21 @@ impl Farm {
         let since = Instant::now();
         while !holds(self).await {
             if since.elapsed() >= within {
-                let turn =
-                    self.query_text("select row_to_json(t)::text from turnwise.turn t").await;
-                let jobs = self
-                    .query_text("select json_agg(s)::text from (select state, count(*), max(last_error) from turnwise.jobs group by 1) s")
-                    .await;
-                panic!("not within {within:?}: {what}\n{turn}\n{jobs}");
+                let turn = self.column("versions", "select {} from turnwise.turn").await;
+                let jobs = "select {} from turnwise.jobs group by state";
+                let jobs = self.column("concat(state, ' ', count(*), ' ', max(last_error))", jobs);
+                panic!("not within {within:?}: {what}\n{turn:?}\n{:?}", jobs.await);
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// Wait until no job is left to be run.
+    pub(crate) async fn until_all_have_ended(&self) {
+        self.until("every job has ended", Duration::from_secs(120), async |farm| {
+            farm.count("state in ('queued', 'running')").await == 0
+        })
+        .await;
     }
 
     /// Wait until so many more beats have been accepted.
@@ -351,7 +356,7 @@ impl Farm {
     }
 
     pub(crate) async fn last_slot(&self) -> i64 {
-        self.query("select slot from turnwise.turn").await[0].get(0)
+        self.number("select slot from turnwise.turn").await
     }
 
     /// The ids of the nodes in the newest ring, sorted.
@@ -361,18 +366,22 @@ impl Farm {
     }
 
     pub(crate) async fn refused(&self) -> i64 {
-        self.query("select refused from turnwise.turn").await[0].get(0)
+        self.number("select refused from turnwise.turn").await
     }
 
-    /// The slot of the last beat and the calls of the beat statement, right after a beat: the next is far.
-    pub(crate) async fn beats_and_calls(&self) -> (i64, i64) {
+    /// The slot of the last beat and the calls of the beat statement, right after a beat: the next is far. MariaDB counts
+    /// no calls of one statement alone.
+    pub(crate) async fn beats_and_calls(&self) -> (i64, Option<i64>) {
         self.slots_pass(1).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
+        if let Database::Mariadb(_) = self.database {
+            return (self.last_slot().await, None);
+        }
         let sql = "select (select slot from turnwise.turn),
                           (select coalesce(sum(calls), 0)::bigint from pg_stat_statements
                            where query like '%turn_beat(%' and query not like '%pg_stat_statements%')";
         let row = &self.query(sql).await[0];
-        (row.get(0), row.get(1))
+        (row.get(0), Some(row.get(1)))
     }
 
     /// Statements of any kind but the judge's own, and the slot of the last beat.
@@ -392,12 +401,18 @@ impl Farm {
     /// The beats in `(after, until]`.
     pub(crate) async fn beats_between(&self, after: i64, until: i64) -> Vec<Beat> {
         let sql = format!(
-            "select slot, node::text, arrived_at::text from turnwise.beats
-             where slot > {after} and slot <= {until} order by slot"
+            "select {{}} from turnwise.beats where slot > {after} and slot <= {until} order by slot"
         );
-        let beat =
-            |row: &PgRow| Beat { slot: row.get(0), node: row.get(1), arrived_at: row.get(2) };
-        self.query(&sql).await.iter().map(beat).collect()
+        let beat = |row: &String| {
+            let mut columns = row.splitn(3, ' ').map(str::to_owned);
+            let mut next = || columns.next().unwrap();
+            Beat { slot: next().parse().unwrap(), node: next(), arrived_at: next() }
+        };
+        self.column("concat(slot, ' ', node, ' ', arrived_at)", &sql)
+            .await
+            .iter()
+            .map(beat)
+            .collect()
     }
 
     /// Slots after `slot` without a beat, up to the last beat.
@@ -407,14 +422,16 @@ impl Farm {
     }
 
     pub(crate) async fn enqueue(&self, jobs: u32, path: &str) {
-        let sql = format!(
-            "insert into turnwise.jobs (url) select '{path}' from generate_series(1, {jobs})"
-        );
-        self.execute(&sql).await;
+        let series = match &self.database {
+            Database::Mariadb(_) => format!("seq_1_to_{jobs}"),
+            _ => format!("generate_series(1, {jobs})"),
+        };
+        let sql = format!("insert into turnwise.jobs (url) select '{path}' from {series}");
+        self.numbers(&sql).await;
     }
 
     pub(crate) async fn count(&self, which: &str) -> i64 {
-        self.query(&format!("select count(*) from turnwise.jobs where {which}")).await[0].get(0)
+        self.number(&format!("select count(*) from turnwise.jobs where {which}")).await
     }
 
     pub(crate) async fn running_on(&self, name: &str) -> i64 {
@@ -422,21 +439,28 @@ impl Farm {
             "select count(*) from turnwise.jobs j join turnwise.nodes n on n.id = j.node
              where j.state = 'running' and n.name = '{name}'"
         );
-        self.query(&sql).await[0].get(0)
+        self.number(&sql).await
     }
 
     pub(crate) async fn now_micros(&self) -> i64 {
-        self.query("select (extract(epoch from clock_timestamp()) * 1000000)::bigint").await[0]
-            .get(0)
+        let now = match &self.database {
+            Database::Mariadb(_) => "utc_timestamp(6)",
+            _ => "clock_timestamp()",
+        };
+        self.number(&format!("select {}", self.database.micros(now))).await
     }
 
     pub(crate) async fn attempts(&self, job: &str) -> Vec<Attempt> {
-        let sql = format!(
-            "select (extract(epoch from started_at) * 1000000)::bigint, error
-             from turnwise.attempts where job = '{job}' order by started_at"
-        );
-        let attempt = |row: &PgRow| Attempt { started_micros: row.get(0), error: row.get(1) };
-        self.query(&sql).await.iter().map(attempt).collect()
+        let columns =
+            format!("concat({}, '|', coalesce(error, ''))", self.database.micros("started_at"));
+        let sql =
+            format!("select {{}} from turnwise.attempts where job = '{job}' order by started_at");
+        let attempt = |row: &String| {
+            let (started, error) = row.split_once('|').unwrap();
+            let error = (!error.is_empty()).then(|| error.to_owned());
+            Attempt { started_micros: started.parse().unwrap(), error }
+        };
+        self.column(&columns, &sql).await.iter().map(attempt).collect()
     }
 
     pub(crate) async fn state_and_error(&self, job: &str) -> (String, Option<String>) {
@@ -451,6 +475,35 @@ impl Farm {
 
     pub(crate) async fn execute(&self, sql: &str) {
         self.query(sql).await;
+    }
+
+    /// The one number that this comes to, on either kind of server.
+    async fn number(&self, sql: &str) -> i64 {
+        let numbers = self.numbers(sql).await;
+        assert_eq!(numbers.len(), 1, "{sql}: {numbers:?}");
+        numbers[0]
+    }
+
+    async fn numbers(&self, sql: &str) -> Vec<i64> {
+        match &self.database {
+            Database::Mariadb(_) => {
+                let lines = self.database.mariadb_lines(sql);
+                lines.iter().map(|line| line.parse().unwrap()).collect()
+            }
+            _ => self.query(sql).await.iter().map(|row| row.get(0)).collect(),
+        }
+    }
+
+    /// What stands in one column, as text, on either kind of server; `{}` in the statement is where it goes.
+    async fn column(&self, column: &str, sql: &str) -> Vec<String> {
+        match &self.database {
+            Database::Mariadb(_) => self.database.mariadb_lines(&sql.replace("{}", column)),
+            _ => {
+                let sql = sql.replace("{}", &format!("({column})::text"));
+                let text = |row: &PgRow| row.get::<Option<String>, _>(0).unwrap_or_default();
+                self.query(&sql).await.iter().map(text).collect()
+            }
+        }
     }
 
     async fn query(&self, sql: &str) -> Vec<PgRow> {

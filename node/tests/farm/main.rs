@@ -1,4 +1,4 @@
-//! Farms of real processes on a real PostgreSQL, judged from the database's own history: whose turn it was,
+//! Farms of real processes on a real PostgreSQL or MariaDB, judged from the database's own history: whose turn it was,
 //! what a join, a stop and a crash cost, and what became of the jobs.
 //!
 //! The machine may be slow and shared: nothing here measures speed. What is counted are slots, calls and
@@ -9,6 +9,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod database;
+mod disk;
+mod either;
 mod failover;
 mod farm;
 mod pooler;
@@ -19,152 +22,6 @@ use std::time::{Duration, SystemTime};
 use farm::{Farm, Wrap};
 use nix::sys::signal::Signal;
 use support::target::Target;
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_nodes_with_wrong_clocks_take_turns() {
-    let target = Target::start().await;
-    let mut farm = Farm::start(&target).await;
-    farm.node("plain", Wrap::None);
-    farm.node("early", Wrap::Faketime("-0.9"));
-    farm.node("uptime", Wrap::TimeNamespace(5_000));
-    farm.until_ring_has(3).await;
-
-    // Idle: one beat a slot, in strict alternation, and no other statement of a turn.
-    let (first, calls) = farm.beats_and_calls().await;
-    let slots = std::env::var("TURNWISE_FARM_SLOTS").map_or(20, |slots| slots.parse().unwrap());
-    farm.slots_pass(slots).await;
-    let (last, calls_then) = farm.beats_and_calls().await;
-    let turns = farm.beats_between(first, last).await;
-    assert_eq!(turns.len() as i64, last - first, "a slot without a beat: {turns:?}");
-    for pair in turns.windows(4) {
-        assert_eq!(pair[0].node, pair[3].node, "not in turn: {turns:?}");
-        assert_ne!(pair[0].node, pair[1].node, "not in turn: {turns:?}");
-        assert_ne!(pair[0].node, pair[2].node, "not in turn: {turns:?}");
-    }
-    assert_eq!(calls_then - calls, last - first, "calls of the beat statement and accepted beats");
-    assert_eq!(farm.refused().await, 0);
-
-    // A join, a stop and a crash, idle.
-    let since = last;
-    farm.node("fourth", Wrap::None);
-    farm.until_ring_has(4).await;
-    farm.slots_pass(6).await;
-    assert_eq!(farm.missed_since(since).await, 0, "a join");
-    let status = farm.stop("early").await;
-    assert_eq!(status.code(), Some(0), "a stopped node's exit");
-    farm.slots_pass(8).await;
-    assert_eq!(farm.missed_since(since).await, 0, "a stop");
-    farm.kill("uptime");
-    farm.until_ring_has(2).await;
-    farm.slots_pass(6).await;
-    assert!(farm.missed_since(since).await <= 1, "a crash: {:?}", farm.beats_since(since).await);
-    assert_eq!(farm.refused().await, 0);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_nodes_jobs_run_again_and_nothing_is_lost() {
-    let target = Target::start().await;
-    let mut farm = Farm::start(&target).await;
-    for name in ["a", "b", "c"] {
-        farm.node(name, Wrap::None);
-    }
-    farm.until_ring_has(3).await;
-    let since = farm.last_slot().await;
-    farm.enqueue(500, "/slow/300").await;
-    farm.until("half of the jobs have ended", Duration::from_secs(60), async |farm| {
-        farm.count("state = 'succeeded'").await >= 200 && farm.running_on("b").await > 0
-    })
-    .await;
-    let held = farm.kill_holding("b").await;
-    assert!(!held.is_empty(), "the killed node held no job");
-    let killed_at = farm.now_micros().await;
-    farm.until("every job has ended", Duration::from_secs(120), async |farm| {
-        farm.count("state in ('queued', 'running')").await == 0
-    })
-    .await;
-    assert_eq!(farm.count("state = 'succeeded'").await, 500);
-    for job in &held {
-        let attempts = farm.attempts(job).await;
-        assert_eq!(attempts.len(), 2, "{job}: {attempts:?}");
-        assert_eq!(attempts[0].error.as_deref(), Some("node lost"));
-        let again = attempts[1].started_micros - killed_at;
-        assert!(again <= 5_000_000, "{job} ran again after {again} us");
-    }
-    let mut calls: BTreeMap<String, usize> = BTreeMap::new();
-    for seen in target.seen() {
-        *calls.entry(seen.job).or_default() += 1;
-    }
-    assert_eq!(calls.len(), 500, "jobs that reached the target");
-    for (job, count) in calls {
-        let allowed = if held.contains(&job) { 2 } else { 1 };
-        assert!(count <= allowed, "{job} was called {count} times");
-    }
-    assert!(farm.missed_since(since).await <= 1, "a crash under load");
-
-    // A join and a stop in the middle of work: the jobs finish, and no slot is missed.
-    farm.until_ring_has(2).await;
-    farm.slots_pass(5).await;
-    let since = farm.last_slot().await;
-    farm.enqueue(300, "/slow/1500").await;
-    farm.until("the node has work", Duration::from_secs(20), async |farm| {
-        farm.running_on("a").await > 0
-    })
-    .await;
-    farm.node("d", Wrap::None);
-    farm.until_ring_has(3).await;
-    assert!(farm.count("state = 'running'").await > 0, "it joined after the work was done");
-    assert_eq!(farm.missed_since(since).await, 0, "a join under load");
-    assert_eq!(farm.stop("a").await.code(), Some(0));
-    farm.until("every job has ended", Duration::from_secs(60), async |farm| {
-        farm.count("state in ('queued', 'running')").await == 0
-    })
-    .await;
-    assert_eq!(farm.count("state = 'succeeded'").await, 800);
-    assert_eq!(farm.count("hand_backs > 0").await, 0);
-    assert_eq!(farm.missed_since(since).await, 0, "a stop under load");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_of_the_database_runs_no_job_twice() {
-    let target = Target::start().await;
-    let mut farm = Farm::start(&target).await;
-    for name in ["a", "b", "c"] {
-        farm.node(name, Wrap::None);
-    }
-    farm.until_ring_has(3).await;
-    farm.enqueue(200, "/slow/2000").await;
-    farm.until("every node has work", Duration::from_secs(30), async |farm| {
-        let mut working = true;
-        for name in ["a", "b", "c"] {
-            working &= farm.running_on(name).await > 0;
-        }
-        working
-    })
-    .await;
-    let before = farm.last_slot().await;
-    farm.crash_database();
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    farm.restart_database().await;
-    farm.until("every job has ended", Duration::from_secs(120), async |farm| {
-        farm.count("state in ('queued', 'running')").await == 0
-    })
-    .await;
-    assert_eq!(farm.count("state = 'succeeded'").await, 200);
-    let mut calls: BTreeMap<String, usize> = BTreeMap::new();
-    for seen in target.seen() {
-        *calls.entry(seen.job).or_default() += 1;
-    }
-    assert_eq!(calls.len(), 200);
-    let twice: Vec<_> = calls.iter().filter(|(_, count)| **count != 1).collect();
-    assert!(twice.is_empty(), "called more than once: {twice:?}");
-    farm.until_ring_has(3).await;
-    // The outage is one gap; after it, at most three slots more are missed.
-    let beats = farm.beats_since(before).await;
-    let slots: Vec<_> = [before].into_iter().chain(beats.iter().map(|beat| beat.slot)).collect();
-    let outage = slots.windows(2).map(|pair| pair[1] - pair[0] - 1).max().unwrap();
-    let missed = farm.missed_since(before).await - outage;
-    assert!(missed <= 3, "{missed} slots missed beside the outage's {outage}: {beats:?}");
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_that_loses_commits_leaves_no_job_behind() {
@@ -189,10 +46,7 @@ async fn a_failover_that_loses_commits_leaves_no_job_behind() {
     // The copy knows of no end: there they all run, under nodes that live.
     farm.fail_over_to_copy();
     assert_ne!(farm.query_text("select turnwise.server_timeline()::text").await, timeline);
-    farm.until("every job has ended", Duration::from_secs(120), async |farm| {
-        farm.count("state in ('queued', 'running')").await == 0
-    })
-    .await;
+    farm.until_all_have_ended().await;
     assert_eq!(farm.count("state = 'succeeded' and attempt = 1").await, 9);
     assert_eq!(farm.count("url like '%4000' and hand_backs = 1").await, 6, "put back");
     assert_eq!(farm.count("url like '%25000' and hand_backs = 0").await, 3, "left alone");
@@ -235,10 +89,7 @@ async fn a_node_that_stalls_is_lost_and_comes_back_under_a_new_id() {
     })
     .await;
     farm.signal("a", Signal::SIGCONT);
-    farm.until("every job has ended", Duration::from_secs(60), async |farm| {
-        farm.count("state in ('queued', 'running')").await == 0
-    })
-    .await;
+    farm.until_all_have_ended().await;
     assert_eq!(farm.count("state = 'succeeded'").await, 60);
     farm.until_ring_has(2).await;
     let ring_then = farm.ring().await;
@@ -273,10 +124,7 @@ async fn a_step_of_the_servers_clock_stops_nothing() {
         assert!(ahead.abs() < 10_000_000, "the server's clock was not set: {ahead} us off");
         farm.slots_pass(8).await;
         assert!(farm.last_slot().await > slot, "slots went back");
-        farm.until("every job has ended", Duration::from_secs(60), async |farm| {
-            farm.count("state in ('queued', 'running')").await == 0
-        })
-        .await;
+        farm.until_all_have_ended().await;
         assert_eq!(farm.count("state = 'succeeded'").await, enqueued);
         assert_eq!(farm.ring().await, ring, "somebody was removed");
         let calm = farm.last_slot().await;
@@ -322,10 +170,7 @@ async fn jobs_that_can_never_run_end_dead_and_stop_nobody() {
     }
     let good =
         farm.query_text("insert into turnwise.jobs (url) values ('/ok') returning id::text").await;
-    farm.until("every job has ended", Duration::from_secs(20), async |farm| {
-        farm.count("state in ('queued', 'running')").await == 0
-    })
-    .await;
+    farm.until_all_have_ended().await;
     for (id, word) in ids {
         let (state, error) = farm.state_and_error(&id).await;
         assert_eq!(state, "dead", "{error:?}");

@@ -236,6 +236,7 @@ mod tests {
             running: 0,
             last_check_in: String::new(),
             lease_until: ServerInstant::from_micros(0),
+            targets: Vec::new(),
         }
     }
 
