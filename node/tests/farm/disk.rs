@@ -7,8 +7,9 @@ use turnwise_node::job::{NewJob, When};
 use turnwise_node::store::{AnyStore, Store};
 
 use crate::database::Kind;
-use crate::farm::{Farm, Wrap};
+use crate::farm::Farm;
 use crate::support::target::Target;
+use crate::wrap::Wrap;
 
 /// The disk's size: the server's own files, and a little room.
 const MEGABYTES: u32 = 160;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::database::Kind;
-use crate::farm::{Farm, Wrap};
+use crate::farm::Farm;
 use crate::support::target::Target;
+use crate::wrap::Wrap;
 
 /// Each of these as a test on both.
 macro_rules! on_both {

@@ -8,8 +8,9 @@ use turnwise_node::store::{AnyStore, Store};
 use turnwise_servers::postgres::Cluster;
 use turnwise_servers::replicated::Replication;
 
-use crate::farm::{Farm, Wrap};
+use crate::farm::Farm;
 use crate::support::target::Target;
+use crate::wrap::Wrap;
 
 /// An app that enqueues jobs one by one, and knows which were acknowledged; until it is dropped.
 struct App {

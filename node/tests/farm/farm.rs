@@ -5,7 +5,6 @@ use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,19 +17,9 @@ use tempfile::{NamedTempFile, TempDir};
 
 use crate::database::{Database, Kind};
 use crate::support::target::Target;
+use crate::wrap::{Wrap, faketime_library};
 use turnwise_servers::postgres::Cluster;
 use turnwise_servers::replicated::{Replicated, Replication};
-
-/// What a node's process is started in.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Wrap {
-    /// Nothing: it has the machine's clocks.
-    None,
-    /// libfaketime, with this offset in seconds.
-    Faketime(&'static str),
-    /// A time namespace whose monotonic clocks are so many seconds ahead.
-    TimeNamespace(u32),
-}
 
 /// One row of `beats`.
 #[derive(Clone, Debug)]
@@ -112,22 +101,7 @@ impl Farm {
 
     /// Start a node that is told of these servers.
     pub(crate) fn node_on(&mut self, name: &str, wrap: Wrap, urls: &str) {
-        let binary = env!("CARGO_BIN_EXE_turnwise");
-        let mut command = match wrap {
-            Wrap::None => Command::new(binary),
-            Wrap::Faketime(offset) => {
-                // Not the `faketime` program: it forks, and signals would end it alone.
-                let mut command = Command::new(binary);
-                command.env("LD_PRELOAD", faketime_library()).env("FAKETIME", offset);
-                command
-            }
-            Wrap::TimeNamespace(seconds) => {
-                let seconds = seconds.to_string();
-                let mut command = Command::new("unshare");
-                command.args(["--time", "--boottime", &seconds, "--monotonic", &seconds, binary]);
-                command
-            }
-        };
+        let mut command = wrap.command(env!("CARGO_BIN_EXE_turnwise"));
         command
             .args(["run", "--name", name, "--listen", "127.0.0.1:0", "--target", &self.target])
             .env("DATABASE_URL", urls)
@@ -384,16 +358,6 @@ impl Farm {
         (row.get(0), Some(row.get(1)))
     }
 
-    /// Statements of any kind but the judge's own, and the slot of the last beat.
-    pub(crate) async fn statements_and_slot(&self) -> (i64, i64) {
-        let sql =
-            "select /* judge */ (select coalesce(sum(calls), 0)::bigint from pg_stat_statements
-                     where query not like '%/* judge */%'),
-                    (select slot from turnwise.turn)";
-        let row = &self.query(sql).await[0];
-        (row.get(0), row.get(1))
-    }
-
     pub(crate) async fn beats_since(&self, after: i64) -> Vec<Beat> {
         self.beats_between(after, i64::MAX).await
     }
@@ -513,14 +477,6 @@ impl Farm {
         connection.close().await.unwrap();
         rows
     }
-}
-
-fn faketime_library() -> PathBuf {
-    let folders = std::fs::read_dir("/usr/lib").unwrap();
-    folders
-        .filter_map(|folder| Some(folder.ok()?.path().join("faketime/libfaketimeMT.so.1")))
-        .find(|path| path.exists())
-        .expect("libfaketime is not installed; scripts/setup installs it")
 }
 
 impl Drop for Farm {

@@ -15,13 +15,15 @@ mod either;
 mod failover;
 mod farm;
 mod pooler;
+mod wrap;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use farm::{Farm, Wrap};
+use farm::Farm;
 use nix::sys::signal::Signal;
 use support::target::Target;
+use wrap::Wrap;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_that_loses_commits_leaves_no_job_behind() {
@@ -335,27 +337,4 @@ async fn what_a_node_knows_of_its_target_is_shown_and_written_when_it_changes() 
     let page = farm.page("a", "/nodes");
     assert!(page.contains(&format!("http://{address}")) && page.contains("answers"), "{page}");
     drop(back);
-}
-
-/// How many statements a second an idle farm sends. Not a test: it prints what it counts.
-///
-/// `cargo test -p turnwise-node --test farm -- --ignored --nocapture idle`
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes five minutes; prints a table"]
-async fn idle_statements_by_the_number_of_nodes() {
-    let target = Target::start().await;
-    println!("nodes  statements/s over 60 s  beats");
-    for nodes in [1_u32, 3, 8] {
-        let mut farm = Farm::start(&target).await;
-        for node in 0..nodes {
-            farm.node(&format!("n{node}"), Wrap::None);
-        }
-        farm.until_ring_has(i64::from(nodes)).await;
-        farm.slots_pass(2 * i64::from(nodes) + 2).await;
-        let (statements, slot) = farm.statements_and_slot().await;
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        let (statements_then, slot_then) = farm.statements_and_slot().await;
-        let rate = (statements_then - statements) as f64 / 60.0;
-        println!("{nodes:5}  {rate:23.3}  {:5}", slot_then - slot);
-    }
 }

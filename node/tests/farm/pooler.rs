@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use turnwise_servers::pgbouncer::PgBouncer;
 
-use crate::farm::{Farm, Wrap};
+use crate::farm::Farm;
 use crate::support::target::Target;
+use crate::wrap::Wrap;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_farm_behind_a_pooler_takes_turns_and_runs_jobs() {
