@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use turnwise_engine::NodeId;
 use turnwise_node::dashboard::{self, Action, Controls, Door};
 use turnwise_node::job::{JobFilter, JobId, JobState, NewJob};
+use turnwise_node::serve;
 use turnwise_node::store::{AnyStore, NodeView, Registration, Store};
 use turnwise_node::watch::Hub;
 
@@ -70,7 +71,7 @@ impl Served {
         let pressed = Arc::new(Mutex::new(Vec::new()));
         let buttons: Arc<dyn Controls> = Arc::new(Buttons(Arc::clone(&pressed)));
         let routes = dashboard::router(store, door, Some(buttons), axum::Router::new());
-        tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        tokio::spawn(serve::serve(listener, routes));
         // reqwest is built without a provider of TLS, which plain HTTP does not need and its builder wants.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()

@@ -17,15 +17,26 @@ use crate::store::{Bulk, Deed};
 pub(super) struct Which {
     /// All jobs in the state of --state, and of the queue of --queue where one is given
     #[arg(long, requires = "state", conflicts_with = "ids")]
-    pub(super) all: bool,
+    all: bool,
 
     /// With --all: those in this state
-    #[arg(long, value_name = "STATE", requires = "all", value_parser = super::jobs::state_parser())]
+    #[arg(long, value_name = "STATE", value_parser = super::jobs::state_parser())]
     state: Option<JobState>,
 
     /// With --all: only those of this queue
-    #[arg(long, value_name = "QUEUE", requires = "all", value_parser = config::parse_queue)]
+    #[arg(long, value_name = "QUEUE", value_parser = config::parse_queue)]
     queue: Option<String>,
+}
+
+impl Which {
+    /// Whether all jobs that these words describe are meant, and none by its id.
+    pub(super) fn are_all(&self) -> Result<bool, Failure> {
+        if !self.all && (self.state.is_some() || self.queue.is_some()) {
+            let say = "--state and --queue go with --all: name the jobs by their ids, or add --all";
+            return Err(Failure::usage(say));
+        }
+        Ok(self.all)
+    }
 }
 
 #[derive(Serialize)]

@@ -163,7 +163,7 @@ async fn show_one(args: ShowArgs) -> Result<ExitCode, Failure> {
 }
 
 async fn retry(args: RetryArgs) -> Result<ExitCode, Failure> {
-    if args.which.all {
+    if args.which.are_all()? {
         return all_jobs::alter(args.common, args.which, Deed::Retry, args.json).await;
     }
     let store = args.common.store().await?;
@@ -179,7 +179,7 @@ async fn retry(args: RetryArgs) -> Result<ExitCode, Failure> {
 }
 
 async fn cancel(args: CancelArgs) -> Result<ExitCode, Failure> {
-    if args.which.all {
+    if args.which.are_all()? {
         return all_jobs::alter(args.common, args.which, Deed::Cancel, args.json).await;
     }
     let store = args.common.store().await?;

@@ -12,8 +12,10 @@ use crate::job::{JobFilter, JobId, JobState};
 pub const BATCH: u32 = 500;
 /// Between two statements the beats have their way.
 const APART: Duration = Duration::from_millis(20);
-/// So many pages are looked through for jobs before a search is broken off.
+/// So many pages are looked through for jobs to be altered before the search is broken off.
 const PAGES_MAX: u32 = 10_000;
+/// So many pages are looked through to count jobs: somebody waits for the number.
+const PAGES_COUNTED_MAX: u32 = 50;
 
 /// What is done to many jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +59,7 @@ pub trait Bulk: Views {
         jobs: &[JobId],
     ) -> impl Future<Output = Result<u32, StoreError>> + Send;
 
-    /// How many jobs a deed would touch, counted up to `most`.
+    /// How many jobs a deed would touch, counted up to `most`, and as far as a count goes that somebody waits for.
     fn matching(
         &self,
         deed: Deed,
@@ -66,7 +68,7 @@ pub trait Bulk: Views {
     ) -> impl Future<Output = Result<Capped, StoreError>> + Send {
         async move {
             let (mut jobs, mut filter) = (0_u32, of_a_batch(filter));
-            for _ in 0..PAGES_MAX {
+            for _ in 0..PAGES_COUNTED_MAX {
                 let page = self.page(&filter).await?;
                 jobs = jobs.saturating_add(touched(deed, &page).len() as u32);
                 filter.before = page.next;

@@ -37,8 +37,8 @@ pub(crate) struct Page<'a> {
 pub(crate) struct Memory {
     /// What JavaScript holds after everything that can be let go of has been.
     pub(crate) heap_bytes: u64,
-    /// The nodes of its documents, those that are only still referred to among them.
-    pub(crate) dom_nodes: u64,
+    /// The nodes that are kept though they stand in the document no more, and a few that the browser adds itself.
+    pub(crate) loose_nodes: i64,
 }
 
 /// How a page is looked at.
@@ -215,10 +215,14 @@ impl Page<'_> {
             self.ask("HeapProfiler.collectGarbage", &json!({}));
         }
         let heap = self.ask("Runtime.getHeapUsage", &json!({}));
+        let shown = self.value(
+            "(() => { const all = document.createTreeWalker(document); let nodes = 1;
+                while (all.nextNode()) nodes += 1; return nodes; })()",
+        );
         let nodes = self.ask("Memory.getDOMCounters", &json!({}));
         Memory {
             heap_bytes: heap["usedSize"].as_f64().unwrap() as u64,
-            dom_nodes: nodes["nodes"].as_u64().unwrap(),
+            loose_nodes: nodes["nodes"].as_i64().unwrap() - shown.as_i64().unwrap(),
         }
     }
 

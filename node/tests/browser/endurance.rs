@@ -17,6 +17,8 @@ use super::{Farm, NEWEST};
 const READINGS: u32 = 60;
 /// How much more the last quarter of the readings may hold than the one before, in percent.
 const GROWTH_PERCENT_MAX: f64 = 5.0;
+/// How many more nodes that stand in no document any more may be kept.
+const LOOSE_NODES_MAX: f64 = 20.0;
 /// Jobs between two readings: so that there is something to be drawn.
 const JOBS: usize = 20;
 
@@ -45,7 +47,9 @@ pub(super) fn leave_open(farm: &Farm) {
     }
     let begun = Instant::now();
     let mut readings = Vec::new();
-    println!("seconds  ring: heap, nodes  timeline: heap, nodes  node: resident (bytes)");
+    println!(
+        "seconds  ring: heap, loose nodes  timeline: heap, loose nodes  node: resident (bytes)"
+    );
     for number in 0..=READINGS {
         let due = begun + between * number;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -56,7 +60,7 @@ pub(super) fn leave_open(farm: &Farm) {
         let Reading { ring, timeline, .. } = &reading;
         println!(
             "{seconds:7}  {:9} {:5}  {:9} {:5}  {node_bytes}",
-            ring.heap_bytes, ring.dom_nodes, timeline.heap_bytes, timeline.dom_nodes
+            ring.heap_bytes, ring.loose_nodes, timeline.heap_bytes, timeline.loose_nodes
         );
         readings.push(reading);
     }
@@ -70,11 +74,9 @@ pub(super) fn leave_open(farm: &Farm) {
 }
 
 fn judge(readings: &[Reading]) {
-    let measures: [(&str, Measure); 5] = [
+    let measures: [(&str, Measure); 3] = [
         ("the heap of Ring", |reading| reading.ring.heap_bytes as f64),
-        ("the nodes of Ring", |reading| reading.ring.dom_nodes as f64),
         ("the heap of Timeline", |reading| reading.timeline.heap_bytes as f64),
-        ("the nodes of Timeline", |reading| reading.timeline.dom_nodes as f64),
         ("the node's resident memory", |reading| reading.node_bytes as f64),
     ];
     let quarter = readings.len() / 4;
@@ -85,6 +87,18 @@ fn judge(readings: &[Reading]) {
         println!("{name}: {percent:+.2} % from the third quarter to the last");
         if percent > GROWTH_PERCENT_MAX {
             grown.push(format!("{name} grew by {percent:.2} %"));
+        }
+    }
+    // What stands on a page differs from one minute to the next; what it has let go of must be gone.
+    let loose: [(&str, Measure); 2] = [
+        ("Ring", |reading| reading.ring.loose_nodes as f64),
+        ("Timeline", |reading| reading.timeline.loose_nodes as f64),
+    ];
+    for (name, of) in loose {
+        let more = mean(last, of) - mean(before, of);
+        println!("{name} keeps {more:+.1} more loose nodes in the last quarter than in the third");
+        if more > LOOSE_NODES_MAX {
+            grown.push(format!("{name} keeps {more:.1} more loose nodes"));
         }
     }
     assert!(grown.is_empty(), "more than {GROWTH_PERCENT_MAX} %: {grown:?}");

@@ -18,6 +18,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor};
 use tempfile::TempDir;
 use turnwise_engine::NodeId;
 use turnwise_node::dashboard::{self, Door};
+use turnwise_node::serve;
 use turnwise_node::store::{AnyStore, Registration, Store};
 
 #[path = "../support/target.rs"]
@@ -206,7 +207,7 @@ async fn serve_fifty(folder: &TempDir) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let routes = dashboard::router(store, Door::new(address, None), None, axum::Router::new());
-    tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    tokio::spawn(serve::serve(listener, routes));
     address
 }
 

@@ -31,12 +31,15 @@ pub(in super::super) struct Ordered {
 /// A button for each deed that makes sense for jobs in this state; none for jobs of all states.
 pub(super) fn buttons(wanted: &Wanted, filter: &JobFilter) -> Markup {
     let makes_sense = |deed: Deed| filter.state.is_some_and(|state| deed.is_for(state));
-    let offered = [Deed::Retry, Deed::Cancel].map(|deed| (deed, makes_sense(deed)));
+    let offered = [Deed::Retry, Deed::Cancel].into_iter().filter(|deed| makes_sense(*deed));
+    let offered: Vec<Deed> = offered.collect();
     html! {
-        form .actions method="post" action="/jobs/all" {
-            (hidden(wanted))
-            @for (deed, _) in offered.into_iter().filter(|(_, offered)| *offered) {
-                button name="action" value=(name(deed)) { (label(deed)) "…" }
+        @if !offered.is_empty() {
+            form .actions method="post" action="/jobs/all" {
+                (hidden(wanted))
+                @for deed in offered {
+                    button name="action" value=(name(deed)) { (label(deed)) "…" }
+                }
             }
         }
     }
@@ -82,12 +85,11 @@ async fn ask(shared: &Shared, wanted: &Wanted, deed: Deed, filter: &JobFilter) -
     };
     let state = filter.state.map_or("", JobState::as_str);
     let (button, warning) = match deed {
-        Deed::Retry => (
-            html! { button { "Run " (count.jobs) " now" } },
-            "They run now, as soon as there is room.",
-        ),
+        Deed::Retry => {
+            (html! { button { "Run " (count) " now" } }, "They run now, as soon as there is room.")
+        }
         Deed::Cancel => (
-            html! { button .danger { "Cancel " (count.jobs) } },
+            html! { button .danger { "Cancel " (count) } },
             "What their attempts have done already stays done.",
         ),
     };
@@ -95,13 +97,13 @@ async fn ask(shared: &Shared, wanted: &Wanted, deed: Deed, filter: &JobFilter) -
     let body = html! {
         h1 { (label(deed)) "?" }
         p .lead {
-            "This touches " strong { (count.jobs) " jobs" } " that are " (page::state(state))
+            "This touches " strong { (count) " jobs" } " that are " (page::state(state))
             @if let Some(queue) = &filter.queue { ", of the queue " strong { (page::short(queue, 128)) } }
             @else { ", of all queues" }
             "."
         }
         @if count.and_more {
-            p { "There are more: the newest " (TOUCHED_MAX) " are touched, the others when you ask again." }
+            p { "There may be more than were counted. The newest " (TOUCHED_MAX) " are touched, the others when you ask again." }
         }
         p .quiet { (warning) " Those that are in another state by then are left as they are." }
         form .actions method="post" action="/jobs/all" {
