@@ -42,7 +42,31 @@ impl Clock for BootClock {
         }
     }
 
+    async fn sleep_nearly_until(&self, until: LocalInstant) {
+        loop {
+            self.nap(until, Duration::ZERO).await;
+            // An interposed clock need not agree with the kernel's about how long that was.
+            if self.now() >= until {
+                return;
+            }
+        }
+    }
+
     async fn sleep_precisely_until(&self, until: LocalInstant) {
+        self.nap(until, FINE_MARGIN).await;
+        self.spin_until(until);
+    }
+
+    fn spin_until(&self, until: LocalInstant) {
+        while self.now() < until {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+impl BootClock {
+    /// Sleep until so long before `until`: far from it on the runtime's timer, near to it in the kernel.
+    async fn nap(&self, until: LocalInstant, margin: Duration) {
         loop {
             let rest = until.since(self.now());
             if rest <= COARSE_MARGIN {
@@ -51,14 +75,10 @@ impl Clock for BootClock {
             tokio::time::sleep((rest - COARSE_MARGIN).min(COARSE_WAIT_MAX)).await;
         }
         let rest = until.since(self.now());
-        if rest > FINE_MARGIN {
-            // A relative sleep, since an interposed clock need not agree with the kernel's about absolute
-            // instants. An early return is made good by the spin.
-            let nap = (rest - FINE_MARGIN).into();
+        if rest > margin {
+            // A relative sleep, since an interposed clock need not agree with the kernel's about absolute instants.
+            let nap = (rest - margin).into();
             let _ = clock_nanosleep(ClockId::CLOCK_BOOTTIME, ClockNanosleepFlags::empty(), &nap);
-        }
-        while self.now() < until {
-            std::hint::spin_loop();
         }
     }
 }

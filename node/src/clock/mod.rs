@@ -25,9 +25,16 @@ pub trait Clock: Clone + Send + Sync + 'static {
     /// Wait until `until`, to within the runtime's timer: a few milliseconds late at the worst, when idle.
     fn sleep_until(&self, until: LocalInstant) -> impl Future<Output = ()> + Send;
 
+    /// Wait until `until`, to within what the kernel takes to wake a thread: some tens of microseconds late, mostly. May
+    /// block its thread for up to some milliseconds, as the next one may.
+    fn sleep_nearly_until(&self, until: LocalInstant) -> impl Future<Output = ()> + Send;
+
     /// Wait until `until`, to within microseconds. May block its thread for up to some milliseconds: for
     /// the thread that has nothing else to do.
     fn sleep_precisely_until(&self, until: LocalInstant) -> impl Future<Output = ()> + Send;
+
+    /// Wait until `until` without giving up the thread: for half a millisecond at the most.
+    fn spin_until(&self, until: LocalInstant);
 }
 
 /// The clock of a node on a real machine.
@@ -61,10 +68,24 @@ impl Clock for MachineClock {
         }
     }
 
+    async fn sleep_nearly_until(&self, until: LocalInstant) {
+        match self {
+            Self::Boot(clock) => clock.sleep_nearly_until(until).await,
+            Self::Wrong(clock) => clock.sleep_nearly_until(until).await,
+        }
+    }
+
     async fn sleep_precisely_until(&self, until: LocalInstant) {
         match self {
             Self::Boot(clock) => clock.sleep_precisely_until(until).await,
             Self::Wrong(clock) => clock.sleep_precisely_until(until).await,
+        }
+    }
+
+    fn spin_until(&self, until: LocalInstant) {
+        match self {
+            Self::Boot(clock) => clock.spin_until(until),
+            Self::Wrong(clock) => clock.spin_until(until),
         }
     }
 }

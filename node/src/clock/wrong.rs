@@ -102,8 +102,18 @@ impl Clock for WrongClock {
         self.sleep_by(until, |right| self.right.sleep_until(right)).await;
     }
 
+    async fn sleep_nearly_until(&self, until: LocalInstant) {
+        self.sleep_by(until, |right| self.right.sleep_nearly_until(right)).await;
+    }
+
     async fn sleep_precisely_until(&self, until: LocalInstant) {
         self.sleep_by(until, |right| self.right.sleep_precisely_until(right)).await;
+    }
+
+    fn spin_until(&self, until: LocalInstant) {
+        while self.now() < until {
+            std::hint::spin_loop();
+        }
     }
 }
 

@@ -1,6 +1,9 @@
-//! Decides how much earlier than planned the engine is woken for a beat: by what it usually takes from there to the stamp
-//! of its statement, so that the statement is sent at the instant planned and not that much later. The engine knows
-//! nothing of it: it is told the instant that it asked for.
+//! Decides how much earlier than planned the engine is woken for a beat: so that its statement is stamped at the instant
+//! planned, and not later by what waking up, asking the engine and writing the statement take.
+//!
+//! The node wakes earlier by what it lately took to have the statement written, and then holds it until the instant. Only
+//! the hold is spun, so that a wake-up that is late costs nothing but a shorter hold. The engine knows nothing of it: it
+//! is told the instant that it asked for.
 
 use std::time::Duration;
 
@@ -8,44 +11,51 @@ use turnwise_engine::{LocalInstant, RequestId};
 
 /// So many of the last beats tell what it takes: an odd number, so that one of them is the median.
 const BEATS: usize = 9;
-/// The most: what takes longer is no habit, and what is woken too early spins.
+/// The most: what takes longer is no habit, and what is ready too early spins.
 const LEAD_MAX: Duration = Duration::from_micros(500);
 
-/// What it took lately from waking to sending.
+/// What it took lately from waking to a statement that could go.
 #[derive(Debug, Default)]
 pub(crate) struct Lead {
     /// Of the last beats, in nanoseconds; the oldest is overwritten.
     took: Vec<u64>,
     beats: usize,
-    /// When the engine was woken for a beat that it has not asked for yet.
-    woken: Option<LocalInstant>,
+    /// The beat that the engine is woken for and has not asked for yet.
+    woken: Option<Woken>,
     /// The beat that it asked for then.
-    sending: Option<(RequestId, LocalInstant)>,
+    sending: Option<(RequestId, Woken)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Woken {
+    /// When it is to be sent.
+    beat: LocalInstant,
+    /// When it was to be woken for that.
+    at: LocalInstant,
 }
 
 impl Lead {
-    /// How much earlier to wake.
-    pub(crate) fn now(&self) -> Duration {
+    /// When to wake for a beat that is planned for `at`: early enough for nearly all of the last ones. One in nine may be
+    /// an accident.
+    pub(crate) fn before(&self, at: LocalInstant) -> LocalInstant {
         let mut took = self.took.clone();
         took.sort_unstable();
-        let median = took.get(took.len() / 2).copied().unwrap_or(0);
-        Duration::from_nanos(median).min(LEAD_MAX)
+        let accidents = usize::from(took.len() == BEATS);
+        let rank = took.len().saturating_sub(1 + accidents);
+        let lead = Duration::from_nanos(took.get(rank).copied().unwrap_or(0)).min(LEAD_MAX);
+        at.offset(-i64::try_from(lead.as_nanos()).unwrap_or(0))
     }
 
-    /// When to wake for a beat that is planned for `at`.
-    pub(crate) fn before(&self, at: LocalInstant) -> LocalInstant {
-        let lead = i64::try_from(self.now().as_nanos()).unwrap_or(0);
-        at.offset(-lead)
+    /// The engine is woken for the beat that is planned for `at`.
+    pub(crate) fn woken(&mut self, at: LocalInstant) {
+        self.woken = Some(Woken { beat: at, at: self.before(at) });
     }
 
-    /// The engine is woken for a beat.
-    pub(crate) fn woken(&mut self, now: LocalInstant) {
-        self.woken = Some(now);
-    }
-
-    /// It asked for this statement, which goes out at once.
-    pub(crate) fn sends(&mut self, request: RequestId) {
-        self.sending = self.woken.take().map(|woken| (request, woken));
+    /// It asked for this statement; until when it is to be held. None: it was not woken for it.
+    pub(crate) fn sends(&mut self, request: RequestId) -> Option<LocalInstant> {
+        let woken = self.woken.take()?;
+        self.sending = Some((request, woken));
+        Some(woken.beat)
     }
 
     /// It asked for all that it wanted: what it asks for later, it was not woken for.
@@ -53,12 +63,12 @@ impl Lead {
         self.woken = None;
     }
 
-    /// That statement was sent at this instant.
-    pub(crate) fn sent(&mut self, request: RequestId, at: LocalInstant) {
+    /// That statement could go at this instant.
+    pub(crate) fn ready(&mut self, request: RequestId, at: LocalInstant) {
         let Some((_, woken)) = self.sending.take_if(|(sending, _)| *sending == request) else {
             return;
         };
-        let took = u64::try_from(at.since(woken).as_nanos()).unwrap_or(u64::MAX);
+        let took = u64::try_from(at.since(woken.at).as_nanos()).unwrap_or(u64::MAX);
         match self.took.get_mut(self.beats % BEATS) {
             Some(oldest) => *oldest = took,
             None => self.took.push(took),
@@ -75,47 +85,47 @@ mod tests {
         LocalInstant::from_nanos(micros * 1_000)
     }
 
+    /// A beat whose statement is ready so long after its wake-up.
     fn beat(lead: &mut Lead, number: u64, took: u64) {
-        let woken = number * 1_000_000;
-        lead.woken(at(woken));
-        lead.sends(RequestId(number));
+        let planned = at(number * 1_000_000);
+        lead.woken(planned);
+        let woken = lead.before(planned);
+        assert_eq!(lead.sends(RequestId(number)), Some(planned), "held until then");
         lead.is_over();
-        lead.sent(RequestId(number), at(woken + took));
+        lead.ready(RequestId(number), woken + Duration::from_micros(took));
     }
 
     #[test]
-    fn a_node_wakes_earlier_by_the_median_of_its_last_beats() {
+    fn a_node_wakes_early_enough_for_nearly_all_of_its_last_beats() {
         let mut lead = Lead::default();
         assert_eq!(lead.before(at(1_000)), at(1_000), "nothing is known");
-        for (number, took) in (1..).zip([40, 60, 9_000]) {
-            beat(&mut lead, number, took);
-        }
+        beat(&mut lead, 1, 60);
+        beat(&mut lead, 2, 40);
         assert_eq!(lead.before(at(1_000)), at(940));
-        for number in 10..15 {
-            beat(&mut lead, number, 20);
+        for number in 3..11 {
+            beat(&mut lead, number, 30);
         }
-        assert_eq!(lead.now(), Duration::from_micros(20), "what was long ago is forgotten");
-        for number in 20..29 {
-            beat(&mut lead, number, 9_000);
-        }
-        assert_eq!(lead.now(), LEAD_MAX);
+        beat(&mut lead, 11, 9_000);
+        assert_eq!(lead.before(at(1_000)), at(970), "an accident is none of the habits");
+        beat(&mut lead, 12, 9_000);
+        assert_eq!(lead.before(at(1_000)), at(500), "there is a most");
     }
 
     #[test]
-    fn only_a_beat_that_was_sent_as_the_engine_woke_counts() {
+    fn only_a_beat_that_the_engine_was_woken_for_counts() {
         let mut lead = Lead::default();
         // It asked for nothing when it was woken.
         lead.woken(at(1_000));
         lead.is_over();
-        lead.sends(RequestId(1));
-        lead.sent(RequestId(1), at(1_400));
-        assert_eq!(lead.now(), Duration::ZERO);
+        assert_eq!(lead.sends(RequestId(1)), None);
+        lead.ready(RequestId(1), at(1_400));
+        assert_eq!(lead.before(at(1_000)), at(1_000));
         // Another one's answer.
         lead.woken(at(2_000));
         lead.sends(RequestId(2));
-        lead.sent(RequestId(1), at(2_400));
-        assert_eq!(lead.now(), Duration::ZERO);
-        lead.sent(RequestId(2), at(2_030));
-        assert_eq!(lead.now(), Duration::from_micros(30));
+        lead.ready(RequestId(1), at(2_400));
+        assert_eq!(lead.before(at(1_000)), at(1_000));
+        lead.ready(RequestId(2), at(2_030));
+        assert_eq!(lead.before(at(1_000)), at(970));
     }
 }

@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -108,7 +108,16 @@ pub(crate) struct Channels {
     pub(crate) pulse: watch::Sender<Pulse>,
 }
 
-type InFlight<T> = Pin<Box<dyn Future<Output = (T, Result<TurnReply, StoreError>)> + Send>>;
+type InFlight<T> = Pin<Box<dyn Future<Output = Answered<T>> + Send>>;
+
+/// What came of a statement.
+struct Answered<T> {
+    /// Its connection.
+    turns: T,
+    reply: Result<TurnReply, StoreError>,
+    /// When it could go, if it came to that.
+    ready: Option<LocalInstant>,
+}
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, Unconnected>> + Send>>;
 
 /// Why there is no connection.
@@ -164,7 +173,7 @@ enum Event<T> {
     /// The beat that is planned for this instant is to be sent.
     Due(LocalInstant),
     Connected(Result<T, Unconnected>),
-    Answered(RequestId, T, Box<Result<TurnReply, StoreError>>),
+    Answered(RequestId, Box<Answered<T>>),
 }
 
 impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
@@ -222,7 +231,7 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
                 Event::Told(Some(told)) => self.told(told),
                 Event::Told(None) => return TurnsEnd::Stopped,
                 Event::Connected(connection) => self.connected(connection),
-                Event::Answered(request, turns, reply) => self.answered(request, turns, *reply),
+                Event::Answered(request, answered) => self.answered(request, *answered),
             }
         }
     }
@@ -233,7 +242,7 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
         let wake = async {
             match timeout {
                 Some((at, Reason::Beat)) => {
-                    clock.sleep_precisely_until(lead.before(at)).await;
+                    clock.sleep_nearly_until(lead.before(at)).await;
                     Event::Due(at)
                 }
                 Some((at, _)) => {
@@ -249,8 +258,8 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
                 Line::Down | Line::Ready(_) => std::future::pending().await,
                 Line::Connecting(connecting, _) => Event::Connected(connecting.as_mut().await),
                 Line::Busy(request, in_flight) => {
-                    let (turns, reply) = in_flight.as_mut().await;
-                    Event::Answered(*request, turns, Box::new(reply))
+                    let answered = in_flight.as_mut().await;
+                    Event::Answered(*request, Box::new(answered))
                 }
             }
         };
@@ -264,9 +273,8 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
 
     /// It is time for the beat that is planned for `at`: a little earlier than that, by what sending takes.
     fn due(&mut self, at: LocalInstant) {
-        let now = self.clock.now();
-        self.lead.woken(now);
-        self.engine.handle_input(now.max(at), Input::Wake);
+        self.lead.woken(at);
+        self.engine.handle_input(self.clock.now().max(at), Input::Wake);
     }
 
     /// Tell the engine. Jobs are run only if it still waits for their statement: one that it has given up,
@@ -328,7 +336,6 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
     fn send(&mut self, waiting: Waiting) {
         match std::mem::replace(&mut self.line, Line::Down) {
             Line::Ready(turns) => {
-                self.lead.sends(waiting.request);
                 self.put_on_line(turns, waiting);
             }
             Line::Down => self.line = Line::Connecting(self.connect(), Some(waiting)),
@@ -357,12 +364,19 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
         let queues = self.queues.borrow().clone();
         let report = self.report();
         self.observer.reported(&report);
+        let hold = self.lead.sends(request);
         let in_flight = async move {
-            let reply = {
-                let request = TurnRequest { statement: &statement, queues: &queues, report };
-                turns.execute(&request, &|| clock.now()).await
+            let ready = OnceLock::new();
+            // The first stamp is the last thing before the statement goes: there it is held until it is due.
+            let stamp = || {
+                if let (Some(until), Ok(())) = (hold, ready.set(clock.now())) {
+                    clock.spin_until(until);
+                }
+                clock.now()
             };
-            (turns, reply)
+            let request = TurnRequest { statement: &statement, queues: &queues, report };
+            let reply = turns.execute(&request, &stamp).await;
+            Answered { turns, reply, ready: ready.into_inner() }
         };
         self.line = Line::Busy(request, Box::pin(in_flight));
     }
@@ -413,17 +427,18 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
     fn answered(
         &mut self,
         request: RequestId,
-        turns: S::Turns,
-        reply: Result<TurnReply, StoreError>,
+        Answered { turns, reply, ready }: Answered<S::Turns>,
     ) {
         let now = self.clock.now();
+        if let Some(ready) = ready {
+            self.lead.ready(request, ready);
+        }
         match reply {
             Ok(mut reply) => {
                 self.line = Line::Ready(turns);
                 self.trouble = None;
                 self.drain_asked |= reply.drain_asked;
                 self.log.reachable();
-                self.lead.sent(request, reply.exchange.sent);
                 self.observer
                     .turn_answered(Some(reply.exchange.received.since(reply.exchange.sent)));
                 let claimed = u32::try_from(reply.jobs.len()).unwrap_or(u32::MAX);
