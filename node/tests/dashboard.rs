@@ -458,7 +458,8 @@ async fn a_thousand_nodes_have_pages_of_bounded_size_and_all_are_reached() {
             _ => break,
         }
     }
-    let cards = seen.iter().filter(|link| !link.ends_with("/do")).count();
+    // What stands behind a node (its buttons) is not a node.
+    let cards = seen.iter().filter(|link| link.matches('/').count() == 2).count();
     assert_eq!((cards, pages), (1_000, 17), "sixty to a page");
 }
 
