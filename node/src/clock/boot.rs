@@ -51,20 +51,15 @@ impl Clock for BootClock {
             }
         }
     }
+}
 
-    async fn sleep_precisely_until(&self, until: LocalInstant) {
+impl BootClock {
+    /// Wait until `until`, to within microseconds, the last of them spinning.
+    pub(crate) async fn sleep_precisely_until(&self, until: LocalInstant) {
         self.nap(until, FINE_MARGIN).await;
         self.spin_until(until);
     }
 
-    fn spin_until(&self, until: LocalInstant) {
-        while self.now() < until {
-            std::hint::spin_loop();
-        }
-    }
-}
-
-impl BootClock {
     /// Sleep until so long before `until`: far from it on the runtime's timer, near to it in the kernel.
     async fn nap(&self, until: LocalInstant, margin: Duration) {
         loop {

@@ -26,15 +26,16 @@ pub trait Clock: Clone + Send + Sync + 'static {
     fn sleep_until(&self, until: LocalInstant) -> impl Future<Output = ()> + Send;
 
     /// Wait until `until`, to within what the kernel takes to wake a thread: some tens of microseconds late, mostly. May
-    /// block its thread for up to some milliseconds, as the next one may.
+    /// block its thread for up to some milliseconds: for the thread that has nothing else to do.
     fn sleep_nearly_until(&self, until: LocalInstant) -> impl Future<Output = ()> + Send;
 
-    /// Wait until `until`, to within microseconds. May block its thread for up to some milliseconds: for
-    /// the thread that has nothing else to do.
-    fn sleep_precisely_until(&self, until: LocalInstant) -> impl Future<Output = ()> + Send;
-
-    /// Wait until `until` without giving up the thread: for half a millisecond at the most.
-    fn spin_until(&self, until: LocalInstant);
+    /// Wait until `until` without giving up the thread: for half a millisecond at the most. A clock that stands still
+    /// while a thread runs, as a simulated one does, waits for nothing.
+    fn spin_until(&self, until: LocalInstant) {
+        while self.now() < until {
+            std::hint::spin_loop();
+        }
+    }
 }
 
 /// The clock of a node on a real machine.
@@ -72,20 +73,6 @@ impl Clock for MachineClock {
         match self {
             Self::Boot(clock) => clock.sleep_nearly_until(until).await,
             Self::Wrong(clock) => clock.sleep_nearly_until(until).await,
-        }
-    }
-
-    async fn sleep_precisely_until(&self, until: LocalInstant) {
-        match self {
-            Self::Boot(clock) => clock.sleep_precisely_until(until).await,
-            Self::Wrong(clock) => clock.sleep_precisely_until(until).await,
-        }
-    }
-
-    fn spin_until(&self, until: LocalInstant) {
-        match self {
-            Self::Boot(clock) => clock.spin_until(until),
-            Self::Wrong(clock) => clock.spin_until(until),
         }
     }
 }

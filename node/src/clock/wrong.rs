@@ -105,16 +105,6 @@ impl Clock for WrongClock {
     async fn sleep_nearly_until(&self, until: LocalInstant) {
         self.sleep_by(until, |right| self.right.sleep_nearly_until(right)).await;
     }
-
-    async fn sleep_precisely_until(&self, until: LocalInstant) {
-        self.sleep_by(until, |right| self.right.sleep_precisely_until(right)).await;
-    }
-
-    fn spin_until(&self, until: LocalInstant) {
-        while self.now() < until {
-            std::hint::spin_loop();
-        }
-    }
 }
 
 impl WrongClock {
@@ -216,7 +206,7 @@ mod tests {
         let sleeper = clock.clone();
         let waits = tokio::spawn(async move {
             sleeper.sleep_until(until).await;
-            sleeper.sleep_precisely_until(until).await;
+            sleeper.sleep_nearly_until(until).await;
         });
         tokio::task::yield_now().await;
         clock.leap(Duration::from_secs(3_599));

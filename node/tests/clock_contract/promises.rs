@@ -62,7 +62,7 @@ pub(crate) async fn no_sleep_ends_early<C: Clock>(clock: C) {
         clock.sleep_until(until).await;
         assert_reached(&clock, until, span);
         let until = clock.now() + span;
-        clock.sleep_precisely_until(until).await;
+        clock.sleep_nearly_until(until).await;
         assert_reached(&clock, until, span);
     }
 }
@@ -77,7 +77,7 @@ pub(crate) async fn sleeps_at_once_end_no_earlier<C: Clock>(clock: C) {
             assert_reached(&coarse, until, span);
         }));
         tasks.push(tokio::spawn(async move {
-            fine.sleep_precisely_until(until).await;
+            fine.sleep_nearly_until(until).await;
             assert_reached(&fine, until, span);
         }));
     }
@@ -93,7 +93,7 @@ pub(crate) async fn the_past_is_not_waited_for<C: Clock>(clock: C) {
     let before = LocalInstant::from_nanos(now.as_nanos().saturating_sub(1_000_000_000));
     for past in [LocalInstant::from_nanos(0), before, now] {
         assert!(is_at_once(clock.sleep_until(past)), "{past:?} at {now:?}");
-        assert!(is_at_once(clock.sleep_precisely_until(past)), "{past:?} at {now:?}");
+        assert!(is_at_once(clock.sleep_nearly_until(past)), "{past:?} at {now:?}");
     }
     let ahead = clock.now() + Duration::from_secs(3_600);
     assert!(!is_at_once(clock.sleep_until(ahead)), "an hour is waited for");
@@ -104,12 +104,12 @@ pub(crate) async fn a_sleep_can_be_given_up<C: Clock>(clock: C) {
     let never = clock.now() + Duration::from_secs(1_000_000);
     tokio::select! {
         () = clock.sleep_until(never) => panic!("eleven days have passed"),
-        () = clock.sleep_precisely_until(never) => panic!("eleven days have passed"),
+        () = clock.sleep_nearly_until(never) => panic!("eleven days have passed"),
         () = clock.sleep_until(soon) => {}
     }
     assert_reached(&clock, soon, Duration::from_millis(30));
     let next = clock.now() + Duration::from_millis(5);
-    clock.sleep_precisely_until(next).await;
+    clock.sleep_nearly_until(next).await;
     assert_reached(&clock, next, Duration::from_millis(5));
 }
 

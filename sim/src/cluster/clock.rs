@@ -52,10 +52,6 @@ impl Clock for NodeClock {
         self.sleep_until(until).await;
     }
 
-    async fn sleep_precisely_until(&self, until: LocalInstant) {
-        self.sleep_until(until).await;
-    }
-
     fn spin_until(&self, _: LocalInstant) {
         // Time stands still while a simulated thread runs.
     }
