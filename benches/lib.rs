@@ -14,3 +14,11 @@
 
 pub mod farm;
 pub mod real;
+
+use std::path::{Path, PathBuf};
+
+/// Where cargo builds, and where pictures go.
+pub fn target_folder() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"))
+}

@@ -3,9 +3,10 @@
 #![allow(missing_docs)]
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use plotters::prelude::*;
+use turnwise_benches::target_folder;
 use turnwise_sim::clock::judging::{Case, Verdict, judge_all, tuning};
 
 /// The kinds of trace that are shown; of each there is a short, a middle and a long road.
@@ -50,11 +51,6 @@ fn print_table(verdicts: &[Verdict]) {
             );
         }
     }
-}
-
-fn target_folder() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"))
 }
 
 /// The median of each estimator, in units of the channel's noise, from trace to trace.

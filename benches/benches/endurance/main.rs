@@ -24,6 +24,7 @@ use clap::Parser;
 use farm::Farm;
 use sample::Sample;
 use turnwise_benches::real::server::Kind;
+use turnwise_benches::target_folder;
 
 /// A farm that runs for long, and what of it grows
 #[derive(Parser, Clone, Debug)]
@@ -75,7 +76,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let arguments = Arguments::parse();
-    let program = arguments.program.clone().unwrap_or_else(built);
+    let program =
+        arguments.program.clone().unwrap_or_else(|| target_folder().join("release/turnwise"));
     if !program.exists() {
         eprintln!(
             "{} is not there: build it with cargo build --release -p turnwise-node, or name it with --program",
@@ -85,14 +87,6 @@ fn main() -> ExitCode {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(endure(&arguments, &program))
-}
-
-/// The program as cargo builds it for release.
-fn built() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    target
-        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"))
-        .join("release/turnwise")
 }
 
 async fn endure(arguments: &Arguments, program: &Path) -> ExitCode {

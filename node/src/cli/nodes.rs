@@ -216,26 +216,11 @@ fn unknown(wanted: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use turnwise_engine::ServerInstant;
 
     use super::*;
 
     fn node(number: u128, name: &str, state: &str) -> NodeView {
-        NodeView {
-            id: NodeId::from_u128(number),
-            name: name.to_owned(),
-            state: state.to_owned(),
-            offset_us: None,
-            offset_error_us: None,
-            transit_us: None,
-            rank: None,
-            epoch: 0,
-            capacity: 1,
-            running: 0,
-            last_check_in: String::new(),
-            targets: Vec::new(),
-            lease_until: ServerInstant::from_micros(0),
-        }
+        NodeView { state: state.to_owned(), ..NodeView::of_a_test(NodeId::from_u128(number), name) }
     }
 
     #[test]

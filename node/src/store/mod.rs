@@ -31,11 +31,10 @@ pub use any::{AnyStore, AnyTurns};
 pub use bulk::{Altered, BATCH, Bulk, Deed};
 pub use distant::{Distance, Distant, DistantTurns, Road};
 pub use views::{
-    ATTEMPTS_SHOWN, BeatView, COUNTED_MAX, Capped, JobsPage, LOOKED_THROUGH_MAX, QueueView,
-    RECENT_JOBS, RunView, Tally, Views,
+    ATTEMPTS_SHOWN, BeatView, COUNTED_MAX, Capped, JobsPage, LOOKED_THROUGH_MAX, NodeView,
+    QueueView, RECENT_JOBS, RunView, TARGETS_BYTES_MAX, Tally, TargetView, Views,
 };
 
-use serde::{Deserialize, Serialize};
 use turnwise_engine::{
     Change, Claim, Exchange, Fate, LocalInstant, NodeId, Period, ServerIdentity, ServerInstant,
     Slot, Token, TurnRow, TurnStatement,
@@ -335,54 +334,6 @@ pub struct Claimed {
     pub jobs: Vec<ClaimedJob>,
     /// Whether the node was known; when lost, there are no jobs.
     pub check_in: CheckIn,
-}
-
-/// A node as people see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct NodeView {
-    /// Its id.
-    pub id: NodeId,
-    /// Its name.
-    pub name: String,
-    /// `live`, `joining` (not in the ring yet), `draining` (asked to leave), `silent` (its lease and its turn have
-    /// passed), `left` or `lost`.
-    pub state: String,
-    /// Server time minus the node's wall clock, in microseconds.
-    pub offset_us: Option<i64>,
-    /// How far from the truth that may be, in microseconds.
-    pub offset_error_us: Option<i64>,
-    /// The way to the database, in microseconds.
-    pub transit_us: Option<i64>,
-    /// Its place in the ring, from 0; none when it is out of it.
-    pub rank: Option<u32>,
-    /// The number of the roster's content.
-    pub epoch: i64,
-    /// How many jobs it runs at once.
-    pub capacity: u32,
-    /// Jobs that it holds, as it said last.
-    pub running: u32,
-    /// When it last proved that it lives (RFC 3339, server time).
-    pub last_check_in: String,
-    /// The web apps that it calls jobs on, as it knew them when that changed last; none before it has looked, and none
-    /// from binaries that do not tell.
-    pub targets: Vec<TargetView>,
-    /// Until when it may run jobs without another check-in.
-    #[serde(skip)]
-    pub lease_until: ServerInstant,
-}
-
-/// The most bytes of JSON that a node writes of its targets.
-pub const TARGETS_BYTES_MAX: usize = 4_096;
-
-/// A web app that a node calls jobs on, as the node knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TargetView {
-    /// Scheme, host and port.
-    pub origin: String,
-    /// Whether it takes connections.
-    pub answers: bool,
-    /// Since when (RFC 3339, server time).
-    pub since: String,
 }
 
 /// What a look at the turn row shows.

@@ -266,21 +266,7 @@ mod tests {
     }
 
     fn node(id: NodeId, name: &str) -> NodeView {
-        NodeView {
-            id,
-            name: name.to_owned(),
-            state: "live".to_owned(),
-            offset_us: None,
-            offset_error_us: None,
-            transit_us: None,
-            rank: None,
-            epoch: 0,
-            capacity: 1,
-            running: 0,
-            last_check_in: rfc3339::format(ServerInstant::from_micros(0)),
-            targets: Vec::new(),
-            lease_until: ServerInstant::from_micros(0),
-        }
+        NodeView::of_a_test(id, name)
     }
 
     impl Story {

@@ -92,19 +92,10 @@ mod tests {
 
     fn node(id: NodeId, name: &str, state: &str, seen_ms: i64) -> NodeView {
         NodeView {
-            id,
-            name: name.to_owned(),
             state: state.to_owned(),
-            offset_us: None,
-            offset_error_us: None,
-            transit_us: None,
-            rank: None,
-            epoch: 0,
-            capacity: 1,
-            running: 0,
             last_check_in: rfc3339::format(at(seen_ms)),
             lease_until: at(seen_ms + 2_500),
-            targets: Vec::new(),
+            ..NodeView::of_a_test(id, name)
         }
     }
 

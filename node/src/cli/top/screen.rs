@@ -402,19 +402,13 @@ pub(super) mod tests {
             claimed: if slot % 7 == 0 { 12 } else { (slot % 4) as u32 },
         });
         let node = |(id, name): (NodeId, &str)| NodeView {
-            id,
-            name: name.to_owned(),
-            state: "live".to_owned(),
-            offset_us: None,
-            offset_error_us: None,
-            transit_us: None,
             rank: Some(0),
             epoch: 1,
             capacity: 16,
             running: 1,
             last_check_in: String::new(),
-            targets: Vec::new(),
             lease_until: ServerInstant::from_micros(42_000_000),
+            ..NodeView::of_a_test(id, name)
         };
         let clock = ServerInstant::from_micros(40_200_000);
         let sight = Sight {

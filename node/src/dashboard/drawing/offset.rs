@@ -36,25 +36,16 @@ pub(in super::super) fn draw(node: &NodeView, scale_us: i64) -> Option<Markup> {
 
 #[cfg(test)]
 mod tests {
-    use turnwise_engine::{NodeId, ServerInstant};
+    use turnwise_engine::NodeId;
 
     use super::*;
 
     fn node(offset_us: Option<i64>, offset_error_us: Option<i64>) -> NodeView {
         NodeView {
-            id: NodeId::from_u128(1),
-            name: "a".to_owned(),
-            state: "live".to_owned(),
+            rank: Some(0),
             offset_us,
             offset_error_us,
-            transit_us: None,
-            rank: Some(0),
-            epoch: 1,
-            capacity: 1,
-            running: 0,
-            last_check_in: String::new(),
-            targets: Vec::new(),
-            lease_until: ServerInstant::from_micros(0),
+            ..NodeView::of_a_test(NodeId::from_u128(1), "a")
         }
     }
 

@@ -105,7 +105,7 @@ async fn ask(shared: &Shared, wanted: &Wanted, deed: Deed, filter: &JobFilter) -
         @if count.and_more {
             p { "There may be more than were counted. The newest " (TOUCHED_MAX) " are touched, the others when you ask again." }
         }
-        p .quiet { (warning) " Those that are in another state by then are left as they are." }
+        p .quiet { (warning) " Those that have ended otherwise by then are left as they are." }
         form .actions method="post" action="/jobs/all" {
             (hidden(wanted))
             input type="hidden" name="action" value=(name(deed));

@@ -218,25 +218,14 @@ fn beats(farm: &Farm, node: NodeId) -> Markup {
 
 #[cfg(test)]
 mod tests {
-    use turnwise_engine::ServerInstant;
 
     use super::*;
 
     fn node(number: u128, transit_us: Option<i64>, offset_error_us: Option<i64>) -> NodeView {
         NodeView {
-            id: NodeId::from_u128(number),
-            name: "a".to_owned(),
-            state: "live".to_owned(),
-            offset_us: Some(5),
             offset_error_us,
             transit_us,
-            rank: Some(0),
-            epoch: 1,
-            capacity: 1,
-            running: 0,
-            last_check_in: String::new(),
-            lease_until: ServerInstant::from_micros(0),
-            targets: Vec::new(),
+            ..NodeView::of_a_test(NodeId::from_u128(number), "a")
         }
     }
 
