@@ -22,7 +22,9 @@ const FULL_LOOK_MAX: Duration = Duration::from_secs(5);
 /// After a full look, so many times as long as it took may pass before the next.
 const FULL_LOOK_SHARE: u32 = 50;
 /// A full look that took less than this may be made every time.
-const CHEAP: Duration = Duration::from_millis(1);
+const CHEAP: Duration = Duration::from_millis(2);
+/// What a full look takes is the least of so many: one that was held up by a busy machine says nothing of the table.
+const FULL_LOOKS_JUDGED: usize = 3;
 /// So many lanes are remembered that have no job just now.
 const EMPTY_LANES_MAX: usize = 128;
 /// Where there are more lanes than this, every look is full: their marks would be more than is saved by them.
@@ -45,6 +47,9 @@ pub(super) struct Mark {
 }
 
 impl Mark {
+    /// Before all jobs.
+    pub(super) const BEGINNING: Self = Self { at_us: i64::MIN, after: None };
+
     /// Right before the jobs of an instant, in microseconds since the Unix epoch.
     pub(super) const fn before(at_us: i64) -> Self {
         Self { at_us, after: None }
@@ -83,8 +88,10 @@ pub(super) struct Sight {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Marks {
     met: BTreeMap<Lane, Mark>,
-    /// When the last full look ended and how long it took; none before the first, and when all was forgotten.
-    full: Option<(LocalInstant, Duration)>,
+    /// When the last full look ended; none before the first, and when all was forgotten.
+    full: Option<LocalInstant>,
+    /// How long the last full looks took, the newest last; missing ones count as nothing.
+    took: [Duration; FULL_LOOKS_JUDGED],
     /// Up to when jobs were due for the last claim.
     due: Option<ServerInstant>,
     forgotten: u64,
@@ -101,7 +108,8 @@ impl Marks {
     }
 
     fn wants_full_look(&self, now: LocalInstant) -> bool {
-        let Some((ended, took)) = self.full else { return true };
+        let Some(ended) = self.full else { return true };
+        let took = self.took.into_iter().min().unwrap_or_default();
         let rest = match took < CHEAP {
             true => Duration::ZERO,
             false => took.saturating_mul(FULL_LOOK_SHARE).min(FULL_LOOK_MAX),
@@ -129,7 +137,9 @@ impl Marks {
             return;
         }
         if look.is_full {
-            self.full = Some((now, sight.took));
+            self.full = Some(now);
+            self.took.rotate_left(1);
+            self.took[FULL_LOOKS_JUDGED - 1] = sight.took;
         }
         let empty = Mark::before(sight.due.as_micros().saturating_sub(SLACK_US));
         let seen: BTreeMap<Lane, Mark> = sight.lanes.into_iter().collect();
@@ -170,12 +180,14 @@ mod tests {
         Sight { lanes: lanes.to_vec(), due, took }
     }
 
-    /// Marks after one full look that ended at 1 s, took so long, and saw that.
+    /// Marks after full looks that ended at 1 s, each took so long, and saw that.
     fn after(lanes: &[(Lane, Mark)], took_ms: u64) -> Marks {
         let mut marks = Marks::default();
-        let look = marks.look(at(0));
-        assert!(look.is_full, "the first is full");
-        marks.saw(&look, sight(lanes, NOON, took_ms), |_| true, at(1_000));
+        for _ in 0..FULL_LOOKS_JUDGED {
+            let look = marks.look(at(1_000));
+            assert!(look.is_full, "the first are full");
+            marks.saw(&look, sight(lanes, NOON, took_ms), |_| true, at(1_000));
+        }
         marks
     }
 
@@ -192,11 +204,19 @@ mod tests {
     #[test]
     fn full_looks_take_a_fiftieth_of_the_time_and_are_made_every_five_seconds() {
         let seen = [(lane("a", 0), Mark::before(NOON))];
-        for (took, rest) in [(1, 50), (20, 1_000), (99, 4_950), (100, 5_000), (60_000, 5_000)] {
+        for (took, rest) in [(2, 100), (20, 1_000), (99, 4_950), (100, 5_000), (60_000, 5_000)] {
             let marks = after(&seen, took);
             assert!(!marks.look(at(1_000 + rest - 1)).is_full, "took {took} ms");
             assert!(marks.look(at(1_000 + rest)).is_full, "took {took} ms");
         }
+    }
+
+    #[test]
+    fn a_single_look_that_was_held_up_hides_nothing() {
+        let mut marks = after(&[(lane("a", 0), Mark::before(NOON))], 0);
+        let look = marks.look(at(1_100));
+        marks.saw(&look, sight(&[], NOON, 60_000), |_| true, at(1_100));
+        assert!(marks.look(at(1_100)).is_full);
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub const POSTGRES: &[Migration] = &[
     migration!(1, "postgres", "0001_turns_and_jobs"),
     migration!(2, "postgres", "0002_jobs_that_were_given_up"),
     migration!(3, "postgres", "0003_drain_and_targets"),
+    migration!(5, "postgres", "0005_hot_path"),
 ];
 
 /// The schema for MariaDB and MySQL.

@@ -14,7 +14,6 @@ mod bulk;
 mod connections;
 mod distant;
 mod errors;
-#[allow(dead_code, reason = "the claims of the stores are to look by them")]
 mod marks;
 pub mod migrate;
 pub mod mysql;

@@ -30,7 +30,10 @@ const DATABASE: &str = "jobs";
 const BEATS: &str = "SELECT slot, node, (extract(epoch FROM arrived_at) * 1000000)::bigint, claimed
     FROM turnwise.beats ORDER BY slot";
 const ATTEMPTS: &str = "SELECT job, node, (extract(epoch FROM started_at) * 1000000)::bigint
-    FROM turnwise.attempts ORDER BY started_at";
+    FROM (SELECT job, node, started_at FROM turnwise.attempts
+        UNION ALL
+        SELECT id, node, started_at FROM turnwise.jobs WHERE state = 'succeeded') a
+    ORDER BY started_at";
 
 /// A beat as the database has written it down.
 #[derive(Clone, Debug)]
@@ -160,14 +163,17 @@ impl Server {
             .collect()
     }
 
-    /// Every attempt that has ended.
+    /// Every attempt that has ended: one that succeeded stands in its job's row.
     pub(super) fn attempts(&self) -> Result<Vec<Attempt>, String> {
         let rows = match self {
             Self::Postgres(server) => server.psql(ATTEMPTS),
             Self::Replicated(pair) => pair.primary().psql(ATTEMPTS),
             Self::Mariadb(server) => server.sql(&format!(
                 "SELECT job, node, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', started_at)
-                 FROM {DATABASE}.turnwise_attempts ORDER BY started_at"
+                 FROM (SELECT job, node, started_at FROM {DATABASE}.turnwise_attempts
+                    UNION ALL
+                    SELECT id, node, started_at FROM {DATABASE}.turnwise_jobs WHERE state = 'succeeded') a
+                 ORDER BY started_at"
             )),
         };
         rows.lines()

@@ -1,18 +1,19 @@
-//! Statements on the jobs: claim, recover, end, enqueue, and what people ask and order.
+//! Statements on the jobs: recover, release, reconcile, enqueue, and what people ask and order. Claims and ends have files
+//! of their own.
 
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row};
-use turnwise_engine::{Claim, NodeId, Token};
+use turnwise_engine::{NodeId, Token};
 
+use super::ends::bury;
 use super::statement::Statement;
 use super::turns::claimed;
 use super::{PgStore, check_in, integer};
-use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobState, JobView, NewJob, When};
+use crate::job::{Attempts, JobFilter, JobId, JobState, JobView, NewJob, When};
 use crate::store::rows::{
-    self, AttemptColumns, END_UNKNOWN, JobColumns, NOT_RECEIVED, Unreadable, fate_word,
-    headers_json, micros, storable,
+    self, AttemptColumns, END_UNKNOWN, JobColumns, NOT_RECEIVED, headers_json, micros,
 };
-use crate::store::{ATTEMPTS_SHOWN, CheckIn, Claimed, NodeReport, Queues, StoreError};
+use crate::store::{ATTEMPTS_SHOWN, CheckIn, Claimed, NodeReport, StoreError};
 
 const JOB_COLUMNS: &str =
     "SELECT j.id::text, j.queue, j.method, j.url, j.state, j.priority::bigint,
@@ -20,6 +21,10 @@ const JOB_COLUMNS: &str =
     turnwise.micros(j.created_at), turnwise.micros(j.finished_at), j.node::text,
     j.last_status::bigint, j.last_error, turnwise.micros(c.now)
     FROM (SELECT turnwise.clock() AS now OFFSET 0) c, ";
+
+/// Whether a job's row `j` is the record of its last attempt: it succeeded, and no older binary wrote a row of `attempts`.
+pub(super) const IS_ITS_LAST_ATTEMPT: &str = "(j.state = 'succeeded' AND NOT EXISTS (
+    SELECT FROM turnwise.attempts o WHERE o.job = j.id AND o.node = j.node AND o.token = j.token))";
 
 /// What becomes of a job `j` that is to run now; `h` holds the time.
 macro_rules! retry_set {
@@ -42,30 +47,6 @@ macro_rules! cancel_set {
 pub(super) use cancel_set;
 
 impl PgStore {
-    pub(super) async fn claim_jobs(
-        &self,
-        node: NodeId,
-        claim: Claim,
-        queues: &Queues,
-        report: &NodeReport,
-    ) -> Result<Claimed, StoreError> {
-        let statement = Statement::of(
-            "SELECT * FROM turnwise.jobs_claim(
-                $1::text::uuid, $2::bigint, $3::integer, $4::text[], $5::text[],
-                $6::integer, $7::bigint, $8::bigint, $9::bigint)",
-        )
-        .bind(node.to_string())
-        .bind(claim.token.0)
-        .bind(integer(claim.limit))
-        .bind(queues.only())
-        .bind(queues.except())
-        .bind(integer(report.running))
-        .bind(report.offset_us)
-        .bind(report.offset_error_us)
-        .bind(report.transit_us);
-        self.claimed(node, &self.ask(statement).await?).await
-    }
-
     pub(super) async fn recover_jobs(
         &self,
         node: NodeId,
@@ -112,6 +93,7 @@ impl PgStore {
         .bind(report.offset_error_us)
         .bind(report.transit_us);
         let (lost,) = self.ask_for_one(statement).await?;
+        self.put_back();
         Ok(check_in(lost))
     }
 
@@ -139,54 +121,8 @@ impl PgStore {
         let rows = self.ask_on(self.new_connection().await?, statement).await?;
         let lost = rows.first().ok_or(sqlx::Error::RowNotFound).and_then(|row| row.try_get(0));
         let check_in = check_in(lost.map_err(|error| self.trouble(error.into()))?);
+        self.put_back();
         Ok(Claimed { jobs: Vec::new(), check_in })
-    }
-
-    pub(super) async fn end_jobs(
-        &self,
-        node: NodeId,
-        ends: &[End],
-    ) -> Result<(Vec<EndOutcome>, CheckIn), StoreError> {
-        let fates: Vec<_> = ends.iter().map(|end| fate_word(end.fate)).collect();
-        let statement = Statement::of(
-            "SELECT outcomes, lost FROM turnwise.jobs_end(
-                $1::text::uuid, $2::text[], $3::bigint[], $4::text[], $5::bigint[],
-                $6::integer[], $7::text[], $8::bytea[])",
-        )
-        .bind(node.to_string())
-        .bind(ends.iter().map(|end| end.job.to_string()).collect::<Vec<_>>())
-        .bind(ends.iter().map(|end| end.token.0).collect::<Vec<_>>())
-        .bind(fates.iter().map(|(word, _)| *word).collect::<Vec<_>>())
-        .bind(fates.iter().map(|(_, wait)| *wait).collect::<Vec<_>>())
-        .bind(ends.iter().map(|end| end.status.map(i32::from)).collect::<Vec<_>>())
-        .bind(ends.iter().map(|end| storable(end.error.as_deref())).collect::<Vec<_>>())
-        .bind(ends.iter().map(|end| end.answer.as_deref()).collect::<Vec<_>>());
-        let (codes, lost): (Vec<i32>, bool) = self.ask_for_one(statement).await?;
-        let outcomes: Vec<_> = codes
-            .into_iter()
-            .map(|code| match code {
-                0 => EndOutcome::Ended,
-                1 => EndOutcome::AlreadyEnded,
-                _ => EndOutcome::Stale,
-            })
-            .collect();
-        let stale = outcomes.iter().filter(|outcome| **outcome == EndOutcome::Stale).count();
-        if stale > 0 {
-            self.count_stale(stale).await;
-        }
-        Ok((outcomes, check_in(lost)))
-    }
-
-    /// A statement of its own, since the turn row is never locked after a node's. The ends stand without
-    /// it, so its failure is only told.
-    async fn count_stale(&self, stale: usize) {
-        let statement = Statement::of(
-            "UPDATE turnwise.turn SET stale_ends = stale_ends + $1::bigint WHERE id = 1",
-        )
-        .bind(i64::try_from(stale).unwrap_or(i64::MAX));
-        if let Err(error) = self.ask(statement).await {
-            tracing::warn!(%error, stale, "stale ends were not counted");
-        }
     }
 
     pub(super) async fn enqueue_jobs(&self, jobs: &[NewJob]) -> Result<(), StoreError> {
@@ -272,18 +208,24 @@ impl PgStore {
         let Some(job) = found.first() else { return Ok(None) };
         let job = JobColumns::from_row(job).map_err(|error| self.trouble(error.into()))?;
         let job = rows::job_view(job).map_err(|trouble| self.trouble(trouble))?;
-        let statement = Statement::of(
+        let statement = Statement::of(format!(
             "SELECT a.*, (SELECT count(*) FROM turnwise.attempts WHERE job = $1::text::uuid)
+                + (SELECT count(*) FROM turnwise.jobs j WHERE j.id = $1::text::uuid AND {succeeded})
              FROM (
                 (SELECT attempt::bigint, node::text, turnwise.micros(started_at),
                     turnwise.micros(finished_at), status::bigint, error, answer
                  FROM turnwise.attempts e WHERE job = $1::text::uuid
                  ORDER BY e.attempt DESC, e.finished_at DESC LIMIT $2)
                 UNION ALL
-                SELECT attempt, node::text, turnwise.micros(started_at), NULL, NULL, NULL, NULL
-                FROM turnwise.jobs WHERE id = $1::text::uuid AND state = 'running') a
+                SELECT attempt, node::text, turnwise.micros(started_at),
+                    turnwise.micros(finished_at),
+                    CASE WHEN state <> 'running' THEN last_status END,
+                    CASE WHEN state <> 'running' THEN last_error END, answer
+                FROM turnwise.jobs j
+                WHERE j.id = $1::text::uuid AND (state = 'running' OR {succeeded})) a
              ORDER BY 1, 4 NULLS LAST",
-        )
+            succeeded = IS_ITS_LAST_ATTEMPT
+        ))
         .bind(id.to_string())
         .bind(i64::from(ATTEMPTS_SHOWN));
         let attempts = self.ask(statement).await?;
@@ -332,22 +274,6 @@ impl PgStore {
         let (done, exists): (bool, bool) = self.ask_for_one(statement).await?;
         Ok(exists.then_some(done))
     }
-}
-
-/// End claimed jobs whose rows cannot be read. Another round trip, which no other claim costs; when it fails,
-/// so does the claim, and its recovery finds the rows again.
-pub(super) fn bury(node: NodeId, unreadable: &[(Token, Unreadable<String>)]) -> Statement {
-    Statement::of(
-        "SELECT turnwise.jobs_end(
-            $1::text::uuid, $2::text[], $3::bigint[], array_fill('dead'::text, ARRAY[cardinality($2)]),
-            array_fill(0::bigint, ARRAY[cardinality($2)]),
-            array_fill(NULL::integer, ARRAY[cardinality($2)]), $4::text[],
-            array_fill(NULL::bytea, ARRAY[cardinality($2)]))",
-    )
-    .bind(node.to_string())
-    .bind(unreadable.iter().map(|(_, row)| row.id.as_str()).collect::<Vec<_>>())
-    .bind(unreadable.iter().map(|(token, _)| token.0).collect::<Vec<_>>())
-    .bind(unreadable.iter().map(|(_, row)| storable(Some(&row.error))).collect::<Vec<_>>())
 }
 
 fn state_condition(state: Option<JobState>) -> &'static str {

@@ -3,6 +3,8 @@
 //! and what an error means.
 
 mod bulk;
+mod claims;
+mod ends;
 mod errors;
 mod jobs;
 mod nodes;
@@ -12,7 +14,7 @@ mod statement;
 mod turns;
 mod views;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::FromRow;
@@ -22,6 +24,7 @@ use turnwise_engine::{Change, Claim, NodeId, Period, ServerIdentity, Slot, Token
 
 pub use turns::PgTurns;
 
+use self::claims::Looks;
 use self::session::{Server, Session};
 use self::statement::Statement;
 use super::connections::{Connections, Lent, Place};
@@ -48,6 +51,7 @@ pub struct PgStore {
 struct Inner {
     servers: Arc<Servers<Server>>,
     connections: Connections<Line<Session>>,
+    looks: Mutex<Looks>,
 }
 
 impl std::fmt::Debug for PgStore {
@@ -72,14 +76,14 @@ impl PgStore {
             urls.iter().map(|url| Server::open(url, has_others)).collect();
         let connections = Connections::new(max_connections);
         let servers = Arc::new(Servers::new(servers?));
-        Ok(Self { inner: Arc::new(Inner { servers, connections }) })
+        Ok(Self { inner: Arc::new(Inner { servers, connections, looks: Mutex::default() }) })
     }
 
     /// See [`AnyStore::beside`](super::AnyStore::beside).
     pub(super) fn beside(&self, max_connections: u32) -> Self {
         let servers = Arc::clone(&self.inner.servers);
         let connections = Connections::new(max_connections);
-        Self { inner: Arc::new(Inner { servers, connections }) }
+        Self { inner: Arc::new(Inner { servers, connections, looks: Mutex::default() }) }
     }
 
     /// See [`AnyStore::watch`](super::AnyStore::watch).
@@ -96,8 +100,14 @@ impl PgStore {
         self.inner.servers.names()
     }
 
+    /// It may lead to another server, in which other jobs wait.
     async fn connect(&self) -> Result<Line<Session>, StoreError> {
+        self.looks().marks.forget();
         self.inner.servers.connect().await
+    }
+
+    fn looks(&self) -> MutexGuard<'_, Looks> {
+        self.inner.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection for one statement, to the server that was chosen last.

@@ -39,9 +39,9 @@ pub(super) enum Argument {
     Int4(Option<i32>),
     Int8(Option<i64>),
     Texts(Option<Vec<Option<String>>>),
-    Int2s(Vec<i16>),
+    Int2s(Option<Vec<i16>>),
     Int4s(Vec<Option<i32>>),
-    Int8s(Vec<Option<i64>>),
+    Int8s(Option<Vec<Option<i64>>>),
     Byteas(Vec<Option<Vec<u8>>>),
 }
 
@@ -130,7 +130,8 @@ impl Argument {
             Self::Texts(Some(values)) => {
                 write_array(out, values, "text", |out, value| write_text(out, value.as_deref()))?;
             }
-            Self::Int2s(values) => write_array(out, values, "smallint", |out, value| {
+            Self::Int2s(None) => out.push_str("NULL::smallint[]"),
+            Self::Int2s(Some(values)) => write_array(out, values, "smallint", |out, value| {
                 write_number(out, Some(i64::from(*value)), "smallint");
                 Ok(())
             })?,
@@ -138,7 +139,8 @@ impl Argument {
                 write_number(out, value.map(i64::from), "integer");
                 Ok(())
             })?,
-            Self::Int8s(values) => write_array(out, values, "bigint", |out, value| {
+            Self::Int8s(None) => out.push_str("NULL::bigint[]"),
+            Self::Int8s(Some(values)) => write_array(out, values, "bigint", |out, value| {
                 write_number(out, *value, "bigint");
                 Ok(())
             })?,
@@ -234,11 +236,14 @@ from! {
     Vec<String> => |values| Self::Texts(Some(values.into_iter().map(Some).collect()));
     Vec<&str> => |values| Self::Texts(Some(values.into_iter().map(|v| Some(v.to_owned())).collect()));
     Vec<Option<String>> => |values| Self::Texts(Some(values));
-    Vec<i16> => |values| Self::Int2s(values);
+    Option<Vec<String>> => |values| values.map_or(Self::Texts(None), Into::into);
+    Vec<i16> => |values| Self::Int2s(Some(values));
+    Option<Vec<i16>> => |values| Self::Int2s(values);
     Vec<i32> => |values| Self::Int4s(values.into_iter().map(Some).collect());
     Vec<Option<i32>> => |values| Self::Int4s(values);
-    Vec<i64> => |values| Self::Int8s(values.into_iter().map(Some).collect());
-    Vec<Option<i64>> => |values| Self::Int8s(values);
+    Vec<i64> => |values| Self::Int8s(Some(values.into_iter().map(Some).collect()));
+    Option<Vec<Option<i64>>> => |values| Self::Int8s(values);
+    Vec<Option<i64>> => |values| Self::Int8s(Some(values));
     Vec<Option<&[u8]>> => |values| Self::Byteas(values.into_iter().map(|v| v.map(<[u8]>::to_vec)).collect());
 }
 

@@ -4,16 +4,18 @@
 use sqlx::postgres::PgRow;
 use sqlx::{Executor, Row, SqlSafeStr};
 use turnwise_engine::{
-    Change, Exchange, LocalInstant, NodeId, ServerIdentity, ServerInstant, Slot, Token, TurnKind,
-    TurnRow,
+    Change, Claim, Exchange, LocalInstant, NodeId, ServerIdentity, ServerInstant, Slot, Token,
+    TurnKind, TurnRow,
 };
 
-use super::jobs::bury;
+use super::claims::{self, BEAT_BYTES_MAX, SEEN_COLUMNS, Seen};
+use super::ends::bury;
 use super::session::Session;
 use super::statement::{Statement, Wire};
 use super::{PgStore, integer};
 use crate::job::ClaimedJob;
 use crate::store::errors::Trouble;
+use crate::store::marks;
 use crate::store::rows::{self, TurnColumns, Unreadable, json};
 use crate::store::servers::Line;
 use crate::store::{Look, NodeReport, StoreError, TurnReply, TurnRequest, Turns};
@@ -38,8 +40,9 @@ const READ: &str = answer_of!(
 
 const BEAT: &str = answer_of!(
     "turn_beat(
-    $1::text::uuid, $2::bigint, $3::bigint, $4::integer, $5::text[], $6::text[],
-    $7::integer, $8::bigint, $9::bigint, $10::bigint)"
+    $1::text::uuid, $2::bigint, $3::bigint, $4::integer, $5::bigint,
+    $6::text[], $7::text[], $8::text[], $9::smallint[], $10::bigint[],
+    $11::integer, $12::bigint, $13::bigint, $14::bigint)"
 );
 
 const CHANGE: &str = answer_of!(
@@ -51,7 +54,7 @@ const CHANGE: &str = answer_of!(
 );
 
 /// The columns of `turnwise.claimed_job`, which stand first in an answer.
-const JOB_COLUMNS: usize = 13;
+pub(super) const JOB_COLUMNS: usize = 13;
 
 /// The connection that is kept for the turn row. Each statement is one round trip: the driver sends Bind,
 /// Execute and Sync of a prepared statement at once; through a pooler it is one text.
@@ -83,7 +86,8 @@ impl Turns for PgTurns {
     ) -> Result<TurnReply, StoreError> {
         let trouble = |trouble| self.store.trouble(trouble);
         let Line { session, bond } = &mut self.line;
-        let statement = statement(request).map_err(trouble)?;
+        let look = self.store.look_for(request.queues);
+        let statement = statement(request, &look).map_err(trouble)?;
         let ready = statement.ready(session.wire).map_err(trouble)?;
         let exchange = async {
             let sent = clock();
@@ -91,10 +95,18 @@ impl Turns for PgTurns {
             Ok::<_, Trouble>((sent, rows, clock()))
         };
         let (sent, rows, received) = bond.carry(exchange).await.map_err(trouble)?;
-        let answer = rows.and_then(|rows| answer(&rows)).map_err(trouble)?;
+        let rows = rows.map_err(trouble)?;
+        let answer = match &request.statement.kind {
+            TurnKind::Beat { claim } => beat_answer(&rows, *claim),
+            TurnKind::Read | TurnKind::Change { .. } => answer(&rows),
+        };
+        let answer = answer.map_err(trouble)?;
         if !answer.unreadable.is_empty() {
             let bury = bury(request.statement.node, &answer.unreadable);
             bond.carry(session.rows(&bury)).await.map_err(trouble)?;
+        }
+        if let Some(seen) = &answer.seen {
+            self.store.saw(look, seen, request.queues);
         }
         let exchange = Exchange {
             sent,
@@ -116,7 +128,7 @@ impl Turns for PgTurns {
     }
 }
 
-fn statement(request: &TurnRequest<'_>) -> Result<Statement, Trouble> {
+fn statement(request: &TurnRequest<'_>, look: &marks::Look) -> Result<Statement, Trouble> {
     let node = request.statement.node;
     let believed = request.statement.believed;
     match &request.statement.kind {
@@ -127,8 +139,8 @@ fn statement(request: &TurnRequest<'_>) -> Result<Statement, Trouble> {
                 .bind(believed.map(|slot| slot.0))
                 .bind(claim.map(|claim| claim.token.0))
                 .bind(claim.map(|claim| integer(claim.limit)))
-                .bind(request.queues.only())
-                .bind(request.queues.except());
+                .bind(BEAT_BYTES_MAX);
+            let statement = claims::with_lanes(statement, look, request.queues);
             Ok(with_report(statement, &request.report))
         }
         TurnKind::Change { change: to, identity } => {
@@ -179,6 +191,8 @@ fn with_report(statement: Statement, report: &NodeReport) -> Statement {
 /// What a statement on the turn row answered.
 pub(super) struct Answer {
     pub(super) jobs: Vec<ClaimedJob>,
+    /// What a claim saw beside the jobs.
+    seen: Option<Seen>,
     unreadable: Vec<(Token, Unreadable<String>)>,
     pub(super) row: TurnRow,
     pub(super) now: Slot,
@@ -190,22 +204,15 @@ pub(super) struct Answer {
     pub(super) answered: ServerInstant,
 }
 
-/// Jobs first, the turn row last.
+/// The answer of `turn_read` and `turn_change`: no jobs, and one row.
 pub(super) fn answer(rows: &[PgRow]) -> Result<Answer, Trouble> {
-    let Some((turn, jobs)) = rows.split_last() else {
-        return Err(Trouble::corrupt(
-            "a statement on the turn row that answers nothing".to_owned(),
-        ));
-    };
-    let (jobs, unreadable, none) = claimed(jobs)?;
-    if none > 0 {
-        return Err(Trouble::corrupt("a claimed job without an id".to_owned()));
-    }
+    let (turn, _) = claims::last_of(rows)?;
     let row = turn_row(turn, JOB_COLUMNS)?;
     let at = JOB_COLUMNS + TURN_COLUMNS;
     Ok(Answer {
-        jobs,
-        unreadable,
+        jobs: Vec::new(),
+        seen: None,
+        unreadable: Vec::new(),
         now: row.high,
         row,
         identity: ServerIdentity { started: turn.try_get(at)?, timeline: turn.try_get(at + 1)? },
@@ -214,6 +221,33 @@ pub(super) fn answer(rows: &[PgRow]) -> Result<Answer, Trouble> {
         arrived: ServerInstant::from_micros(turn.try_get(at + 4)?),
         answered: ServerInstant::from_micros(turn.try_get(at + 5)?),
         drain_asked: turn.try_get::<Option<bool>, _>(at + 6)?.unwrap_or(false),
+    })
+}
+
+/// The answer of `turn_beat`: jobs first, the turn row last.
+fn beat_answer(rows: &[PgRow], claim: Option<Claim>) -> Result<Answer, Trouble> {
+    let (turn, claimed_rows) = claims::last_of(rows)?;
+    let (jobs, unreadable, none) = claimed(claimed_rows)?;
+    if none > 0 {
+        return Err(Trouble::corrupt("a claimed job without an id".to_owned()));
+    }
+    let seen = claim.map(|claim| Seen::read(turn, claimed_rows, claim, BEAT_BYTES_MAX));
+    let at = JOB_COLUMNS + SEEN_COLUMNS;
+    let row = turn_row(turn, at + 1)?;
+    let lost = turn.try_get(at)?;
+    let at = at + 1 + TURN_COLUMNS;
+    Ok(Answer {
+        jobs,
+        seen: seen.transpose()?,
+        unreadable,
+        now: row.high,
+        row,
+        identity: ServerIdentity { started: turn.try_get(at)?, timeline: turn.try_get(at + 1)? },
+        done: turn.try_get(at + 2)?,
+        lost,
+        arrived: ServerInstant::from_micros(turn.try_get(at + 3)?),
+        answered: ServerInstant::from_micros(turn.try_get(at + 4)?),
+        drain_asked: turn.try_get::<Option<bool>, _>(at + 5)?.unwrap_or(false),
     })
 }
 

@@ -5,6 +5,7 @@ use sqlx::{FromRow, Row};
 use turnwise_engine::{ServerInstant, Slot};
 
 use super::PgStore;
+use super::jobs::IS_ITS_LAST_ATTEMPT;
 use super::statement::Statement;
 use crate::job::JobId;
 use crate::store::StoreError;
@@ -68,19 +69,22 @@ impl Views for PgStore {
     }
 
     async fn runs(&self, since: ServerInstant, limit: u32) -> Result<Vec<RunView>, StoreError> {
-        let statement = Statement::of(
+        let statement = Statement::of(format!(
             "(SELECT j.id::text, j.queue, left(j.url, 200), j.node::text, j.attempt::bigint,
                 turnwise.micros(j.started_at), NULL::bigint, false
              FROM turnwise.jobs j WHERE j.state = 'running' LIMIT $3)
              UNION ALL
              (SELECT j.id::text, j.queue, left(j.url, 200), a.node::text, a.attempt::bigint,
                 turnwise.micros(a.started_at), turnwise.micros(a.finished_at), a.failed
-             FROM (SELECT id, queue, url FROM turnwise.jobs ORDER BY id DESC LIMIT $2) j
+             FROM (SELECT * FROM turnwise.jobs ORDER BY id DESC LIMIT $2) j
              CROSS JOIN LATERAL (
-                SELECT node, attempt, started_at, finished_at, error IS NOT NULL AS failed
-                FROM turnwise.attempts WHERE job = j.id OFFSET 0) a
-             WHERE a.started_at >= turnwise.instant($1) LIMIT $3)",
-        )
+                (SELECT node, attempt, started_at, finished_at, error IS NOT NULL AS failed
+                FROM turnwise.attempts WHERE job = j.id OFFSET 0)
+                UNION ALL
+                SELECT j.node, j.attempt, j.started_at, j.finished_at, false
+                WHERE {IS_ITS_LAST_ATTEMPT}) a
+             WHERE a.started_at >= turnwise.instant($1) LIMIT $3)"
+        ))
         .bind(since.as_micros())
         .bind(i64::from(RECENT_JOBS))
         .bind(i64::from(limit));
