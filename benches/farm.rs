@@ -111,6 +111,7 @@ impl Farm {
             done,
             row: self.row.clone(),
             claimed: 0,
+            more: false,
             lost: false,
         };
         self.tell(Input::TurnAnswer(Box::new(answer)), around);

@@ -142,7 +142,7 @@ impl<S: Sabotage> Engine<S> {
             Input::WorkAnswer(answer) => {
                 if answer.lost && !S::plants(Bug::LossIsIgnored) {
                     self.retire();
-                } else if self.work.answered(answer.request, answer.claimed) {
+                } else if self.work.answered(answer.request, answer.claimed, answer.more) {
                     self.work.checked_in(answer.sent);
                 }
             }
@@ -189,7 +189,7 @@ impl<S: Sabotage> Engine<S> {
         if let Some(exchange) = &answer.exchange {
             self.work.checked_in(exchange.sent);
         }
-        self.work.beat_answered(answer.done, answer.claimed);
+        self.work.beat_answered(answer.done, answer.claimed, answer.more);
         if self.turns.history_changes(answer.identity) {
             self.work.history_changed();
         }

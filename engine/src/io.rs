@@ -84,6 +84,9 @@ pub struct TurnAnswer {
     pub row: TurnRow,
     /// How many jobs the beat claimed.
     pub claimed: u32,
+    /// There may be more that are due, though fewer were claimed than asked for.
+    #[serde(default)]
+    pub more: bool,
     /// The farm has declared this node lost: its jobs run elsewhere.
     pub lost: bool,
 }
@@ -97,6 +100,9 @@ pub struct WorkAnswer {
     pub sent: LocalInstant,
     /// How many jobs it handed to this node.
     pub claimed: u32,
+    /// There may be more that are due, though fewer were claimed than asked for.
+    #[serde(default)]
+    pub more: bool,
     /// The farm has declared this node lost: its jobs run elsewhere.
     pub lost: bool,
 }

@@ -260,6 +260,7 @@ mod tests {
                         done,
                         row: self.row.clone(),
                         claimed: u32::from(is_beat && done),
+                        more: false,
                         lost: false,
                     })))
                 }
@@ -267,6 +268,7 @@ mod tests {
                     request: *request,
                     sent: self.now,
                     claimed: 0,
+                    more: false,
                     lost: false,
                 })),
                 _ => None,

@@ -122,13 +122,13 @@ impl<S: Sabotage> Work<S> {
         self.with_beat
     }
 
-    /// The beat was answered.
-    pub(crate) fn beat_answered(&mut self, accepted: bool, claimed: u32) {
+    /// The beat was answered. `more`: there may be more jobs, though fewer were claimed than asked for.
+    pub(crate) fn beat_answered(&mut self, accepted: bool, claimed: u32, more: bool) {
         let Some(claim) = self.with_beat.take() else {
             return;
         };
         if accepted {
-            self.took(claim, claimed);
+            self.took(claim, claimed, more);
         }
     }
 
@@ -185,7 +185,7 @@ impl<S: Sabotage> Work<S> {
     }
 
     /// A statement on the jobs was answered. False when it is not the one in flight.
-    pub(crate) fn answered(&mut self, request: RequestId, claimed: u32) -> bool {
+    pub(crate) fn answered(&mut self, request: RequestId, claimed: u32, more: bool) -> bool {
         let Some(in_flight) = self.in_flight.take_if(|f| f.request == request) else {
             return false;
         };
@@ -193,7 +193,7 @@ impl<S: Sabotage> Work<S> {
         self.retry_at = None;
         match in_flight.statement {
             WorkStatement::Renew => {}
-            WorkStatement::Claim(claim) => self.took(claim, claimed),
+            WorkStatement::Claim(claim) => self.took(claim, claimed, more),
             WorkStatement::Reconcile => self.reconcile = false,
             WorkStatement::Recover(token) => {
                 self.lost_claims.retain(|lost| lost.claim.token != token);
@@ -326,13 +326,14 @@ impl<S: Sabotage> Work<S> {
         Some(Claim { token: self.token, limit })
     }
 
-    fn took(&mut self, claim: Claim, claimed: u32) {
+    fn took(&mut self, claim: Claim, claimed: u32, more: bool) {
         self.held += match S::plants(Bug::ClaimsCountAsAsked) {
             true => claim.limit,
             false => claimed,
         };
-        self.backlog = claimed >= claim.limit;
-        if self.backlog {
+        self.backlog = more || claimed >= claim.limit;
+        // An answer that ended at its bytes says nothing of how many the road takes.
+        if claimed >= claim.limit {
             self.claim_max = claim.limit.saturating_mul(2).clamp(self.claim_max, self.capacity);
         }
     }
@@ -381,15 +382,31 @@ mod tests {
     fn a_full_claim_is_followed_by_another_as_places_free() {
         let mut work = Work::<Sound>::new(4);
         assert_eq!(work.claim_with_beat(), Some(Claim { token: Token(1), limit: 4 }));
-        work.beat_answered(true, 4);
+        work.beat_answered(true, 4, false);
         assert_eq!(work.due(at(0), PERIOD), Act::Nothing, "no place is free");
         work.ended(3);
         let claim = WorkStatement::Claim(Claim { token: Token(2), limit: 3 });
         assert_eq!(work.due(at(1), PERIOD), Act::Send(claim));
         work.sent(at(1), RequestId(1), claim, PERIOD);
-        assert!(work.answered(RequestId(1), 2), "fewer than asked for: the queue is empty");
+        assert!(work.answered(RequestId(1), 2, false), "fewer than asked for: the queue is empty");
         work.ended(3);
         assert_eq!(work.due(at(2), PERIOD), Act::Nothing);
+    }
+
+    #[test]
+    fn a_claim_that_was_cut_short_is_followed_by_another() {
+        let mut work = Work::<Sound>::new(4);
+        work.claim_with_beat();
+        work.beat_answered(true, 1, true);
+        let claim = WorkStatement::Claim(Claim { token: Token(2), limit: 3 });
+        assert_eq!(work.due(at(0), PERIOD), Act::Send(claim));
+        work.sent(at(0), RequestId(1), claim, PERIOD);
+        assert!(work.answered(RequestId(1), 1, true));
+        let next = WorkStatement::Claim(Claim { token: Token(3), limit: 2 });
+        assert_eq!(work.due(at(1), PERIOD), Act::Send(next));
+        work.sent(at(1), RequestId(2), next, PERIOD);
+        assert!(work.answered(RequestId(2), 1, false));
+        assert_eq!(work.due(at(2), PERIOD), Act::Nothing, "that was the last");
     }
 
     #[test]
@@ -405,7 +422,7 @@ mod tests {
         assert_eq!(work.due(at(6), PERIOD), Act::Nothing, "not before the wait is over");
         assert_eq!(work.due(at(105), PERIOD), Act::Send(recover));
         work.sent(at(105), RequestId(2), recover, PERIOD);
-        assert!(work.answered(RequestId(2), 3));
+        assert!(work.answered(RequestId(2), 3, false));
         assert_eq!(work.held(), 3);
     }
 
@@ -441,7 +458,7 @@ mod tests {
         let late = at(70_000);
         assert_eq!(work.due(late, PERIOD), Act::Send(release));
         work.sent(late, RequestId(1_001), release, PERIOD);
-        assert!(work.answered(RequestId(1_001), 0));
+        assert!(work.answered(RequestId(1_001), 0, false));
         assert!(work.is_settled());
         assert_eq!(work.held(), 0);
         // Half as much, and more again as it goes well.
@@ -449,7 +466,7 @@ mod tests {
             let claim = Claim { token: Token(token), limit };
             assert_eq!(work.due(late, PERIOD), Act::Send(WorkStatement::Claim(claim)));
             work.sent(late, RequestId(2_000), WorkStatement::Claim(claim), PERIOD);
-            assert!(work.answered(RequestId(2_000), limit));
+            assert!(work.answered(RequestId(2_000), limit, false));
             work.ended(limit);
         }
     }
@@ -476,7 +493,7 @@ mod tests {
         let mut work = Work::<Sound>::new(4);
         assert_eq!(work.deadline(at(0), PERIOD), None);
         work.claim_with_beat();
-        work.beat_answered(true, 1);
+        work.beat_answered(true, 1, false);
         work.checked_in(at(1_000));
         let (when, reason) = work.deadline(at(1_000), PERIOD).unwrap();
         assert_eq!((when, reason), (at(1_000) + renew_every(PERIOD), Reason::Renew));

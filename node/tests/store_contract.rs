@@ -23,12 +23,12 @@ mod mysql;
 mod nodes;
 #[path = "store_contract/only.rs"]
 mod only;
+#[path = "store_contract/only_claims.rs"]
+mod only_claims;
 #[path = "store_contract/only_mariadb.rs"]
 mod only_mariadb;
 #[path = "store_contract/only_pooled.rs"]
 mod only_pooled;
-#[path = "store_contract/only_snapshots.rs"]
-mod only_snapshots;
 #[path = "store_contract/pooled.rs"]
 mod pooled;
 #[path = "store_contract/postgres.rs"]
@@ -93,8 +93,9 @@ async fn postgres_keeps_the_contract() {
         only::one_who_rests_holds_no_connection,
         only::a_reconciliation_takes_a_new_connection,
         only::a_crash_of_the_server_loses_nothing_acknowledged,
-        only_snapshots::claims_do_not_walk_over_what_was_claimed_under_an_old_snapshot,
-        only_snapshots::nothing_is_compiled_for_a_claim_or_an_end,
+        only_claims::claims_do_not_walk_over_what_was_claimed_under_an_old_snapshot,
+        only_claims::a_claim_is_bounded_in_bytes_and_says_so,
+        only_claims::nothing_is_compiled_for_a_claim_or_an_end,
     }
     score.judge();
 }

@@ -450,6 +450,7 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
                     done: reply.done,
                     row: reply.row,
                     claimed,
+                    more: reply.more,
                     lost: reply.lost && !T::Bugs::plants(Bug::LossIsNotTold),
                 };
                 if T::Bugs::plants(Bug::OnlyFirstJobRuns) {
@@ -583,8 +584,13 @@ mod tests {
     }
 
     fn answer(request: RequestId) -> Told {
-        let answer =
-            WorkAnswer { request, sent: LocalInstant::from_nanos(1), claimed: 1, lost: false };
+        let answer = WorkAnswer {
+            request,
+            sent: LocalInstant::from_nanos(1),
+            claimed: 1,
+            more: false,
+            lost: false,
+        };
         Told { input: Input::WorkAnswer(answer), jobs: vec![job()] }
     }
 

@@ -84,19 +84,19 @@ impl<C: Clock, S: Store, T: Stage> WorkTask<C, S, T> {
             let ask = async {
                 match statement {
                     WorkStatement::Renew if T::Bugs::plants(Bug::RenewalIsForgotten) => {
-                        Ok(Claimed { jobs: Vec::new(), check_in: CheckIn::Alive })
+                        Ok(Claimed { jobs: Vec::new(), check_in: CheckIn::Alive, more: false })
                     }
                     WorkStatement::Release(_) if T::Bugs::plants(Bug::ReleaseIsForgotten) => {
-                        Ok(Claimed { jobs: Vec::new(), check_in: CheckIn::Alive })
+                        Ok(Claimed { jobs: Vec::new(), check_in: CheckIn::Alive, more: false })
                     }
                     WorkStatement::Reconcile if T::Bugs::plants(Bug::ReconcileIsARenewal) => store
                         .renew(node, &report)
                         .await
-                        .map(|check_in| Claimed { jobs: Vec::new(), check_in }),
+                        .map(|check_in| Claimed { jobs: Vec::new(), check_in, more: false }),
                     WorkStatement::Renew => store
                         .renew(node, &report)
                         .await
-                        .map(|check_in| Claimed { jobs: Vec::new(), check_in }),
+                        .map(|check_in| Claimed { jobs: Vec::new(), check_in, more: false }),
                     WorkStatement::Reconcile => {
                         reconcile(&store, node, &holds, held, &report).await
                     }
@@ -105,7 +105,7 @@ impl<C: Clock, S: Store, T: Stage> WorkTask<C, S, T> {
                     WorkStatement::Release(token) => store
                         .release(node, token, &report)
                         .await
-                        .map(|check_in| Claimed { jobs: Vec::new(), check_in }),
+                        .map(|check_in| Claimed { jobs: Vec::new(), check_in, more: false }),
                 }
             };
             match tokio::time::timeout(STATEMENT_TIMEOUT, ask).await {
@@ -115,6 +115,7 @@ impl<C: Clock, S: Store, T: Stage> WorkTask<C, S, T> {
                         request,
                         sent,
                         claimed: u32::try_from(claimed.jobs.len()).unwrap_or(u32::MAX),
+                        more: claimed.more,
                         lost: claimed.check_in == CheckIn::Lost
                             && !T::Bugs::plants(Bug::LossIsNotTold),
                     };

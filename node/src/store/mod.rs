@@ -278,6 +278,8 @@ pub struct TurnReply {
     pub row: TurnRow,
     /// The jobs that the beat claimed.
     pub jobs: Vec<ClaimedJob>,
+    /// As in [`Claimed::more`].
+    pub more: bool,
     /// The node is not known (any more), or was declared lost. Nothing was claimed.
     pub lost: bool,
     /// Somebody asked the node to drain ([`Store::drain`]).
@@ -333,6 +335,9 @@ pub enum DrainAnswer {
 pub struct Claimed {
     /// The jobs, which this node must run or give back.
     pub jobs: Vec<ClaimedJob>,
+    /// There may be more that are due, though fewer were claimed than asked for: their bodies would have been too many
+    /// bytes for one answer.
+    pub more: bool,
     /// Whether the node was known; when lost, there are no jobs.
     pub check_in: CheckIn,
 }

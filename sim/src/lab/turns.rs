@@ -241,6 +241,7 @@ impl<D: Driver> Lab<'_, D> {
             done: done.done,
             row: self.database.row.clone(),
             claimed: done.claimed.len() as u32,
+            more: false,
             lost: done.lost,
         };
         let begun = self.begun(number, sent);

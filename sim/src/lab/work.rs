@@ -142,8 +142,13 @@ impl<D: Driver> Lab<'_, D> {
             return;
         }
         let Some(at) = passage.arrives else { return };
-        let answer =
-            WorkAnswer { request, sent, claimed: done.claimed.len() as u32, lost: done.lost };
+        let answer = WorkAnswer {
+            request,
+            sent,
+            claimed: done.claimed.len() as u32,
+            more: false,
+            lost: done.lost,
+        };
         let claimed = done.claimed;
         self.push(at, What::WorkAnswered { life, answer, claimed });
     }

@@ -203,7 +203,7 @@ impl MySqlStore {
         let mut statements = vec![update];
         statements.extend(taken.buried(head.at));
         self.commit(session, statements).await?;
-        Ok(Claimed { jobs: taken.jobs, check_in: CheckIn::Alive })
+        Ok(Claimed { jobs: taken.jobs, check_in: CheckIn::Alive, more: false })
     }
 
     pub(super) async fn recover_jobs(
@@ -227,6 +227,6 @@ impl MySqlStore {
         let mut statements = vec![head.renewed(node, Some(report), &[bar(token)])];
         statements.extend(unreadable.iter().flat_map(|row| bury(row, head.at)));
         self.commit(session, statements).await?;
-        Ok(Claimed { jobs, check_in: CheckIn::Alive })
+        Ok(Claimed { jobs, check_in: CheckIn::Alive, more: false })
     }
 }

@@ -144,6 +144,7 @@ impl Turns for MySqlTurns {
             done: done.done,
             row: done.row,
             jobs: done.jobs,
+            more: false,
             lost: done.lost,
             drain_asked: done.drain_asked,
         })

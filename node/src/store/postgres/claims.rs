@@ -70,9 +70,8 @@ impl PgStore {
         if !unreadable.is_empty() {
             self.ask(bury(node, &unreadable)).await?;
         }
-        let check_in = check_in(seen.lost);
         self.saw(look, &seen, queues);
-        Ok(Claimed { jobs, check_in })
+        Ok(Claimed { jobs, more: seen.more, check_in: check_in(seen.lost) })
     }
 
     /// Where a claim from `queues` that is made now is to look. What was left out before has not been looked at.
@@ -142,8 +141,8 @@ pub(super) struct Seen {
     lanes: Option<Vec<Lane>>,
     /// The last job that was taken from each lane.
     taken: BTreeMap<Lane, Mark>,
-    /// Whether all that was due was taken.
-    emptied: bool,
+    /// Whether there may be more that was due than was taken.
+    pub(super) more: bool,
     pub(super) lost: bool,
 }
 
@@ -184,7 +183,8 @@ impl Seen {
             }),
             lanes,
             taken,
-            emptied: !is_full && bytes + BODY_BYTES_MAX <= bytes_max,
+            // The next body may have been too long for what was left.
+            more: is_full || bytes + BODY_BYTES_MAX > bytes_max,
             lost: last.try_get(at + SEEN_COLUMNS)?,
         })
     }
@@ -196,7 +196,7 @@ impl Seen {
         };
         let place = |lane: &Lane, before: Mark| match self.taken.get(lane) {
             Some(last) => *last,
-            None if self.emptied => Mark::before(due.as_micros()),
+            None if !self.more => Mark::before(due.as_micros()),
             None => before,
         };
         met.into_iter().map(|(lane, before)| (lane.clone(), place(lane, before))).collect()

@@ -122,6 +122,7 @@ impl Turns for PgTurns {
             done: answer.done,
             row: answer.row,
             jobs: answer.jobs,
+            more: answer.seen.is_some_and(|seen| seen.more),
             lost: answer.lost,
             drain_asked: answer.drain_asked,
         })

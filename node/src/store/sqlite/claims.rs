@@ -40,7 +40,7 @@ pub(super) async fn claim(
         }
         _ => Vec::new(),
     };
-    Ok(Claimed { jobs, check_in: known(row.is_some()) })
+    Ok(Claimed { jobs, check_in: known(row.is_some()), more: false })
 }
 
 /// Claim jobs that are due at `due`, the longest waiting first, where each point of priority counts as ten
@@ -201,7 +201,7 @@ pub(super) async fn recover(
     report: &NodeReport,
 ) -> Result<Claimed, Trouble> {
     if renew(connection, at, node, report).await?.is_none() {
-        return Ok(Claimed { jobs: Vec::new(), check_in: CheckIn::Lost });
+        return Ok(Claimed { jobs: Vec::new(), check_in: CheckIn::Lost, more: false });
     }
     bar(connection, node, token).await?;
     let running = sqlx::query(
@@ -219,7 +219,7 @@ pub(super) async fn recover(
     .fetch_all(&mut *connection)
     .await?;
     let jobs = readable(connection, at, &running).await?;
-    Ok(Claimed { jobs, check_in: CheckIn::Alive })
+    Ok(Claimed { jobs, check_in: CheckIn::Alive, more: false })
 }
 
 /// No claim with this token or an earlier one may take anything from now on.

@@ -58,6 +58,7 @@ impl<B: Sabotage> Turns for SqliteTurns<B> {
             done: done.done,
             row: done.row,
             jobs: done.jobs,
+            more: false,
             lost: done.lost,
             drain_asked: done.drain_asked,
         })

@@ -324,7 +324,7 @@ impl<S: Sabotage> World<S> {
                 self.wire.push(Message { at, node: number, request, what });
             }
             Output::Work { request, .. } => {
-                let answer = WorkAnswer { request, sent, claimed: 0, lost: false };
+                let answer = WorkAnswer { request, sent, claimed: 0, more: false, lost: false };
                 if let Some(engine) = &mut node.engine {
                     engine.handle_input(sent, Input::WorkAnswer(answer));
                 }
@@ -453,6 +453,7 @@ impl<S: Sabotage> World<S> {
             done,
             row: self.row.clone(),
             claimed: 0,
+            more: false,
             lost: false,
         }
     }
