@@ -204,7 +204,7 @@ async fn what_waiting_will_not_mend_is_said_once_with_its_remedy() {
     // Later: it says so and goes on trying.
     farm.node("a", Wrap::None);
     farm.until_ring_has(1).await;
-    farm.execute("alter function turnwise.jobs_end rename to gone").await;
+    farm.execute("alter function turnwise.jobs_finish rename to gone").await;
     farm.enqueue(1, "/ok").await;
     farm.until("the end of the job fails", Duration::from_secs(20), async |farm| {
         farm.said("a").contains("cannot be recorded")
@@ -213,8 +213,8 @@ async fn what_waiting_will_not_mend_is_said_once_with_its_remedy() {
     farm.slots_pass(4).await;
     let said = farm.said("a");
     assert_eq!(said.matches("cannot be recorded").count(), 1, "said again and again");
-    assert!(said.contains("turnwise.jobs_end") && said.contains("turnwise migrate"), "{said}");
-    farm.execute("alter function turnwise.gone rename to jobs_end").await;
+    assert!(said.contains("turnwise.jobs_finish") && said.contains("turnwise migrate"), "{said}");
+    farm.execute("alter function turnwise.gone rename to jobs_finish").await;
     farm.until("the job has ended", Duration::from_secs(20), async |farm| {
         farm.count("state = 'succeeded'").await == 1
     })
