@@ -14,7 +14,11 @@
 //!
 //! What work costs (docs/throughput.md):
 //!
-//! - `throughput`: how many jobs a second a farm runs, by its size and its database.
+//! - `throughput`: how many jobs a second a farm runs, by its size and its database;
+//! - `pickup`: how long a lone job waits until it is called;
+//! - `backlog`: how long a claim takes when the table is full, or huge, or cannot be tidied up;
+//! - `failover`: how long the jobs of a killed node wait until they are called again;
+//! - `cycle`: the way of one job, alike in every run, for `scripts/instructions` to count.
 
 pub mod farm;
 pub mod real;
