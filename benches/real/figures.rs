@@ -28,6 +28,27 @@ impl Spread {
     }
 }
 
+/// Of a few runs of the same thing: the middle one, and how far the others are from it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Runs {
+    /// The median; of an even number, the lower of the two.
+    pub median: f64,
+    /// The smallest.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+impl Runs {
+    /// None where there are none.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<_> = values.into_iter().collect();
+        values.sort_unstable_by(f64::total_cmp);
+        let (min, max) = (*values.first()?, *values.last()?);
+        Some(Self { median: values[(values.len() - 1) / 2], min, max })
+    }
+}
+
 /// How far each transit of one node is from the line through them, in nanoseconds, in their order. The line takes out
 /// what the two clocks differ by and how that changes; it is drawn through the medians of the first and the last third
 /// (Tukey's resistant line), which a few late ones do not tilt. Nobody who aims at the middle arrives closer.
@@ -74,6 +95,13 @@ mod tests {
         let spread = Spread::of_nanos((-100..0).map(|value| value * 1_000));
         assert_eq!(spread, Spread { count: 100, p50: 51.0, p99: 100.0, max: 100.0 });
         assert!(Spread::of_nanos([]).p50.is_nan());
+    }
+
+    #[test]
+    fn of_a_few_runs_the_middle_one_and_the_ends_are_told() {
+        let runs = Runs::of([3.0, 1.0, 2.0, 9.0]).unwrap();
+        assert_eq!(runs, Runs { median: 2.0, min: 1.0, max: 9.0 });
+        assert_eq!(Runs::of([]), None);
     }
 
     #[test]

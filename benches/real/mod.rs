@@ -1,6 +1,8 @@
 //! What the benchmarks with real servers stand on.
 //!
-//! - [`server`]: a throwaway server of either kind, and what it counts; [`relay`]: a longer road to it;
+//! - [`server`]: a throwaway server of either kind, and what it counts; [`relay`]: a longer road to it; [`place`]: a
+//!   throwaway database of any kind, and the jobs in it;
+//! - [`session`]: a session of somebody else on a server; [`target`]: a web app that answers at once;
 //! - [`nodes`]: nodes of this design, in this process; [`original`]: the design that this one began from;
 //! - [`wire`]: what the kernel saw go over loopback, and when; [`processor`]: what the threads cost;
 //! - [`figures`]: what many numbers come to.
@@ -10,7 +12,10 @@
 pub mod figures;
 pub mod nodes;
 pub mod original;
+pub mod place;
 pub mod processor;
 pub mod relay;
 pub mod server;
+pub mod session;
+pub mod target;
 pub mod wire;

@@ -268,7 +268,7 @@ impl Cluster {
         ]);
         succeed(&mut initdb);
         let settings = "listen_addresses = '127.0.0.1'\n\
-             max_connections = 200\n\
+             max_connections = 300\n\
              shared_preload_libraries = 'pg_stat_statements'\n\
              logging_collector = off\n";
         append(&data.join("postgresql.conf"), settings);

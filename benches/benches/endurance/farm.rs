@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
-use sqlx::{Connection, Executor, MySqlConnection, PgConnection};
 use turnwise_benches::real::server::{Kind, Server};
+use turnwise_benches::real::session::Session;
 use turnwise_node::job::NewJob;
 use turnwise_node::store::{AnyStore, Store};
 
@@ -31,32 +31,9 @@ pub(crate) struct Farm {
     pub(crate) nodes: Vec<Child>,
     pub(crate) waits: Arc<Mutex<Waits>>,
     /// Held open, never used again.
-    _snapshot: Option<Snapshot>,
+    _snapshot: Option<Session>,
     enqueuer: tokio::task::JoinHandle<()>,
     _folder: tempfile::TempDir,
-}
-
-#[allow(dead_code, reason = "they live as long as the farm, that is all")]
-enum Snapshot {
-    Postgres(PgConnection),
-    Mariadb(MySqlConnection),
-}
-
-async fn old_snapshot(kind: Kind, url: &str) -> Snapshot {
-    match kind {
-        Kind::Postgres => {
-            let mut session = PgConnection::connect(url).await.unwrap();
-            session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
-            session.execute("SELECT count(*) FROM turnwise.jobs").await.unwrap();
-            Snapshot::Postgres(session)
-        }
-        Kind::Mariadb => {
-            let mut session = MySqlConnection::connect(url).await.unwrap();
-            session.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT").await.unwrap();
-            session.execute("SELECT count(*) FROM turnwise_jobs").await.unwrap();
-            Snapshot::Mariadb(session)
-        }
-    }
 }
 
 impl Farm {
@@ -85,7 +62,11 @@ impl Farm {
             })
             .collect();
         let snapshot = match arguments.old_snapshot {
-            true => Some(old_snapshot(arguments.database, &url).await),
+            true => {
+                let mut session = Session::open(arguments.database, &url).await;
+                session.hold_snapshot().await;
+                Some(session)
+            }
             false => None,
         };
         let enqueuer = tokio::spawn(enqueue(store, arguments.jobs, Arc::clone(&waits)));

@@ -1,0 +1,74 @@
+//! The production store, waited for while everything else stands still: its own thread answers, and for the runtime no
+//! time goes by. Decides nothing.
+
+use tokio::task::coop::unconstrained;
+use turnwise_engine::{
+    Change, Claim, LocalInstant, NodeId, Period, ServerIdentity, Slot, Token, TurnRow,
+};
+use turnwise_node::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
+use turnwise_node::store::sqlite::{SqliteStore, SqliteTurns};
+use turnwise_node::store::{
+    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Queues, Registration, Store,
+    StoreError, TargetView, TurnReply, TurnRequest, Turns,
+};
+
+#[derive(Clone, Debug)]
+pub(crate) struct AtOnceStore(pub(crate) SqliteStore);
+
+pub(crate) struct AtOnceTurns(SqliteTurns);
+
+/// Wait on this thread. A runtime's task may poll only so often before it is to let others go on: there are none.
+fn at_once<F: Future>(future: F) -> F::Output {
+    futures_executor::block_on(unconstrained(future))
+}
+
+impl Turns for AtOnceTurns {
+    async fn execute(
+        &mut self,
+        request: &TurnRequest<'_>,
+        clock: &(dyn Fn() -> LocalInstant + Sync),
+    ) -> Result<TurnReply, StoreError> {
+        at_once(self.0.execute(request, clock))
+    }
+}
+
+macro_rules! at_once {
+    ($(fn $method:ident($($argument:ident: $what:ty),*) -> $answer:ty;)+) => {
+        $(async fn $method(&self, $($argument: $what),*) -> Result<$answer, StoreError> {
+            at_once(self.0.$method($($argument),*))
+        })+
+    };
+}
+
+impl Store for AtOnceStore {
+    type Turns = AtOnceTurns;
+
+    async fn turns(&self) -> Result<AtOnceTurns, StoreError> {
+        at_once(self.0.turns()).map(AtOnceTurns)
+    }
+
+    at_once! {
+        fn migrate() -> Vec<String>;
+        fn check_schema() -> ();
+        fn agree_period(wanted: Option<Period>) -> Period;
+        fn register(node: &Registration) -> ();
+        fn deregister(node: NodeId) -> ();
+        fn drain(node: NodeId) -> Option<DrainAnswer>;
+        fn tell_targets(node: NodeId, targets: &[TargetView]) -> ();
+        fn renew(node: NodeId, report: &NodeReport) -> CheckIn;
+        fn claim(node: NodeId, claim: Claim, queues: &Queues, report: &NodeReport) -> Claimed;
+        fn recover(node: NodeId, token: Token, report: &NodeReport) -> Claimed;
+        fn release(node: NodeId, token: Token, report: &NodeReport) -> CheckIn;
+        fn reconcile(node: NodeId, holds: &[(JobId, Token)], last: Token, report: &NodeReport) -> Claimed;
+        fn end(node: NodeId, ends: &[End]) -> (Vec<EndOutcome>, CheckIn);
+        fn enqueue(jobs: &[NewJob]) -> ();
+        fn jobs(filter: &JobFilter) -> Vec<JobView>;
+        fn job(id: JobId) -> Option<(JobView, Attempts)>;
+        fn retry(id: JobId) -> Option<bool>;
+        fn cancel(id: JobId) -> Option<bool>;
+        fn nodes() -> Vec<NodeView>;
+        fn look() -> Look;
+        fn stamp() -> (Slot, TurnRow, ServerIdentity);
+        fn change(change: &Change, identity: ServerIdentity) -> bool;
+    }
+}
