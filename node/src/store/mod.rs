@@ -11,10 +11,11 @@
 
 mod any;
 mod bulk;
+mod check_ins;
 mod connections;
 mod distant;
+mod ends;
 mod errors;
-#[allow(dead_code, reason = "the claims of the stores are to look by them")]
 mod marks;
 pub mod migrate;
 pub mod mysql;

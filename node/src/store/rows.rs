@@ -439,7 +439,7 @@ fn status(stored: Option<i64>) -> Option<u16> {
     stored.and_then(|status| u16::try_from(status).ok())
 }
 
-fn job_id(text: &str) -> Result<JobId, Trouble> {
+pub(super) fn job_id(text: &str) -> Result<JobId, Trouble> {
     text.parse().map_err(|_| Trouble::corrupt(format!("the job id {text:?}")))
 }
 
