@@ -192,11 +192,16 @@ impl Place {
             Database::Sqlite => "max(finished_at) - min(started_at)",
         };
         let once = "state = 'succeeded' AND attempt = 1 AND hand_backs = 0";
-        let answered = format!("SELECT count(DISTINCT job) FROM {attempts} WHERE status = 200");
+        // An attempt that succeeded stands in its job's row.
+        let answered = format!("SELECT count(*) FROM {jobs} WHERE {once} AND last_status = 200");
+        let recorded = format!(
+            "SELECT (SELECT count(*) FROM {attempts})
+                + (SELECT count(*) FROM {jobs} WHERE state = 'succeeded' AND started_at IS NOT NULL)"
+        );
         Run {
             jobs: self.number(&format!("SELECT count(*) FROM {jobs}")),
             succeeded: self.number(&format!("SELECT count(*) FROM {jobs} WHERE {once}")),
-            attempts: self.number(&format!("SELECT count(*) FROM {attempts}")),
+            attempts: self.number(&recorded),
             answered: self.number(&answered),
             took_us: self.number(&format!("SELECT coalesce({took}, 0) FROM {jobs}")),
         }

@@ -127,6 +127,7 @@ async fn mariadb_keeps_the_contract() {
     promises! { score, MySql, Fresh;
         only_mariadb::an_idle_beat_is_three_statements_and_one_that_claims_four,
         only_mariadb::a_claim_reads_the_head_of_the_queue,
+        only_mariadb::under_an_old_view_claims_are_quick_and_late_jobs_are_found,
         only_mariadb::jobs_that_were_given_up_are_found_at_once,
         only_mariadb::a_row_that_an_app_holds_delays_nobody,
         only_mariadb::a_beat_that_is_given_up_frees_the_turn_row,

@@ -72,6 +72,13 @@ pub(super) struct Look {
     forgotten: u64,
 }
 
+impl Look {
+    /// The same from the beginning of every lane.
+    pub(super) fn from_the_beginning(self) -> Self {
+        Self { is_full: true, ..self }
+    }
+}
+
 /// What a claim has seen of the lanes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sight {

@@ -43,6 +43,7 @@ pub const MYSQL: &[Migration] = &[
     migration!(1, "mysql", "0001_turns_and_jobs"),
     migration!(2, "mysql", "0002_drain_and_targets"),
     migration!(3, "mysql", "0003_jobs_that_were_given_up"),
+    migration!(5, "mysql", "0005_hot_path"),
 ];
 
 /// The schema for SQLite.
@@ -50,6 +51,7 @@ pub const SQLITE: &[Migration] = &[
     migration!(1, "sqlite", "0001_turns_and_jobs"),
     migration!(2, "sqlite", "0002_jobs_that_were_given_up"),
     migration!(3, "sqlite", "0003_drain_and_targets"),
+    migration!(5, "sqlite", "0005_hot_path"),
 ];
 
 /// The version of this binary.

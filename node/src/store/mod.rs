@@ -11,8 +11,10 @@
 
 mod any;
 mod bulk;
+mod check_ins;
 mod connections;
 mod distant;
+mod ends;
 mod errors;
 mod marks;
 pub mod migrate;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use turnwise_engine::Token;
 use turnwise_node::job::{EndOutcome, JobFate, JobId, JobState};
-use turnwise_node::store::{CheckIn, Store};
+use turnwise_node::store::{CheckIn, Store, Views};
 
 use crate::member::{Member, end_of, enqueue, job, state};
 use crate::world::{NOON, SECOND, World};
@@ -119,4 +119,51 @@ pub(crate) async fn ends_of_a_batch_are_each_their_own<W: World>(w: W) {
     assert_eq!(state(&a.store, claimed[1].id).await, JobState::Running);
     assert_eq!(state(&a.store, claimed[2].id).await, JobState::Dead);
     assert_eq!(state(&a.store, claimed[3].id).await, JobState::Retrying);
+}
+
+pub(crate) async fn an_attempt_that_succeeded_stands_in_its_jobs_row<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let id = enqueue(&a.store, job()).await;
+    let failed = a.claim_one(1).await;
+    a.end(&failed, JobFate::Retry(Duration::ZERO)).await;
+    w.set_clock(NOON + SECOND).await;
+    let claimed = a.claim_one(2).await;
+    w.set_clock(NOON + 2 * SECOND).await;
+    let mut end = end_of(&claimed, JobFate::Succeeded);
+    (end.status, end.error, end.answer) = (Some(201), None, Some(b"done".to_vec()));
+    assert_eq!(a.end_as(&end).await, EndOutcome::Ended);
+    let rows = "SELECT count(*) FROM turnwise.attempts";
+    assert_eq!(w.number(rows).await, Some(1), "the one that failed");
+    // A binary of before has written a row for it, too. It is shown once all the same.
+    let (from, to) = (W::instant(NOON + SECOND), W::instant(NOON + 2 * SECOND));
+    let of_before = format!(
+        "INSERT INTO turnwise.attempts (job, node, token, attempt, started_at, finished_at, status)
+         VALUES ('{id}', '{}', 2, 2, {from}, {to}, 201)",
+        a.id
+    );
+    for written in [false, true] {
+        if written {
+            w.run(&of_before).await;
+        }
+        let (view, attempts) = a.store.job(id).await.unwrap().unwrap();
+        assert_eq!((view.state, view.last_status), (JobState::Succeeded, Some(201)));
+        assert_eq!((attempts.len(), attempts.in_all), (2, 2));
+        assert_eq!((attempts[0].attempt, attempts[0].error.as_deref()), (1, Some("it said no")));
+        let last = &attempts[1];
+        assert_eq!((last.attempt, last.node, last.status), (2, a.id, Some(201)));
+        assert_eq!(last.error, None);
+        let times = (last.started_at.as_micros(), last.finished_at.unwrap().as_micros());
+        assert_eq!(times, (NOON + SECOND, NOON + 2 * SECOND));
+        assert_eq!(last.answer.as_deref(), (!written).then_some(&b"done"[..]));
+        let since = turnwise_engine::ServerInstant::from_micros(NOON);
+        let mut runs = a.store.runs(since, 100).await.unwrap();
+        runs.sort_by_key(|run| run.started_at);
+        let runs: Vec<_> =
+            runs.iter().map(|run| (run.attempt, run.failed, run.finished_at.is_some())).collect();
+        assert_eq!(runs, [(1, true, true), (2, false, true)]);
+        assert_eq!(a.store.runs(since, 1).await.unwrap().len(), 1);
+        assert_eq!(a.end_as(&end).await, EndOutcome::AlreadyEnded, "said twice");
+        let other = turnwise_node::job::End { token: Token(9), ..end.clone() };
+        assert_eq!(a.end_as(&other).await, EndOutcome::Stale, "another claim");
+    }
 }

@@ -229,8 +229,9 @@ pub(crate) async fn nodes_at_work_at_once_get_no_error(w: MySql) {
         done += task.await.unwrap();
     }
     assert!(done > 500, "{done} attempts ended");
-    let ended = w.number("SELECT count(*) FROM turnwise.attempts").await;
-    assert_eq!(ended, Some(done));
+    let ended = "SELECT (SELECT count(*) FROM turnwise.attempts)
+        + (SELECT count(*) FROM turnwise.jobs WHERE state = 'succeeded')";
+    assert_eq!(w.number(ended).await, Some(done));
 }
 
 pub(crate) async fn times_are_utc_whoever_writes_them(w: MySql) {
@@ -475,4 +476,70 @@ pub(crate) async fn a_crash_of_the_server_loses_nothing_acknowledged(w: MySql) {
     let change = turnwise_engine::Change::takeover(&row, a.id, row.high);
     assert!(!a.store.change(&change, first).await.unwrap(), "on what was seen before the crash");
     assert!(a.store.change(&change, second).await.unwrap());
+}
+
+/// While a session holds an old view, the entries of claimed jobs stay in the index.
+pub(crate) async fn under_an_old_view_claims_are_quick_and_late_jobs_are_found(w: MySql) {
+    let a = Member::register(&w, 1).await;
+    let insert = async |count: i64, from: i64| {
+        let (noon, from) = (MySql::instant(NOON), MySql::instant(from));
+        w.run(&format!(
+            "INSERT INTO turnwise.jobs (url, scheduled_at, created_at, queued_at)
+             SELECT '/ok', {from} + INTERVAL seq MICROSECOND, {noon}, {noon} FROM seq_1_to_{count}"
+        ))
+        .await;
+    };
+    let mut token = 0;
+    let mut claims = async |count: usize| {
+        let mut took = Vec::new();
+        for _ in 0..count {
+            token += 1;
+            let begun = Instant::now();
+            assert_eq!(a.claim(token, 10).await.len(), 10);
+            took.push(begun.elapsed());
+        }
+        took.sort_unstable();
+        took[count / 2]
+    };
+    insert(400, NOON - 200 * SECOND).await;
+    claims(10).await;
+    let fresh = claims(30).await;
+    let mut app = connect(w.name()).await;
+    app.execute(sqlx::raw_sql(
+        "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ;
+         START TRANSACTION WITH CONSISTENT SNAPSHOT; SELECT count(*) FROM turnwise_turn",
+    ))
+    .await
+    .unwrap();
+    insert(20_000, NOON - 100 * SECOND).await;
+    for state in ["running", "succeeded"] {
+        w.run(&format!(
+            "UPDATE turnwise.jobs SET state = '{state}', node = UUID(), token = 1, started_at = scheduled_at
+             WHERE scheduled_at > {}",
+            MySql::instant(NOON - 100 * SECOND)
+        ))
+        .await;
+    }
+    insert(400, NOON - 10 * SECOND).await;
+    let begun = Instant::now();
+    let first = claims(1).await;
+    let under = claims(39).await;
+    println!("    a claim: {fresh:?}; under an old view: the first {first:?}, then {under:?}");
+    assert!(under < 2 * fresh + Duration::from_millis(3), "{under:?} and not {fresh:?}");
+    println!("    {:?} for 40 of them", begun.elapsed());
+    // One that comes late, into a lane that was emptied further on: and one in a new lane.
+    let late = enqueue(&a.store, job_at(NOON - 90 * SECOND)).await;
+    let new = turnwise_node::job::NewJob { queue: "new".into(), ..job() };
+    let new = enqueue(&a.store, new).await;
+    let begun = Instant::now();
+    let mut missing = vec![late, new];
+    while !missing.is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(6), "{missing:?} are not found");
+        token += 1;
+        let found = ids(&a.claim(token, 10).await);
+        missing.retain(|id| !found.contains(id));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    println!("    late jobs are found after {:?}", begun.elapsed());
+    app.execute(sqlx::raw_sql("ROLLBACK")).await.unwrap();
 }

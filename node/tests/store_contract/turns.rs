@@ -7,6 +7,7 @@ use turnwise_engine::{
     Change, ChangeKind, Epoch, NextPeriod, Period, ServerIdentity, ServerInstant, Slot, TurnKind,
     TurnRow,
 };
+use turnwise_node::job::JobFate;
 use turnwise_node::store::{CheckIn, Store, StoreError};
 
 use crate::member::{Dice, Member, enqueue, id, job};
@@ -352,4 +353,50 @@ pub(crate) async fn a_statement_of_a_node_is_a_check_in<W: World>(w: W) {
     w.run("UPDATE turnwise.turn SET period_ms = 3001").await;
     a.renew().await;
     assert_eq!(w.number(&until).await, Some(NOON + 6 * SECOND + 7_502_000));
+}
+
+pub(crate) async fn a_check_in_beside_work_is_written_a_fifth_of_a_lease_after_the_last<
+    W: World,
+>(
+    w: W,
+) {
+    let mut a = Member::register(&w, 1).await;
+    let last = format!("SELECT {} FROM turnwise.nodes", W::micros("last_check_in"));
+    let until = format!("SELECT {} FROM turnwise.nodes", W::micros("lease_until"));
+    let mut token = 0;
+    // After the last check-in: whether a claim and an end write another.
+    for (step, (after, is_written)) in [(499_000, false), (501_000, true)].into_iter().enumerate() {
+        for ends in [false, true] {
+            let begun = NOON + (2 * step as i64 + i64::from(ends) + 1) * 10 * SECOND;
+            w.set_clock(begun).await;
+            a.beat().await;
+            enqueue(&a.store, job()).await;
+            token += 1;
+            let claimed = if ends { Some(a.claim_one(token).await) } else { None };
+            w.set_clock(begun + after).await;
+            match claimed {
+                Some(job) => drop(a.end(&job, JobFate::Succeeded).await),
+                None => drop(a.claim_one(token).await),
+            }
+            let written = begun + if is_written { after } else { 0 };
+            let what = if ends { "end" } else { "claim" };
+            assert_eq!(w.number(&last).await, Some(written), "{what} after {after} us");
+            assert_eq!(
+                w.number(&until).await,
+                Some(written + 2_500_000),
+                "{what} after {after} us"
+            );
+            // A renewal and the statements on the turn row always are.
+            w.set_clock(begun + after + 1_000).await;
+            assert_eq!(a.renew().await, CheckIn::Alive);
+            assert_eq!(w.number(&last).await, Some(begun + after + 1_000));
+            w.set_clock(begun + after + 2_000).await;
+            a.read().await;
+            assert_eq!(w.number(&last).await, Some(begun + after + 2_000));
+        }
+    }
+    // A clock that was set back leaves no lease from the time before.
+    w.set_clock(NOON - 3_600 * SECOND).await;
+    assert!(a.claim(token + 1, 1).await.is_empty());
+    assert_eq!(w.number(&until).await, Some(NOON - 3_600 * SECOND + 2_500_000));
 }

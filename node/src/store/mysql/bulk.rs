@@ -42,6 +42,7 @@ impl Bulk for MySqlStore {
             ));
         }
         self.commit(session, writes).await?;
+        self.inner.lanes.forget();
         Ok(u32::try_from(ids.len()).unwrap_or(u32::MAX))
     }
 }

@@ -1,17 +1,20 @@
 //! Claims: which jobs a node takes, and which it took when the answer was lost. A row that cannot be read ends here, so
 //! that it holds up nobody.
 
+use std::collections::BTreeMap;
+
 use sqlx::Row;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use turnwise_engine::{Claim, NodeId, ServerInstant, Token};
 
 use super::held::bar;
-use super::lanes::Lane;
+use super::lanes::{self, Found, Head};
 use super::literals::{self, instant, text};
 use super::rescue::attempts_of;
-use super::{MySqlStore, check_in, micros_of, rows_of};
+use super::{MySqlStore, micros_of, rows_of};
 use crate::job::{BODY_BYTES_MAX, ClaimedJob};
 use crate::store::errors::Trouble;
+use crate::store::marks::{Lane, Mark};
 use crate::store::rows::{self, Unreadable};
 use crate::store::servers::Line;
 use crate::store::{CheckIn, Claimed, NodeReport, Queues, StoreError};
@@ -47,6 +50,8 @@ pub(super) struct Taken {
     pub(super) jobs: Vec<ClaimedJob>,
     unreadable: Vec<Unreadable<String>>,
     claim: Option<(NodeId, Token, ServerInstant)>,
+    /// How far each lane was taken.
+    pub(super) reached: BTreeMap<Lane, Mark>,
 }
 
 impl Taken {
@@ -72,6 +77,14 @@ impl Taken {
             instant(at.as_micros())
         );
         Some((join, set))
+    }
+
+    /// What marks them, by itself.
+    fn marked(&self) -> Option<String> {
+        self.mark().map(|(join, set)| {
+            let (table, which) = join.trim_start_matches(" LEFT JOIN ").split_once(" ON ")?;
+            Some(format!("UPDATE {table} SET {set} WHERE {which}"))
+        })?
     }
 
     /// What ends those that cannot be read, once they are claimed.
@@ -101,24 +114,28 @@ pub(super) async fn take(
     node: NodeId,
     claim: Claim,
     queues: &Queues,
-    lanes: &[Lane],
+    found: &Found,
     due: ServerInstant,
     at: ServerInstant,
 ) -> Result<Taken, Trouble> {
     let due = instant(due.as_micros());
     let look = claim.limit.saturating_add(SPARE);
-    let heads: Vec<String> = lanes
+    // From the first on that was seen there: what lies before it may be long.
+    let heads: Vec<String> = found
+        .heads
         .iter()
-        .filter(|lane| queues.have(lane))
-        .map(|lane| {
+        .filter(|head| head.is_due && queues.have(&head.lane))
+        .map(|Head { lane, first_us, .. }| {
             format!(
                 "(SELECT id, scheduled_at - INTERVAL {} SECOND AS place
                   FROM turnwise_jobs FORCE INDEX (turnwise_jobs_queued)
-                  WHERE state = 'queued' AND queue = {} AND priority = {} AND scheduled_at <= {due}
+                  WHERE state = 'queued' AND queue = {} AND priority = {}
+                    AND scheduled_at BETWEEN {} AND {due}
                   ORDER BY scheduled_at, id LIMIT {look})",
                 lane.priority * PRIORITY_SECONDS,
                 text(&lane.queue),
-                lane.priority
+                lane.priority,
+                instant(*first_us)
             )
         })
         .collect();
@@ -126,18 +143,26 @@ pub(super) async fn take(
         return Ok(Taken::default());
     }
     let columns = claimed_columns(&claim.token.0.to_string(), "j.attempt + 1");
-    let found = rows_of(
+    let rows = rows_of(
         connection,
         format!(
-            "SELECT {columns} FROM ({}) h STRAIGHT_JOIN turnwise_jobs j FORCE INDEX (PRIMARY) ON j.id = h.id
+            "SELECT {columns}, j.priority FROM ({}) h STRAIGHT_JOIN turnwise_jobs j FORCE INDEX (PRIMARY) ON j.id = h.id
              WHERE j.state = 'queued' ORDER BY h.place, h.id LIMIT {} FOR UPDATE SKIP LOCKED",
             heads.join(" UNION ALL "),
             claim.limit
         ),
     )
     .await?;
-    let (jobs, unreadable) = sifted(&found)?;
-    Ok(Taken { jobs, unreadable, claim: Some((node, claim.token, at)) })
+    let (jobs, unreadable) = sifted(&rows)?;
+    // They are in the order of each lane.
+    let reached = rows.iter().filter_map(|row| reached(row).ok()).collect();
+    Ok(Taken { jobs, unreadable, claim: Some((node, claim.token, at)), reached })
+}
+
+/// The lane of a row that was taken, and the place in it.
+fn reached(row: &MySqlRow) -> Result<(Lane, Mark), Trouble> {
+    let lane = Lane { queue: row.try_get(2)?, priority: row.try_get(13)? };
+    Ok((lane, Mark::behind(row.try_get(12)?, rows::job_id(row.try_get(0)?)?)))
 }
 
 /// The jobs in these rows, and the rows that cannot be read.
@@ -179,30 +204,33 @@ impl MySqlStore {
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
         let clock = &self.inner.clock;
-        let more = format!("SELECT {}", self.inner.lanes.probes(clock));
+        let look = self.inner.lanes.look();
+        let more = format!("SELECT {}", lanes::probes(&look, clock));
         let (mut session, head) = self.locked(self.session().await?, node, &more).await?;
         let Some(head) = head else { return self.lost(session).await };
-        let mut taken = Taken::default();
+        let (mut taken, mut found) = (Taken::default(), None);
         if claim.token.0 >= head.lowest {
             let listed: String = self.column(self.one(&head.rows)?, 0)?;
             let Line { session, bond } = &mut *session;
             let connection = &mut session.connection;
             let taking = async {
-                let lanes = self.inner.lanes.due(connection, &listed, clock).await?;
-                take(connection, node, claim, queues, &lanes, head.at, head.at).await
+                let lanes = self.inner.lanes.found(connection, &look, &listed, clock).await?;
+                let taken = take(connection, node, claim, queues, &lanes, head.at, head.at).await?;
+                Ok::<_, Trouble>((taken, Some(lanes)))
             };
-            taken = bond.carry(taking).await.map_err(|trouble| self.trouble(trouble))?;
+            let taking = bond.carry(taking).await;
+            (taken, found) = taking.map_err(|trouble| self.trouble(trouble))?;
         }
-        let mut tables = "turnwise_nodes n".to_owned();
-        let mut set = check_in(head.at, head.period, Some(report));
-        if let Some((join, mark)) = taken.mark() {
-            tables.push_str(&join);
-            set.push_str(&format!(", {mark}"));
+        let mut statements = Vec::new();
+        if head.wants_check_in {
+            statements.push(head.renewed(node, Some(report), &[]));
         }
-        let update = format!("UPDATE {tables} SET {set} WHERE n.id = {}", literals::node(node));
-        let mut statements = vec![update];
+        statements.extend(taken.marked());
         statements.extend(taken.buried(head.at));
         self.commit(session, statements).await?;
+        if let Some(found) = found {
+            self.inner.lanes.saw(&look, found, taken.reached, head.at);
+        }
         Ok(Claimed { jobs: taken.jobs, check_in: CheckIn::Alive, more: false })
     }
 

@@ -1,4 +1,5 @@
-//! Ends of attempts: each by itself, by the claim that it names alone. Decides what an ended job becomes.
+//! Ends of attempts: each by itself, by the claim that it names alone. Decides how they are read and written; what an ended
+//! job becomes is decided beside the stores, from what was read under its lock.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,11 +9,12 @@ use turnwise_engine::{NodeId, ServerInstant};
 
 use super::literals::{self, bytes_or_null, instant, number_or_null, text, text_or_null};
 use super::rescue::NODE_LOST;
-use super::{MySqlStore, inserts, micros_of};
-use crate::job::{End, EndOutcome, HAND_BACKS_MAX, JobFate};
+use super::{MySqlStore, check_in, inserts, micros_of, parted};
+use crate::job::{End, EndOutcome, JobId};
+use crate::store::ends::{Batch, Ended, Running};
 use crate::store::errors::Trouble;
-use crate::store::rows::{micros, storable};
 use crate::store::{CheckIn, StoreError};
+use crate::store::{check_ins, rows};
 
 impl MySqlStore {
     pub(super) async fn end_jobs(
@@ -20,22 +22,79 @@ impl MySqlStore {
         node: NodeId,
         ends: &[End],
     ) -> Result<(Vec<EndOutcome>, CheckIn), StoreError> {
-        let more = if ends.is_empty() { String::new() } else { ending(node, ends) };
-        let (session, head) = self.locked(self.session().await?, node, &more).await?;
-        let Some(head) = head else {
-            self.commit(session, Vec::new()).await?;
-            self.count_stale(ends.len()).await;
-            return Ok((vec![EndOutcome::Stale; ends.len()], CheckIn::Lost));
+        let sql = format!("{}; {}", self.seen(node), running(node, ends));
+        let sql = sql.trim_end_matches("; ");
+        let (mut session, rows) = self.begin(self.session().await?, sql).await?;
+        let (first, rows) = rows.split_first().ok_or_else(|| self.nothing())?;
+        let at = ServerInstant::from_micros(self.column(first, 0)?);
+        let check_in = self.check_in_of(node, first, at)?;
+        let running = found(rows).map_err(|trouble| self.trouble(trouble))?;
+        let batch = Batch::new(ends, running, at);
+        let unknown = batch.unknown();
+        let before = match unknown.is_empty() {
+            true => BTreeSet::new(),
+            false => {
+                let found = self.ask(&mut session, ended_before(node, &unknown)).await?;
+                claims(&found).map_err(|trouble| self.trouble(trouble))?
+            }
         };
-        let mut ended = Ended::new(node, head.at);
-        ended.read(&head.rows).map_err(|trouble| self.trouble(trouble))?;
-        let outcomes: Vec<EndOutcome> = ends.iter().map(|end| ended.end(end)).collect();
-        let mut statements = vec![head.renewed(node, None, &[])];
-        statements.append(&mut ended.statements());
+        let mut statements = attempts(node, at, &batch.ended);
+        statements.append(&mut jobs(&batch.ended));
+        let (check_in, renewed) = check_in;
+        if let Some(renewed) = renewed {
+            // By itself: the rows of jobs are never locked before a node's.
+            statements.extend(["COMMIT".to_owned(), renewed]);
+        }
         self.commit(session, statements).await?;
+        if batch.ended.iter().any(Ended::is_put_back) {
+            self.inner.lanes.forget();
+        }
+        let outcomes = batch.outcomes(&before);
         let stale = outcomes.iter().filter(|outcome| **outcome == EndOutcome::Stale).count();
         self.count_stale(stale).await;
-        Ok((outcomes, CheckIn::Alive))
+        Ok((outcomes, check_in))
+    }
+
+    /// Reads the clock, the period and the row of a node, which is not locked.
+    ///
+    /// The rows of the jobs decide what an end comes to. Whoever takes a job away from its node (a rescue, a
+    /// reconciliation, a release) changes its row, under a lock on it. An end that has locked the row before a rescue
+    /// ends its attempt by the claim that it still has, and the rescue passes over what is locked; one that waited for
+    /// the rescue's lock finds that the job runs no more, or in another's hands, and is stale.
+    fn seen(&self, node: NodeId) -> String {
+        format!(
+            "SELECT {}, coalesce(t.period_ms, 1000), {}, {}
+             FROM turnwise_turn t LEFT JOIN turnwise_nodes n ON n.id = {} AND n.state <> 'lost'
+             WHERE t.id = 1",
+            self.now(),
+            micros_of!("n.last_check_in"),
+            micros_of!("n.lease_until"),
+            literals::node(node)
+        )
+    }
+
+    /// Whether the node in this row is known, and what writes its check-in, when it is worth it. One that somebody else
+    /// has written meanwhile stands.
+    fn check_in_of(
+        &self,
+        node: NodeId,
+        row: &MySqlRow,
+        at: ServerInstant,
+    ) -> Result<(CheckIn, Option<String>), StoreError> {
+        let period = rows::period(self.column(row, 1)?);
+        let period = period.map_err(|trouble| self.trouble(trouble))?;
+        let (last, lease): (Option<i64>, Option<i64>) =
+            (self.column(row, 2)?, self.column(row, 3)?);
+        let Some((last, lease)) = last.zip(lease) else { return Ok((CheckIn::Lost, None)) };
+        let renewed = check_ins::is_worth_writing(at, period, last, lease).then(|| {
+            format!(
+                "UPDATE turnwise_nodes n SET {} WHERE n.id = {} AND n.state <> 'lost' AND n.last_check_in = {}",
+                check_in(at, period, None),
+                literals::node(node),
+                instant(last)
+            )
+        });
+        Ok((CheckIn::Alive, renewed))
     }
 
     /// A statement of its own, since the turn row is never locked after a node's. The ends stand without it, so its
@@ -53,148 +112,112 @@ impl MySqlStore {
     }
 }
 
-/// Reads, and locks, what ends are about: the jobs that run under the node, and then the ends that were recorded before.
-fn ending(node: NodeId, ends: &[End]) -> String {
-    let ids: BTreeSet<String> = ends.iter().map(|end| format!("'{}'", end.job)).collect();
-    let ids = ids.into_iter().collect::<Vec<_>>().join(", ");
-    let node = literals::node(node);
+fn list(jobs: &BTreeSet<JobId>) -> String {
+    let ids: Vec<String> = jobs.iter().map(|job| format!("'{job}'")).collect();
+    ids.join(", ")
+}
+
+/// Reads, and locks, those of the jobs that run under the node.
+fn running(node: NodeId, ends: &[End]) -> String {
+    if ends.is_empty() {
+        return String::new();
+    }
     format!(
         "SELECT j.id, j.token, j.attempt, j.max_attempts, j.hand_backs, j.cancel_requested, {}
          FROM turnwise_jobs j FORCE INDEX (PRIMARY)
-         WHERE j.id IN ({ids}) AND j.state = 'running' AND j.node = {node} FOR UPDATE;
+         WHERE j.id IN ({}) AND j.state = 'running' AND j.node = {} FOR UPDATE",
+        micros_of!("j.started_at"),
+        list(&ends.iter().map(|end| end.job).collect()),
+        literals::node(node)
+    )
+}
+
+fn found(rows: &[MySqlRow]) -> Result<BTreeMap<JobId, Running>, Trouble> {
+    let job = |row: &MySqlRow| {
+        let running = Running {
+            token: row.try_get(1)?,
+            attempt: row.try_get(2)?,
+            max_attempts: row.try_get(3)?,
+            hand_backs: row.try_get(4)?,
+            is_cancelled: row.try_get::<i64, _>(5)? != 0,
+            started_at: row.try_get(6)?,
+        };
+        Ok((rows::job_id(row.try_get(0)?)?, running))
+    };
+    rows.iter().map(job).collect()
+}
+
+/// Reads the claims of the node under which these jobs have ended.
+fn ended_before(node: NodeId, jobs: &BTreeSet<JobId>) -> String {
+    let (ids, node) = (list(jobs), literals::node(node));
+    format!(
+        "SELECT j.id, j.token FROM turnwise_jobs j FORCE INDEX (PRIMARY)
+         WHERE j.id IN ({ids}) AND j.node = {node} AND j.state = 'succeeded'
+         UNION ALL
          SELECT a.job, a.token FROM turnwise_attempts a FORCE INDEX (PRIMARY)
          WHERE a.job IN ({ids}) AND a.node = {node} AND NOT (a.error <=> {})",
-        micros_of!("j.started_at"),
         text(NODE_LOST)
     )
 }
 
-/// A job that runs, as its end finds it.
-struct Running {
-    token: i64,
-    attempt: i64,
-    max_attempts: i64,
-    hand_backs: i64,
-    is_cancelled: bool,
-    started_at: i64,
+fn claims(rows: &[MySqlRow]) -> Result<BTreeSet<(JobId, i64)>, Trouble> {
+    rows.iter().map(|row| Ok((rows::job_id(row.try_get(0)?)?, row.try_get(1)?))).collect()
 }
 
-/// Ends, each by itself, and what is to be written of them.
-struct Ended {
-    node: NodeId,
-    at: ServerInstant,
-    running: BTreeMap<String, Running>,
-    before: BTreeSet<(String, i64)>,
-    attempts: Vec<String>,
-    /// What is set in which jobs: many end alike.
-    jobs: BTreeMap<String, Vec<String>>,
+/// Writes the attempts that have rows of their own.
+fn attempts(node: NodeId, at: ServerInstant, ended: &[Ended<'_>]) -> Vec<String> {
+    let row = |ended: &Ended<'_>| {
+        format!(
+            "('{}', '{node}', {}, {}, {}, {}, {}, {}, {})",
+            ended.job,
+            ended.found.token,
+            ended.found.attempt,
+            instant(ended.found.started_at),
+            instant(at.as_micros()),
+            number_or_null(ended.status),
+            text_or_null(ended.error.as_deref()),
+            bytes_or_null(ended.answer),
+        )
+    };
+    inserts(
+        "INSERT INTO turnwise_attempts
+            (job, node, token, attempt, started_at, finished_at, status, error, answer) VALUES ",
+        ended.iter().filter(|ended| !ended.is_the_last()).map(row),
+        " ON DUPLICATE KEY UPDATE job = turnwise_attempts.job",
+    )
 }
 
-impl Ended {
-    fn new(node: NodeId, at: ServerInstant) -> Self {
-        Self {
-            node,
-            at,
-            running: BTreeMap::new(),
-            before: BTreeSet::new(),
-            attempts: Vec::new(),
-            jobs: BTreeMap::new(),
-        }
-    }
-
-    fn read(&mut self, rows: &[MySqlRow]) -> Result<(), Trouble> {
-        for row in rows {
-            let (id, token) = (row.try_get(0)?, row.try_get(1)?);
-            if row.len() == 2 {
-                self.before.insert((id, token));
-                continue;
-            }
-            let running = Running {
-                token,
-                attempt: row.try_get(2)?,
-                max_attempts: row.try_get(3)?,
-                hand_backs: row.try_get(4)?,
-                is_cancelled: row.try_get::<i64, _>(5)? != 0,
-                started_at: row.try_get(6)?,
-            };
-            self.running.insert(id, running);
-        }
-        Ok(())
-    }
-
-    fn end(&mut self, end: &End) -> EndOutcome {
-        let key = (end.job.to_string(), end.token.0);
-        if self.running.get(&key.0).is_some_and(|job| job.token == end.token.0)
-            && let Some(job) = self.running.remove(&key.0)
-        {
-            self.write(end, &job);
-            self.before.insert(key);
-            return EndOutcome::Ended;
-        }
-        if self.before.contains(&key) { EndOutcome::AlreadyEnded } else { EndOutcome::Stale }
-    }
-
-    fn write(&mut self, end: &End, job: &Running) {
-        let (node, at) = (self.node, instant(self.at.as_micros()));
-        let status = number_or_null(end.status.map(i64::from));
-        let error = text_or_null(storable(end.error.as_deref()).as_deref());
-        let id = end.job.to_string();
-        self.attempts.push(format!(
-            "('{id}', '{node}', {}, {}, {}, {at}, {status}, {error}, {})",
-            job.token,
-            job.attempt,
-            instant(job.started_at),
-            bytes_or_null(end.answer.as_deref()),
-        ));
-        let most = i64::from(HAND_BACKS_MAX);
-        let fate = match end.fate {
-            JobFate::HandBack if job.hand_backs < most => JobFate::HandBack,
-            JobFate::HandBack if job.attempt < job.max_attempts => {
-                JobFate::Retry(std::time::Duration::ZERO)
-            }
-            JobFate::HandBack => JobFate::Dead,
-            fate => fate,
-        };
-        let mut set = format!("last_status = {status}, last_error = {error}");
-        let state = match fate {
-            JobFate::Succeeded => "succeeded",
-            JobFate::Dead => "dead",
-            _ if job.is_cancelled => "cancelled",
-            _ => "queued",
-        };
-        set.push_str(&format!(", state = '{state}'"));
-        if state != "queued" {
-            set.push_str(&format!(", finished_at = {at}"));
-        }
-        match fate {
-            JobFate::Retry(wait) => {
-                set.push_str(&format!(", queued_at = {at}"));
-                if !job.is_cancelled {
-                    let due = instant(self.at.as_micros().saturating_add(micros(wait)));
-                    set.push_str(&format!(", scheduled_at = {due}"));
-                }
-            }
-            JobFate::HandBack => set.push_str(&format!(
-                ", queued_at = {at}, attempt = GREATEST(attempt - 1, 0), hand_backs = hand_backs + 1"
-            )),
-            JobFate::Succeeded | JobFate::Dead => {}
-        }
-        self.jobs.entry(set).or_default().push(format!("'{id}'"));
-    }
-
-    fn statements(self) -> Vec<String> {
-        let mut statements = inserts(
-            "INSERT INTO turnwise_attempts
-                (job, node, token, attempt, started_at, finished_at, status, error, answer) VALUES ",
-            self.attempts.into_iter(),
-            " ON DUPLICATE KEY UPDATE job = turnwise_attempts.job",
-        );
-        for (set, ids) in self.jobs {
-            statements.push(format!(
-                "UPDATE turnwise_jobs FORCE INDEX (PRIMARY) SET {set} WHERE id IN ({})",
-                ids.join(", ")
-            ));
-        }
-        statements
-    }
+/// Writes the jobs, which are locked, all in one statement: hardly two end alike, since each has its answer or its wait.
+fn jobs(ended: &[Ended<'_>]) -> Vec<String> {
+    let instant_or_null = |at: Option<i64>| at.map_or("NULL".to_owned(), instant);
+    let row = |ended: &Ended<'_>| {
+        format!(
+            "SELECT '{}', '{}', {}, {}, {}, {}, {}, {}, {}, {}",
+            ended.job,
+            ended.state,
+            instant_or_null(ended.finished_at),
+            instant_or_null(ended.queued_at),
+            instant_or_null(ended.scheduled_at),
+            ended.attempt,
+            ended.hand_backs,
+            number_or_null(ended.status),
+            text_or_null(ended.error.as_deref()),
+            bytes_or_null(ended.answer.filter(|_| ended.is_the_last())),
+        )
+    };
+    // The first row names the columns, and is none.
+    parted(
+        "UPDATE (
+            SELECT NULL AS id, NULL AS state, NULL AS finished_at, NULL AS queued_at, NULL AS scheduled_at,
+                NULL AS attempt, NULL AS hand_backs, NULL AS status, NULL AS error, NULL AS answer
+            FROM DUAL WHERE FALSE UNION ALL ",
+        " UNION ALL ",
+        ended.iter().map(row),
+        ") e STRAIGHT_JOIN turnwise_jobs j FORCE INDEX (PRIMARY) ON j.id = e.id SET
+            j.state = e.state, j.finished_at = e.finished_at,
+            j.queued_at = COALESCE(e.queued_at, j.queued_at),
+            j.scheduled_at = COALESCE(e.scheduled_at, j.scheduled_at),
+            j.attempt = e.attempt, j.hand_backs = e.hand_backs,
+            j.last_status = e.status, j.last_error = e.error, j.answer = e.answer",
+    )
 }

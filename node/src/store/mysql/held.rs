@@ -6,11 +6,11 @@ use sqlx::mysql::MySqlRow;
 use turnwise_engine::{NodeId, Period, ServerInstant, Token};
 
 use super::session::Session;
-use super::{MySqlStore, check_in, literals};
+use super::{MySqlStore, check_in, literals, micros_of};
 use crate::store::connections::Lent;
-use crate::store::rows;
 use crate::store::servers::Line;
 use crate::store::{CheckIn, Claimed, NodeReport, StoreError};
+use crate::store::{check_ins, rows};
 
 /// What an operation of a node finds: its row is locked.
 pub(super) struct Locked {
@@ -18,6 +18,8 @@ pub(super) struct Locked {
     pub(super) period: Period,
     /// The lowest token that may still claim.
     pub(super) lowest: i64,
+    /// Its last check-in is long enough ago for the next to be written.
+    pub(super) wants_check_in: bool,
     /// What the operation asked for besides.
     pub(super) rows: Vec<MySqlRow>,
 }
@@ -54,9 +56,11 @@ impl MySqlStore {
     ) -> Result<(Lent<Line<Session>>, Option<Locked>), StoreError> {
         let sql = format!(
             "SELECT {}, (SELECT coalesce(t.period_ms, 1000) FROM turnwise_turn t WHERE t.id = 1),
-                n.token_floor, 'node', 'is', 'here'
+                n.token_floor, {}, {}, 'here'
              FROM turnwise_nodes n WHERE n.id = {} AND n.state <> 'lost' FOR UPDATE; {more}",
             self.now(),
+            micros_of!("n.last_check_in"),
+            micros_of!("n.lease_until"),
             literals::node(node)
         );
         let (session, mut found) = self.begin(session, sql.trim_end_matches("; ")).await?;
@@ -65,11 +69,15 @@ impl MySqlStore {
             return Ok((session, None));
         }
         let first = found.remove(0);
+        let at = ServerInstant::from_micros(self.column(&first, 0)?);
+        let period = rows::period(self.column(&first, 1)?);
+        let period = period.map_err(|trouble| self.trouble(trouble))?;
+        let (last, lease) = (self.column(&first, 3)?, self.column(&first, 4)?);
         let locked = Locked {
-            at: ServerInstant::from_micros(self.column(&first, 0)?),
-            period: rows::period(self.column(&first, 1)?)
-                .map_err(|trouble| self.trouble(trouble))?,
+            at,
+            period,
             lowest: self.column(&first, 2)?,
+            wants_check_in: check_ins::is_worth_writing(at, period, last, lease),
             rows: found,
         };
         Ok((session, Some(locked)))

@@ -72,21 +72,7 @@ impl MySqlStore {
         let Some(row) = found.first() else { return Ok(None) };
         let job = JobColumns::from_row(row).map_err(Trouble::from).and_then(rows::job_view);
         let job = job.map_err(|trouble| self.trouble(trouble))?;
-        let attempts = self
-            .run(format!(
-                "SELECT a.*, (SELECT COUNT(*) FROM turnwise_attempts WHERE job = '{id}')
-                 FROM (
-                    (SELECT attempt, node, {started} AS started, {finished} AS finished, status, error, answer
-                     FROM turnwise_attempts WHERE job = '{id}'
-                     ORDER BY attempt DESC, finished_at DESC LIMIT {ATTEMPTS_SHOWN})
-                    UNION ALL
-                    SELECT attempt, node, {started}, NULL, NULL, NULL, NULL
-                    FROM turnwise_jobs WHERE id = '{id}' AND state = 'running') a
-                 ORDER BY a.attempt, a.finished IS NULL, a.finished",
-                started = micros_of!("started_at"),
-                finished = micros_of!("finished_at"),
-            ))
-            .await?;
+        let attempts = self.run(attempts(id)).await?;
         let attempts = rows::attempts(attempts.iter().map(AttemptColumns::from_row));
         let attempts = attempts.map_err(|trouble| self.trouble(trouble))?;
         Ok(Some((job, attempts)))
@@ -121,8 +107,36 @@ impl MySqlStore {
         let allowed = allowed.contains(&state.as_str());
         let update = format!("UPDATE turnwise_jobs SET {} WHERE id = '{id}'", set(&now));
         self.commit(session, if allowed { vec![update] } else { Vec::new() }).await?;
+        self.inner.lanes.forget();
         Ok(Some(allowed))
     }
+}
+
+/// Which jobs, in a table `j`, hold an attempt in their own row: one that runs, or that succeeded. An older binary has
+/// written a row for the latter.
+pub(super) const HOLDS_AN_ATTEMPT: &str = "(j.state = 'running'
+    OR j.state = 'succeeded' AND j.node IS NOT NULL AND j.started_at IS NOT NULL AND j.finished_at IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM turnwise_attempts o
+            WHERE o.job = j.id AND o.node = j.node AND o.token = j.token))";
+
+/// Reads the newest attempts at a job, oldest first.
+fn attempts(id: JobId) -> String {
+    let (started, finished) = (micros_of!("started_at"), micros_of!("finished_at"));
+    format!(
+        "SELECT a.attempt, a.node, a.started, a.finished, a.status, a.error, a.answer, a.ended
+         FROM (
+            (SELECT attempt, node, {started} AS started, {finished} AS finished, status, error, answer,
+                (SELECT COUNT(*) FROM turnwise_attempts WHERE job = '{id}') AS ended, FALSE AS is_the_last
+             FROM turnwise_attempts WHERE job = '{id}'
+             ORDER BY attempt DESC, finished_at DESC LIMIT {ATTEMPTS_SHOWN})
+            UNION ALL
+            SELECT attempt, node, {started}, IF(state = 'running', NULL, {finished}),
+                IF(state = 'running', NULL, last_status), IF(state = 'running', NULL, last_error),
+                IF(state = 'running', NULL, answer),
+                (SELECT COUNT(*) FROM turnwise_attempts WHERE job = '{id}') + (state = 'succeeded'), TRUE
+            FROM turnwise_jobs j WHERE id = '{id}' AND {HOLDS_AN_ATTEMPT}) a
+         ORDER BY a.is_the_last, a.attempt, a.finished"
+    )
 }
 
 /// What becomes of a job that is to run now.

@@ -4,126 +4,208 @@
 //! recursion) is carried out so or by reading everything, as the statistics of the table have it. A probe whose bounds
 //! are literals cannot be got wrong. So a node remembers the lanes that it has met and asks, for each of them, which
 //! lane comes next; only a lane that is new to it costs a further statement, once.
+//!
+//! While a session holds an old view, a probe walks over the entries of all jobs that were claimed since: then only the
+//! lanes that were met are asked, each from its mark on (`store/marks`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use sqlx::Row;
 use sqlx::mysql::MySqlConnection;
+use turnwise_engine::ServerInstant;
 
-use super::literals::{from_hex, text};
-use super::rows_of;
+use super::literals::{from_hex, instant, text};
+use super::{micros_of, rows_of};
+use crate::clock::{BootClock, Clock};
 use crate::store::errors::Trouble;
+use crate::store::marks::{Lane, Look, Mark, Marks, Sight};
 
 /// How much later than the clock a lane's first job may be due to be worth a look, in microseconds: what a beat may be
 /// early.
 const EARLY_MICROS: i64 = 5_000;
-/// How many lanes are remembered that have no job just now.
-const EMPTY_MAX: usize = 128;
 
-/// Jobs of one queue and priority, due in the order of their times.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Lane {
-    pub(super) queue: String,
-    pub(super) priority: i64,
-}
-
-/// The lanes that were met.
+/// The lanes that were met, and how far each was seen emptied.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    met: Mutex<BTreeSet<Lane>>,
+    marks: Mutex<Marks>,
+    clock: BootClock,
+}
+
+/// A lane that has jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) lane: Lane,
+    /// Its first job is due, or nearly.
+    pub(super) is_due: bool,
+    /// When that is, in microseconds since the Unix epoch.
+    pub(super) first_us: i64,
+}
+
+/// The lanes that a look found to have jobs, and how long it took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) heads: Vec<Head>,
+    took: Duration,
 }
 
 impl Lanes {
-    fn met(&self) -> MutexGuard<'_, BTreeSet<Lane>> {
-        self.met.lock().unwrap_or_else(PoisonError::into_inner)
+    fn marks(&self) -> MutexGuard<'_, Marks> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An SQL expression for the lanes that follow each of those that were met, and the first: a text.
-    pub(super) fn probes(&self, clock: &str) -> String {
-        let met = self.met();
-        probes(std::iter::once(None).chain(met.iter().map(Some)), clock)
+    /// Where a claim that is made now is to look.
+    pub(super) fn look(&self) -> Look {
+        self.marks().look(self.clock.now())
     }
 
-    /// The lanes that are due, from what the expression came to. Those that are new are asked what follows them.
-    pub(super) async fn due(
+    /// A look from the beginning of every lane.
+    pub(super) fn full_look(&self) -> Look {
+        self.look().from_the_beginning()
+    }
+
+    /// Jobs were put back with the times that they had.
+    pub(super) fn forget(&self) {
+        self.marks().forget();
+    }
+
+    /// A claim was committed that found these lanes and took jobs from them up to these marks.
+    pub(super) fn saw(
+        &self,
+        look: &Look,
+        found: Found,
+        mut taken: BTreeMap<Lane, Mark>,
+        due: ServerInstant,
+    ) {
+        let mark = |Head { lane, first_us, .. }: Head| {
+            let mark = taken.remove(&lane).unwrap_or(Mark::before(first_us));
+            (lane, mark)
+        };
+        let lanes = found.heads.into_iter().map(mark).collect();
+        let sight = Sight { lanes, due, took: found.took };
+        // The lanes that a claim leaves out are looked at all the same.
+        self.marks().saw(look, sight, |_| true, self.clock.now());
+    }
+
+    /// The lanes that have jobs, from what the [`probes`] of a look came to. Those that are new are asked what follows
+    /// them.
+    pub(super) async fn found(
         &self,
         connection: &mut MySqlConnection,
+        look: &Look,
         listed: &str,
         clock: &str,
-    ) -> Result<Vec<Lane>, Trouble> {
-        let met = self.met().clone();
-        let mut due = Vec::new();
-        let mut found = BTreeSet::new();
+    ) -> Result<Found, Trouble> {
+        let met: BTreeSet<Lane> = look.lanes.iter().map(|(lane, _)| lane.clone()).collect();
+        let (mut found, mut seen) = (Found::default(), BTreeSet::new());
         let mut listed = listed.to_owned();
         loop {
+            let (heads, took) = timed(&listed);
+            found.took += took;
             let mut strangers = Vec::new();
-            for (lane, is_due) in parsed(&listed) {
-                if !found.insert(lane.clone()) {
+            for head in parsed(heads) {
+                if !seen.insert(head.lane.clone()) {
                     continue;
                 }
-                if !met.contains(&lane) {
-                    strangers.push(lane.clone());
+                if look.is_full && !met.contains(&head.lane) {
+                    strangers.push(head.lane.clone());
                 }
-                if is_due {
-                    due.push(lane);
-                }
+                found.heads.push(head);
             }
             if strangers.is_empty() {
-                break;
+                return Ok(found);
             }
-            let next = format!("SELECT {}", probes(strangers.iter().map(Some), clock));
-            let row = rows_of(connection, next).await?;
+            let next: Vec<String> = strangers.iter().map(|lane| next(Some(lane), clock)).collect();
+            let row = rows_of(connection, format!("SELECT {}", listing(&next))).await?;
             listed = row.first().map_or(Ok(String::new()), |row| row.try_get(0))?;
         }
-        self.remember(found);
-        Ok(due)
     }
+}
 
-    fn remember(&self, found: BTreeSet<Lane>) {
-        let mut met = self.met();
-        if met.len() > found.len() + EMPTY_MAX {
-            met.clear();
+/// An SQL expression for the lanes that have jobs: a text. A full look asks for the first lane and for those that follow
+/// each of those that were met; the lanes that were met need not be those of the look.
+pub(super) fn probes(look: &Look, clock: &str) -> String {
+    let met = look.lanes.iter();
+    let probes: Vec<String> = match look.is_full {
+        true => {
+            let after = std::iter::once(None).chain(met.map(|(lane, _)| Some(lane)));
+            after.map(|lane| next(lane, clock)).collect()
         }
-        met.extend(found);
-    }
-}
-
-fn probes<'a>(after: impl Iterator<Item = Option<&'a Lane>>, clock: &str) -> String {
-    let probes: Vec<String> = after.map(|lane| next(lane, clock)).collect();
-    format!("CONCAT_WS(',', {})", probes.join(", "))
-}
-
-/// The lane that follows `lane`, or the first: its queue in hexadecimal digits, its priority, and whether its first job
-/// is due. Null when there is none.
-pub(super) fn next(lane: Option<&Lane>, clock: &str) -> String {
-    let first = |condition: &str, order: &str| {
-        format!(
-            "(SELECT CONCAT(HEX(j.queue), ':', j.priority, ':',
-                j.scheduled_at <= {clock} + INTERVAL {EARLY_MICROS} MICROSECOND)
-             FROM turnwise_jobs j FORCE INDEX (turnwise_jobs_queued)
-             WHERE j.state = 'queued'{condition} ORDER BY {order} LIMIT 1)"
-        )
+        false => met.map(|(lane, mark)| from(lane, *mark, clock)).collect(),
     };
+    listing(&probes)
+}
+
+/// What the probes came to, between the server's clock before and behind them.
+fn listing(probes: &[String]) -> String {
+    let stamp = micros_of!("SYSDATE(6)");
+    let probes = if probes.is_empty() { "NULL".to_owned() } else { probes.join(", ") };
+    format!("CONCAT_WS(';', {stamp}, CONCAT_WS(',', {probes}), {stamp})")
+}
+
+/// What was listed, and how long that took.
+fn timed(listed: &str) -> (&str, Duration) {
+    let mut parts = listed.split(';');
+    let (begun, heads, ended) = (parts.next(), parts.next(), parts.next());
+    let micros = |part: Option<&str>| part.and_then(|part| part.parse::<i64>().ok());
+    let took = micros(ended).zip(micros(begun)).map_or(0, |(ended, begun)| ended - begun);
+    (heads.unwrap_or_default(), Duration::from_micros(u64::try_from(took).unwrap_or(0)))
+}
+
+/// The first job of all that match, as a lane with its queue in hexadecimal digits.
+fn first(condition: &str, order: &str, clock: &str) -> String {
+    format!(
+        "(SELECT CONCAT_WS(':', HEX(j.queue), j.priority,
+            j.scheduled_at <= {clock} + INTERVAL {EARLY_MICROS} MICROSECOND, {})
+         FROM turnwise_jobs j FORCE INDEX (turnwise_jobs_queued)
+         WHERE j.state = 'queued'{condition} ORDER BY {order} LIMIT 1)",
+        micros_of!("j.scheduled_at")
+    )
+}
+
+/// The lane that follows `lane`, or the first. Null when there is none.
+fn next(lane: Option<&Lane>, clock: &str) -> String {
     const ALL: &str = "j.queue, j.priority, j.scheduled_at";
-    let Some(Lane { queue, priority }) = lane else { return first("", ALL) };
+    let Some(Lane { queue, priority }) = lane else { return first("", ALL, clock) };
     let queue = text(queue);
     format!(
         "COALESCE({}, {})",
         first(
             &format!(" AND j.queue = {queue} AND j.priority > {priority}"),
-            "j.priority, j.scheduled_at"
+            "j.priority, j.scheduled_at",
+            clock
         ),
-        first(&format!(" AND j.queue > {queue}"), ALL)
+        first(&format!(" AND j.queue > {queue}"), ALL, clock)
     )
 }
 
-/// The lanes in a text, and whether each is due.
-pub(super) fn parsed(listed: &str) -> impl Iterator<Item = (Lane, bool)> {
+/// The lane, when it has a job behind its mark. (Written so that the index is entered at the mark.)
+fn from(Lane { queue, priority }: &Lane, mark: Mark, clock: &str) -> String {
+    let at = instant(mark.at_us);
+    let behind = match mark.after {
+        None => format!("j.scheduled_at >= {at}"),
+        Some(job) => {
+            format!("(j.scheduled_at > {at} OR j.scheduled_at = {at} AND j.id > '{job}')")
+        }
+    };
+    let condition =
+        format!(" AND j.queue = {} AND j.priority = {priority} AND {behind}", text(queue));
+    first(&condition, "j.scheduled_at, j.id", clock)
+}
+
+/// An SQL query for the lane that follows `lane`, or the first.
+pub(super) fn query(lane: Option<&Lane>, clock: &str) -> String {
+    format!("SELECT {}", next(lane, clock))
+}
+
+/// The lanes in a text.
+pub(super) fn parsed(listed: &str) -> impl Iterator<Item = Head> {
     listed.split(',').filter_map(|part| {
         let mut parts = part.split(':');
-        let (queue, priority, due) = (parts.next()?, parts.next()?, parts.next()?);
-        Some((Lane { queue: from_hex(queue)?, priority: priority.parse().ok()? }, due == "1"))
+        let (queue, priority) = (from_hex(parts.next()?)?, parts.next()?.parse().ok()?);
+        let (due, first_us) = (parts.next()?, parts.next()?.parse().ok()?);
+        Some(Head { lane: Lane { queue, priority }, is_due: due == "1", first_us })
     })
 }
 
@@ -131,24 +213,20 @@ pub(super) fn parsed(listed: &str) -> impl Iterator<Item = (Lane, bool)> {
 mod tests {
     use super::*;
 
-    fn lane(queue: &str, priority: i64) -> Lane {
-        Lane { queue: queue.to_owned(), priority }
-    }
-
     #[test]
     fn lanes_are_read_as_the_server_lists_them() {
-        let lanes: Vec<_> = parsed("6D61696C:-3:1,:0:0").collect();
-        assert_eq!(lanes, [(lane("mail", -3), true), (lane("", 0), false)]);
+        let (listed, took) = timed("1000;6D61696C:-3:1:7,:0:0:-9;1250");
+        let lanes: Vec<_> = parsed(listed)
+            .map(|head| (head.lane.queue, head.lane.priority, head.is_due, head.first_us))
+            .collect();
+        assert_eq!(lanes, [("mail".to_owned(), -3, true, 7), (String::new(), 0, false, -9)]);
+        assert_eq!(took, Duration::from_micros(250));
         assert_eq!(parsed("").count(), 0);
     }
 
     #[test]
-    fn lanes_without_jobs_are_forgotten_when_there_are_many() {
-        let lanes = Lanes::default();
-        for number in 0..1_000 {
-            lanes.remember([lane("q", number)].into());
-            assert!(lanes.met().len() <= EMPTY_MAX + 2);
-            assert!(lanes.met().contains(&lane("q", number)));
-        }
+    fn a_clock_that_was_set_back_while_it_was_looked_took_no_time() {
+        assert_eq!(timed("1000;;900"), ("", Duration::ZERO));
+        assert_eq!(timed(""), ("", Duration::ZERO));
     }
 }

@@ -201,6 +201,17 @@ impl MySqlStore {
         Ok((line, found))
     }
 
+    /// Ask something within a transaction.
+    async fn ask(
+        &self,
+        line: &mut Lent<Line<Session>>,
+        sql: String,
+    ) -> Result<Vec<MySqlRow>, StoreError> {
+        let Line { session, bond } = &mut **line;
+        let found = bond.carry(session::run(&mut session.connection, sql)).await;
+        found.map_err(|trouble| self.trouble(trouble))
+    }
+
     /// End a transaction with what it writes.
     async fn commit(
         &self,
@@ -451,19 +462,29 @@ impl MySqlStore {
 
 /// Statements that insert these rows, none of them much longer than a packet may be.
 fn inserts(insert: &str, rows: impl Iterator<Item = String>, behind: &str) -> Vec<String> {
-    let (mut statements, mut values) = (Vec::new(), String::new());
-    let full = |values: &mut String| format!("{insert}{}{behind}", std::mem::take(values));
+    parted(insert, ", ", rows, behind)
+}
+
+/// Statements with these rows in them, none much longer than a packet may be.
+fn parted(
+    before: &str,
+    between: &str,
+    rows: impl Iterator<Item = String>,
+    behind: &str,
+) -> Vec<String> {
+    let (mut statements, mut parts) = (Vec::new(), String::new());
+    let full = |parts: &mut String| format!("{before}{}{behind}", std::mem::take(parts));
     for row in rows {
-        if !values.is_empty() && values.len() + row.len() > PACKET_BYTES_MAX / 2 {
-            statements.push(full(&mut values));
+        if !parts.is_empty() && parts.len() + row.len() > PACKET_BYTES_MAX / 2 {
+            statements.push(full(&mut parts));
         }
-        if !values.is_empty() {
-            values.push_str(", ");
+        if !parts.is_empty() {
+            parts.push_str(between);
         }
-        values.push_str(&row);
+        parts.push_str(&row);
     }
-    if !values.is_empty() {
-        statements.push(full(&mut values));
+    if !parts.is_empty() {
+        statements.push(full(&mut parts));
     }
     statements
 }

@@ -213,6 +213,9 @@ impl MySqlStore {
             ));
         }
         self.commit(session, statements).await?;
+        if !back.is_empty() {
+            self.inner.lanes.forget();
+        }
         Ok(CheckIn::Alive)
     }
 }

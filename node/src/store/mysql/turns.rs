@@ -14,15 +14,17 @@ use turnwise_engine::{
 };
 
 use super::claims::{self, Taken};
+use super::lanes;
 use super::literals::{self, instant, number_or_null, text};
 use super::rescue;
 use super::session::{self, Session};
 use super::{MySqlStore, PACKET_BYTES_MAX, check_in, commit, lease_end, micros_of, rows_of};
 use crate::job::ClaimedJob;
 use crate::store::errors::Trouble;
+use crate::store::marks::Look;
 use crate::store::rows::TurnColumns;
 use crate::store::servers::{Bond, Line};
-use crate::store::{Look, StoreError, TurnReply, TurnRequest, Turns};
+use crate::store::{self, StoreError, TurnReply, TurnRequest, Turns};
 
 /// How much earlier than its time a beat may claim a job that is due on its boundary, in nanoseconds.
 const EARLY_NANOS: i64 = 5_000_000;
@@ -55,11 +57,11 @@ fn holders(clock: &str) -> String {
 
 /// Lock the turn row, then the node's, and read both. The locks come before the clock: `SYSDATE()` is evaluated when
 /// the row is there. What is not locked (who holds jobs, which lanes have jobs that are due) is a hint.
-fn read_text(store: &MySqlStore, node: &str, looks_after: bool) -> String {
+fn read_text(store: &MySqlStore, node: &str, look: Option<&Look>) -> String {
     let clock = &store.inner.clock;
-    let (holders, lanes) = match looks_after {
-        true => (holders(clock), store.inner.lanes.probes(clock)),
-        false => ("NULL".to_owned(), "NULL".to_owned()),
+    let (holders, lanes) = match look {
+        Some(look) => (holders(clock), lanes::probes(look, clock)),
+        None => ("NULL".to_owned(), "NULL".to_owned()),
     };
     format!(
         "SELECT {COLUMNS}, n.token_floor, {now}, {holders}, {lanes}, {arrived}, {answered},
@@ -86,7 +88,8 @@ pub struct MySqlTurns {
 impl MySqlTurns {
     pub(super) async fn ready(store: MySqlStore, line: Line<Session>) -> Result<Self, StoreError> {
         let Line { mut session, bond } = line;
-        let [read, beat] = [false, true].map(|looks_after| read_text(&store, "?", looks_after));
+        let look = store.inner.lanes.full_look();
+        let [read, beat] = [None, Some(&look)].map(|look| read_text(&store, "?", look));
         let prepared = bond.carry(prepare(&mut session.connection, &[&read, &beat])).await;
         prepared.map_err(|trouble| store.trouble(trouble))?;
         Ok(Self { store, session, bond, read, beat })
@@ -118,19 +121,27 @@ impl Turns for MySqlTurns {
         clock: &(dyn Fn() -> LocalInstant + Sync),
     ) -> Result<TurnReply, StoreError> {
         let beats = matches!(request.statement.kind, TurnKind::Beat { .. });
+        let look = self.store.inner.lanes.look();
         let sql = if beats { &self.beat } else { &self.read };
-        let statement = sqlx::query(AssertSqlSafe(sql.clone()).into_sql_str())
+        let prepared = sqlx::query(AssertSqlSafe(sql.clone()).into_sql_str())
             .bind(request.statement.node.to_string());
+        // The marks are others each time: what looks from them on is not prepared.
+        let from_marks = (beats && !look.is_full)
+            .then(|| read_text(&self.store, &literals::node(request.statement.node), Some(&look)));
         let bond = self.bond.clone();
         // The exchange is the statement that carries the stamps, alone.
         let exchange = async {
             let sent = clock();
-            let rows = statement.fetch_all(&mut self.session.connection).await?;
+            let connection = &mut self.session.connection;
+            let rows = match from_marks {
+                Some(text) => session::run(connection, text).await?,
+                None => prepared.fetch_all(connection).await?,
+            };
             Ok::<_, sqlx::Error>((sent, rows, clock()))
         };
         let exchanged = bond.carry(exchange).await;
         let (sent, rows, received) = exchanged.map_err(|trouble| self.store.trouble(trouble))?;
-        let done = bond.carry(self.carry_out(request, &rows)).await;
+        let done = bond.carry(self.carry_out(request, look, &rows)).await;
         let done = done.map_err(|trouble| self.store.trouble(trouble))?;
         if beats {
             let prepared = bond.carry(self.prepare_beat()).await;
@@ -154,7 +165,7 @@ impl Turns for MySqlTurns {
 impl MySqlTurns {
     /// The next beat asks after the lanes that were met by then; the server is told its text before it counts.
     async fn prepare_beat(&mut self) -> Result<(), sqlx::Error> {
-        let beat = read_text(&self.store, "?", true);
+        let beat = read_text(&self.store, "?", Some(&self.store.inner.lanes.full_look()));
         if beat != self.beat {
             let text = AssertSqlSafe(beat.clone()).into_sql_str();
             (&mut self.session.connection).prepare(text).await?;
@@ -190,14 +201,15 @@ impl MySqlTurns {
     async fn carry_out(
         &mut self,
         request: &TurnRequest<'_>,
+        mut look: Look,
         rows: &[MySqlRow],
     ) -> Result<Done, Trouble> {
         let node = request.statement.node;
-        let Head { mut stored, lowest, at, holders, lanes, arrived, answered, drain_asked } =
+        let Head { mut stored, lowest, at, holders, listed, arrived, answered, drain_asked } =
             head(rows)?;
         let now = stored.row.stamp(at, Some(node), request.statement.believed);
         let period = stored.row.cadence.period;
-        let mut taken = Taken::default();
+        let (mut taken, mut sight) = (Taken::default(), None);
         let mut beat = Vec::new();
         let done = match &request.statement.kind {
             TurnKind::Read => true,
@@ -207,8 +219,14 @@ impl MySqlTurns {
                 if accepted {
                     let farm = Farm { store: &self.store, stored: &stored, at, holders };
                     let connection = &mut self.session.connection;
-                    let again = farm.look_after(connection, now - before).await?;
-                    let lanes = again.unwrap_or(lanes);
+                    let listed = match farm.look_after(connection, now - before).await? {
+                        // What was put back has the times that it had.
+                        true => {
+                            look = self.store.inner.lanes.full_look();
+                            farm.listed_again(connection, &look).await?
+                        }
+                        false => listed,
+                    };
                     if let (Some(claim), Some(lowest)) = (claim, lowest)
                         && claim.token.0 >= lowest
                     {
@@ -217,9 +235,11 @@ impl MySqlTurns {
                         let due = at.max(boundary.min(at.offset(EARLY_NANOS)));
                         let (claim, queues) = (*claim, request.queues);
                         let clock = &self.store.inner.clock;
-                        let lanes = self.store.inner.lanes.due(connection, &lanes, clock).await?;
+                        let lanes = &self.store.inner.lanes;
+                        let found = lanes.found(connection, &look, &listed, clock).await?;
                         taken =
-                            claims::take(connection, node, claim, queues, &lanes, due, at).await?;
+                            claims::take(connection, node, claim, queues, &found, due, at).await?;
+                        sight = Some((found, due));
                     }
                     beat = record(now, node, arrived, taken.count());
                     stored.beaten_at = Some(at);
@@ -240,6 +260,9 @@ impl MySqlTurns {
             statements = as_one(statements);
         }
         commit(&mut self.session.connection, statements).await?;
+        if let Some((found, due)) = sight {
+            self.store.inner.lanes.saw(&look, found, taken.reached, due);
+        }
         let (row, lost) = (stored.row, lowest.is_none());
         Ok(Done { arrived, answered, now, done, row, jobs: taken.jobs, lost, drain_asked })
     }
@@ -261,7 +284,7 @@ struct Head {
     at: ServerInstant,
     holders: Vec<String>,
     /// The lanes that have jobs, as listed.
-    lanes: String,
+    listed: String,
     arrived: ServerInstant,
     answered: ServerInstant,
     /// Somebody asked the node to drain.
@@ -277,7 +300,7 @@ fn head(rows: &[MySqlRow]) -> Result<Head, Trouble> {
         lowest: row.try_get(COLUMNS_COUNT)?,
         at: micros(COLUMNS_COUNT + 1)?,
         holders: split(holders.as_deref()).filter_map(literals::from_hex).collect(),
-        lanes: row.try_get::<Option<String>, _>(COLUMNS_COUNT + 3)?.unwrap_or_default(),
+        listed: row.try_get::<Option<String>, _>(COLUMNS_COUNT + 3)?.unwrap_or_default(),
         arrived: micros(COLUMNS_COUNT + 4)?,
         answered: micros(COLUMNS_COUNT + 5)?,
         drain_asked: row.try_get::<i64, _>(COLUMNS_COUNT + 6)? != 0,
@@ -366,12 +389,12 @@ struct Farm<'a> {
 
 impl Farm<'_> {
     /// What an accepted beat does before it claims, for steps of the clock, outages and lost nodes. `silence` is how many
-    /// slots lie between the last accepted beat and this one. The lanes, when they may have changed.
+    /// slots lie between the last accepted beat and this one. Whether jobs may have been put back.
     async fn look_after(
         &self,
         connection: &mut MySqlConnection,
         silence: i64,
-    ) -> Result<Option<String>, Trouble> {
+    ) -> Result<bool, Trouble> {
         let mut changed = false;
         let period = self.stored.row.cadence.period;
         if let Some(beaten_at) = self.stored.beaten_at {
@@ -419,12 +442,17 @@ impl Farm<'_> {
         if !self.holders.is_empty() {
             changed |= rescue::rescue(connection, self.at, &self.holders).await?;
         }
-        if !changed {
-            return Ok(None);
-        }
-        let inner = &self.store.inner;
-        let again = rows_of(connection, format!("SELECT {}", inner.lanes.probes(&inner.clock)));
-        Ok(Some(first(&again.await?)?.try_get(0)?))
+        Ok(changed)
+    }
+
+    async fn listed_again(
+        &self,
+        connection: &mut MySqlConnection,
+        look: &Look,
+    ) -> Result<String, Trouble> {
+        let probes = lanes::probes(look, &self.store.inner.clock);
+        let again = rows_of(connection, format!("SELECT {probes}")).await?;
+        Ok(first(&again)?.try_get(0)?)
     }
 }
 
@@ -449,9 +477,9 @@ pub(super) fn look_text(now: &str) -> String {
     format!("SELECT {COLUMNS}, {now} FROM turnwise_turn t WHERE t.id = 1")
 }
 
-pub(super) fn look(row: &MySqlRow) -> Result<Look, Trouble> {
+pub(super) fn look(row: &MySqlRow) -> Result<store::Look, Trouble> {
     let stored = stored(row)?;
-    Ok(Look {
+    Ok(store::Look {
         row: stored.row,
         clock: ServerInstant::from_micros(row.try_get(COLUMNS_COUNT)?),
         refused: stored.refused,
@@ -464,7 +492,7 @@ async fn begin_as_nobody(
     store: &MySqlStore,
     connection: &mut MySqlConnection,
 ) -> Result<Head, Trouble> {
-    let text = read_text(store, "NULL", false);
+    let text = read_text(store, "NULL", None);
     head(&rows_of(connection, format!("START TRANSACTION; {text}")).await?)
 }
 

@@ -4,12 +4,14 @@ use sqlx::FromRow;
 use sqlx::mysql::MySqlRow;
 use turnwise_engine::{ServerInstant, Slot};
 
-use super::lanes::{self, Lane};
+use super::jobs::HOLDS_AN_ATTEMPT;
+use super::lanes;
 use super::literals::{instant, text};
 use super::{MySqlStore, micros_of};
 use crate::job::JobId;
 use crate::store::StoreError;
 use crate::store::errors::Trouble;
+use crate::store::marks::Lane;
 use crate::store::rows::{self, RunColumns};
 use crate::store::views::{
     BeatView, Capped, LANES_COUNTED_MAX, QueueView, RECENT_JOBS, RunView, Tally, Views,
@@ -32,21 +34,32 @@ impl Views for MySqlStore {
 
     async fn runs(&self, since: ServerInstant, limit: u32) -> Result<Vec<RunView>, StoreError> {
         // STRAIGHT_JOIN: the tables are read in this order.
+        let newest = format!(
+            "FROM (SELECT id, queue, url, state, node, token, attempt, started_at, finished_at, last_error
+                FROM turnwise_jobs FORCE INDEX (PRIMARY) ORDER BY id DESC LIMIT {RECENT_JOBS}) j"
+        );
         let found = self
             .run(format!(
                 "(SELECT id, queue, LEFT(url, 200), node, attempt, {running_since}, NULL, FALSE
                  FROM turnwise_jobs FORCE INDEX (turnwise_jobs_running)
                  WHERE state = 'running' LIMIT {limit})
                  UNION ALL
-                 (SELECT j.id, j.queue, LEFT(j.url, 200), a.node, a.attempt, {started}, {finished},
-                    a.error IS NOT NULL
-                 FROM (SELECT id, queue, url FROM turnwise_jobs FORCE INDEX (PRIMARY)
-                    ORDER BY id DESC LIMIT {RECENT_JOBS}) j
-                 STRAIGHT_JOIN turnwise_attempts a ON a.job = j.id
-                 WHERE a.started_at >= {since} LIMIT {limit})",
+                 (SELECT * FROM (
+                    (SELECT j.id, j.queue, LEFT(j.url, 200), a.node, a.attempt, {started}, {finished},
+                        a.error IS NOT NULL
+                     {newest} STRAIGHT_JOIN turnwise_attempts a ON a.job = j.id
+                     WHERE a.started_at >= {since} LIMIT {limit})
+                    UNION ALL
+                    (SELECT j.id, j.queue, LEFT(j.url, 200), j.node, j.attempt, {own_started}, {own_finished},
+                        j.last_error IS NOT NULL
+                     {newest}
+                     WHERE j.state = 'succeeded' AND j.started_at >= {since} AND {HOLDS_AN_ATTEMPT}
+                     LIMIT {limit})) e LIMIT {limit})",
                 running_since = micros_of!("started_at"),
                 started = micros_of!("a.started_at"),
                 finished = micros_of!("a.finished_at"),
+                own_started = micros_of!("j.started_at"),
+                own_finished = micros_of!("j.finished_at"),
                 since = instant(since.as_micros()),
             ))
             .await?;
@@ -99,9 +112,9 @@ impl Views for MySqlStore {
 
 impl MySqlStore {
     async fn lane_after(&self, lane: Option<&Lane>) -> Result<Option<Lane>, StoreError> {
-        let found = self.run(format!("SELECT {}", lanes::next(lane, &self.inner.clock))).await?;
+        let found = self.run(lanes::query(lane, &self.inner.clock)).await?;
         let listed: Option<String> = self.column(self.one(&found)?, 0)?;
-        Ok(listed.and_then(|listed| lanes::parsed(&listed).next()).map(|(lane, _)| lane))
+        Ok(listed.and_then(|listed| lanes::parsed(&listed).next()).map(|head| head.lane))
     }
 
     async fn counted(&self, lane: &Lane, limit: i64, most: u32) -> Result<QueueView, StoreError> {

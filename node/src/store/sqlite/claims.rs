@@ -5,7 +5,7 @@ use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use turnwise_engine::{Claim, NodeId, ServerInstant, Token};
 
-use super::nodes::{Known, check_in};
+use super::nodes::{Known, check_in, pass_by};
 use super::{known, period, text};
 use crate::job::{BODY_BYTES_MAX, ClaimedJob};
 use crate::store::errors::Trouble;
@@ -33,7 +33,8 @@ pub(super) async fn claim(
     queues: &Queues,
     report: &NodeReport,
 ) -> Result<Claimed, Trouble> {
-    let row = renew(connection, at, node, report).await?;
+    let period = period(connection).await?;
+    let row = pass_by(connection, node, at, period, Some(report)).await?;
     let jobs = match row {
         Some(row) if claim.token.0 >= row.lowest => {
             take(connection, node, claim, queues, at, at).await?

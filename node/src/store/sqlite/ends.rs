@@ -1,17 +1,21 @@
-//! Ends of attempts: each by itself, by the claim that it names alone. Decides what an ended job becomes. Each function runs
-//! inside a transaction of the caller's.
+//! Ends of attempts: each by itself, by the claim that it names alone. Decides how they are read and written, a few
+//! statements for all of them; what an ended job becomes is decided beside the stores. Each function runs inside a
+//! transaction of the caller's.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::sqlite::SqliteConnection;
-use turnwise_engine::{NodeId, ServerInstant};
+use turnwise_engine::{NodeId, ServerInstant, Token};
 
-use super::nodes::check_in;
+use super::nodes::pass_by;
 use super::rescue::NODE_LOST;
 use super::{known, period};
-use crate::job::{End, EndOutcome, HAND_BACKS_MAX, JobFate};
+use crate::job::{End, EndOutcome, JobId};
 use crate::sabotage::{Bug, Sabotage};
 use crate::store::CheckIn;
+use crate::store::ends::{Batch, Ended, Running};
 use crate::store::errors::Trouble;
-use crate::store::rows::{fate_word, storable};
+use crate::store::rows::{self, json};
 
 pub(super) async fn end<B: Sabotage>(
     connection: &mut SqliteConnection,
@@ -20,17 +24,11 @@ pub(super) async fn end<B: Sabotage>(
     ends: &[End],
 ) -> Result<(Vec<EndOutcome>, CheckIn), Trouble> {
     let period = period(connection).await?;
-    let alive = check_in(connection, node, at, period, None).await?.is_some();
-    let mut outcomes = Vec::with_capacity(ends.len());
-    for end in ends {
-        outcomes.push(match alive {
-            true => end_one::<B>(connection, at, node, end).await?,
-            false if B::plants(Bug::EndIgnoresClaim) => {
-                end_one::<B>(connection, at, node, end).await?
-            }
-            false => EndOutcome::Stale,
-        });
-    }
+    let alive = pass_by(connection, node, at, period, None).await?.is_some();
+    let outcomes = match alive || B::plants(Bug::EndIgnoresClaim) {
+        true => record::<B>(connection, at, node, ends).await?,
+        false => vec![EndOutcome::Stale; ends.len()],
+    };
     let stale = outcomes.iter().filter(|outcome| **outcome == EndOutcome::Stale).count();
     if stale > 0 {
         sqlx::query("UPDATE turnwise_turn SET stale_ends = stale_ends + ? WHERE id = 1")
@@ -41,90 +39,161 @@ pub(super) async fn end<B: Sabotage>(
     Ok((outcomes, known(alive)))
 }
 
-/// What giving a job back comes to: it spends the attempt when it went back too often.
-async fn hand_back(connection: &mut SqliteConnection, job: &str) -> Result<&'static str, Trouble> {
-    let tries: Option<(i64, bool)> =
-        sqlx::query_as("SELECT hand_backs, attempt < max_attempts FROM turnwise_jobs WHERE id = ?")
-            .bind(job)
-            .fetch_optional(connection)
-            .await?;
-    Ok(match tries {
-        Some((hand_backs, true)) if hand_backs >= i64::from(HAND_BACKS_MAX) => "retry",
-        Some((hand_backs, false)) if hand_backs >= i64::from(HAND_BACKS_MAX) => "dead",
-        _ => "back",
-    })
-}
-
-async fn end_one<B: Sabotage>(
+async fn record<B: Sabotage>(
     connection: &mut SqliteConnection,
     at: ServerInstant,
     node: NodeId,
-    end: &End,
-) -> Result<EndOutcome, Trouble> {
-    let (job, mut node, mut token) = (end.job.to_string(), node.to_string(), end.token.0);
-    if B::plants(Bug::EndIgnoresClaim) {
-        let claim = "SELECT coalesce(node, ''), coalesce(token, 0) FROM turnwise_jobs WHERE id = ?";
-        let claim = sqlx::query_as(claim).bind(&job).fetch_optional(&mut *connection).await?;
-        (node, token) = claim.unwrap_or((node, token));
+    ends: &[End],
+) -> Result<Vec<EndOutcome>, Trouble> {
+    if ends.is_empty() {
+        return Ok(Vec::new());
     }
-    let (fate, wait) = match end.fate {
-        JobFate::HandBack => (hand_back(connection, &job).await?, 0),
-        fate => fate_word(fate),
+    let jobs = ends.iter().map(|end| end.job).collect();
+    let running = running::<B>(connection, node, &jobs).await?;
+    let mut ends = ends.to_vec();
+    if B::plants(Bug::EndIgnoresClaim) {
+        for end in &mut ends {
+            end.token = running.get(&end.job).map_or(end.token, |job| Token(job.token));
+        }
+    }
+    let batch = Batch::new(&ends, running, at);
+    let unknown = batch.unknown();
+    let before = match unknown.is_empty() {
+        true => BTreeSet::new(),
+        false => ended_before(connection, node, &unknown).await?,
     };
-    let status = end.status.map(i64::from);
-    let error = storable(end.error.as_deref());
-    let written = sqlx::query(
+    write_attempts(connection, at, &batch.ended).await?;
+    write_jobs(connection, &batch.ended).await?;
+    Ok(batch.outcomes(&before))
+}
+
+fn ids(jobs: &BTreeSet<JobId>) -> Result<String, Trouble> {
+    json(&jobs.iter().collect::<Vec<_>>())
+}
+
+/// Those of the jobs that run under the node.
+async fn running<B: Sabotage>(
+    connection: &mut SqliteConnection,
+    node: NodeId,
+    jobs: &BTreeSet<JobId>,
+) -> Result<BTreeMap<JobId, Running>, Trouble> {
+    let found: Vec<(String, i64, i64, i64, i64, bool, i64)> = sqlx::query_as(
+        "SELECT id, token, attempt, max_attempts, hand_backs, cancel_requested, started_at
+         FROM turnwise_jobs
+         WHERE id IN (SELECT value FROM json_each(?1)) AND +state = 'running' AND (+node = ?2 OR ?3)",
+    )
+    .bind(ids(jobs)?)
+    .bind(node.to_string())
+    .bind(B::plants(Bug::EndIgnoresClaim))
+    .fetch_all(connection)
+    .await?;
+    let job = |(id, token, attempt, max_attempts, hand_backs, is_cancelled, started_at)| {
+        let id: String = id;
+        let running =
+            Running { token, attempt, max_attempts, hand_backs, is_cancelled, started_at };
+        Ok((rows::job_id(&id)?, running))
+    };
+    found.into_iter().map(job).collect()
+}
+
+/// The claims of the node under which these jobs have ended.
+async fn ended_before(
+    connection: &mut SqliteConnection,
+    node: NodeId,
+    jobs: &BTreeSet<JobId>,
+) -> Result<BTreeSet<(JobId, i64)>, Trouble> {
+    let found: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT id, token FROM turnwise_jobs
+         WHERE id IN (SELECT value FROM json_each(?1)) AND node = ?2 AND state = 'succeeded'
+         UNION ALL
+         SELECT job, token FROM turnwise_attempts
+         WHERE job IN (SELECT value FROM json_each(?1)) AND node = ?2 AND error IS NOT ?3",
+    )
+    .bind(ids(jobs)?)
+    .bind(node.to_string())
+    .bind(NODE_LOST)
+    .fetch_all(connection)
+    .await?;
+    found.into_iter().map(|(id, token)| Ok((rows::job_id(&id)?, token))).collect()
+}
+
+/// Answers one behind the other, and where in them each is: JSON holds no bytes.
+#[derive(Default)]
+struct Answers {
+    bytes: Vec<u8>,
+}
+
+impl Answers {
+    /// The place of the first byte, from 1, and how many there are; none for no answer.
+    fn add(&mut self, answer: Option<&[u8]>) -> (Option<usize>, usize) {
+        let Some(answer) = answer else { return (None, 0) };
+        let first = self.bytes.len() + 1;
+        self.bytes.extend_from_slice(answer);
+        (Some(first), answer.len())
+    }
+}
+
+/// Write the attempts that have rows of their own.
+async fn write_attempts(
+    connection: &mut SqliteConnection,
+    at: ServerInstant,
+    ended: &[Ended<'_>],
+) -> Result<(), Trouble> {
+    let mut answers = Answers::default();
+    let rows: Vec<_> = ended
+        .iter()
+        .filter(|ended| !ended.is_the_last())
+        .map(|ended| (ended.job, ended.status, &ended.error, answers.add(ended.answer)))
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
         "INSERT OR IGNORE INTO turnwise_attempts
             (job, node, token, attempt, started_at, finished_at, status, error, answer)
-         SELECT id, node, token, attempt, started_at, ?4, ?5, ?6, ?7 FROM turnwise_jobs
-         WHERE id = ?1 AND state = 'running' AND node = ?2 AND token = ?3",
+         SELECT j.id, j.node, j.token, j.attempt, j.started_at, ?2, e.value ->> 1, e.value ->> 2,
+            substr(?3, e.value ->> '$[3][0]', e.value ->> '$[3][1]')
+         FROM json_each(?1) e CROSS JOIN turnwise_jobs j ON j.id = e.value ->> 0",
     )
-    .bind(&job)
-    .bind(&node)
-    .bind(token)
+    .bind(json(&rows)?)
     .bind(at.as_micros())
-    .bind(status)
-    .bind(&error)
-    .bind(end.answer.as_deref())
-    .execute(&mut *connection)
+    .bind(answers.bytes)
+    .execute(connection)
     .await?;
-    let ended = sqlx::query(
-        "UPDATE turnwise_jobs SET
-            state = CASE
-                WHEN ?4 IN ('succeeded', 'dead') THEN ?4
-                WHEN cancel_requested THEN 'cancelled'
-                ELSE 'queued' END,
-            finished_at = CASE WHEN ?4 IN ('succeeded', 'dead') OR cancel_requested THEN ?5 END,
-            scheduled_at = CASE
-                WHEN ?4 = 'retry' AND NOT cancel_requested THEN ?5 + ?6 ELSE scheduled_at END,
-            queued_at = CASE WHEN ?4 IN ('retry', 'back') THEN ?5 ELSE queued_at END,
-            attempt = CASE WHEN ?4 = 'back' THEN max(attempt - 1, 0) ELSE attempt END,
-            hand_backs = CASE WHEN ?4 = 'back' THEN hand_backs + 1 ELSE hand_backs END,
-            last_status = ?7, last_error = ?8
-         WHERE id = ?1 AND state = 'running' AND node = ?2 AND token = ?3",
-    )
-    .bind(&job)
-    .bind(&node)
-    .bind(token)
-    .bind(fate)
-    .bind(at.as_micros())
-    .bind(wait)
-    .bind(status)
-    .bind(&error)
-    .execute(&mut *connection)
-    .await?;
-    if written.rows_affected() + ended.rows_affected() > 0 {
-        return Ok(EndOutcome::Ended);
+    Ok(())
+}
+
+async fn write_jobs(connection: &mut SqliteConnection, ended: &[Ended<'_>]) -> Result<(), Trouble> {
+    let mut answers = Answers::default();
+    let rows: Vec<_> = ended
+        .iter()
+        .map(|ended| {
+            (
+                (ended.job, ended.state, ended.finished_at, ended.queued_at, ended.scheduled_at),
+                (ended.attempt, ended.hand_backs, ended.status, &ended.error),
+                answers.add(ended.answer.filter(|_| ended.is_the_last())),
+            )
+        })
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
     }
-    let before: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM turnwise_attempts
-         WHERE job = ? AND node = ? AND token = ? AND error IS NOT ?",
+    sqlx::query(
+        "UPDATE turnwise_jobs SET
+            state = e.value ->> '$[0][1]',
+            finished_at = e.value ->> '$[0][2]',
+            queued_at = coalesce(e.value ->> '$[0][3]', queued_at),
+            scheduled_at = coalesce(e.value ->> '$[0][4]', scheduled_at),
+            attempt = e.value ->> '$[1][0]',
+            hand_backs = e.value ->> '$[1][1]',
+            last_status = e.value ->> '$[1][2]',
+            last_error = e.value ->> '$[1][3]',
+            answer = substr(?2, e.value ->> '$[2][0]', e.value ->> '$[2][1]')
+         FROM json_each(?1) e WHERE turnwise_jobs.id = e.value ->> '$[0][0]'",
     )
-    .bind(&job)
-    .bind(&node)
-    .bind(end.token.0)
-    .bind(NODE_LOST)
-    .fetch_one(connection)
+    .bind(json(&rows)?)
+    .bind(answers.bytes)
+    .execute(connection)
     .await?;
-    Ok(if before > 0 { EndOutcome::AlreadyEnded } else { EndOutcome::Stale })
+    Ok(())
 }

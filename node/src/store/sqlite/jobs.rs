@@ -11,6 +11,19 @@ use crate::store::ATTEMPTS_SHOWN;
 use crate::store::errors::Trouble;
 use crate::store::rows::{self, AttemptColumns, headers_json, micros};
 
+/// Which jobs, in a table `j`, hold an attempt in their own row: one that runs, or that succeeded. An older binary has
+/// written a row for the latter.
+macro_rules! holds_an_attempt {
+    () => {
+        "(j.state = 'running'
+            OR j.state = 'succeeded' AND j.node IS NOT NULL AND j.started_at IS NOT NULL
+                AND j.finished_at IS NOT NULL
+                AND NOT EXISTS (SELECT 1 FROM turnwise_attempts o
+                    WHERE o.job = j.id AND o.node = j.node AND o.token = j.token))"
+    };
+}
+pub(super) use holds_an_attempt;
+
 pub(super) async fn enqueue(
     connection: &mut SqliteConnection,
     at: ServerInstant,
@@ -110,15 +123,23 @@ pub(super) async fn show(
     let Some(row) = query.build().fetch_optional(&mut *connection).await? else { return Ok(None) };
     let job = job_view(&row)?;
     let attempts: Vec<AttemptColumns> = sqlx::query_as(
-        "SELECT a.*, (SELECT count(*) FROM turnwise_attempts WHERE job = ?1)
-         FROM (
-            SELECT * FROM (SELECT attempt, node, started_at, finished_at, status, error, answer
-                FROM turnwise_attempts WHERE job = ?1
-                ORDER BY attempt DESC, finished_at DESC LIMIT ?2)
-            UNION ALL
-            SELECT attempt, node, started_at, NULL, NULL, NULL, NULL
-            FROM turnwise_jobs WHERE id = ?1 AND state = 'running') a
-         ORDER BY attempt, finished_at NULLS LAST",
+        concat!(
+            "SELECT attempt, node, started_at, finished_at, status, error, answer, ended
+             FROM (
+                SELECT * FROM (
+                    SELECT attempt, node, started_at, finished_at, status, error, answer,
+                        (SELECT count(*) FROM turnwise_attempts WHERE job = ?1) AS ended, 0 AS is_the_last
+                    FROM turnwise_attempts WHERE job = ?1
+                    ORDER BY attempt DESC, finished_at DESC LIMIT ?2)
+                UNION ALL
+                SELECT attempt, node, started_at, iif(state = 'running', NULL, finished_at),
+                    iif(state = 'running', NULL, last_status), iif(state = 'running', NULL, last_error),
+                    iif(state = 'running', NULL, answer),
+                    (SELECT count(*) FROM turnwise_attempts WHERE job = ?1) + (state = 'succeeded'), 1
+                FROM turnwise_jobs j WHERE id = ?1 AND ",
+            holds_an_attempt!(),
+            ") ORDER BY is_the_last, attempt, finished_at"
+        ),
     )
     .bind(id.to_string())
     .bind(ATTEMPTS_SHOWN)

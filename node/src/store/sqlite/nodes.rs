@@ -7,7 +7,7 @@ use turnwise_engine::{NodeId, Period, ServerInstant};
 use super::{lease_end, period};
 use crate::store::errors::Trouble;
 use crate::store::rows::{self, NodeColumns};
-use crate::store::{DrainAnswer, NodeReport, Registration, TargetView, migrate};
+use crate::store::{DrainAnswer, NodeReport, Registration, TargetView, check_ins, migrate};
 
 pub(super) async fn register(
     connection: &mut SqliteConnection,
@@ -118,6 +118,33 @@ pub(super) struct Known {
     pub(super) lowest: i64,
     /// Somebody asked it to drain.
     pub(super) drain_asked: bool,
+}
+
+/// A check-in beside the work of a claim or an end: it renews the lease when it is worth it. The node's row; none when the
+/// node is not known or was declared lost.
+pub(super) async fn pass_by(
+    connection: &mut SqliteConnection,
+    node: NodeId,
+    at: ServerInstant,
+    period: Period,
+    report: Option<&NodeReport>,
+) -> Result<Option<Known>, Trouble> {
+    let row: Option<(i64, bool, i64, i64)> = sqlx::query_as(
+        "SELECT token_floor, drain_asked_at IS NOT NULL, last_check_in, lease_until
+         FROM turnwise_nodes WHERE id = ?1 AND state <> 'lost'",
+    )
+    .bind(node.to_string())
+    .fetch_optional(&mut *connection)
+    .await?;
+    match row {
+        Some((lowest, drain_asked, last, lease))
+            if !check_ins::is_worth_writing(at, period, last, lease) =>
+        {
+            Ok(Some(Known { lowest, drain_asked }))
+        }
+        Some(_) => check_in(connection, node, at, period, report).await,
+        None => Ok(None),
+    }
 }
 
 /// Renew the node's lease. Its row; none when the node is not known or was declared lost.

@@ -4,6 +4,7 @@ use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use turnwise_engine::{ServerInstant, Slot};
 
+use super::jobs::holds_an_attempt;
 use super::text;
 use super::{SqliteStore, Trouble};
 use crate::job::JobId;
@@ -85,13 +86,20 @@ async fn runs(
     .fetch_all(&mut *connection)
     .await?;
     // CROSS JOIN: SQLite reads the tables in this order.
-    let ended = sqlx::query(
-        "SELECT j.id, j.queue, j.url, a.node, a.attempt, a.started_at, a.finished_at,
-            a.error IS NOT NULL
-         FROM (SELECT id, queue, substr(url, 1, 200) AS url FROM turnwise_jobs
-            ORDER BY id DESC LIMIT ?2) j CROSS JOIN turnwise_attempts a
-         WHERE a.job = j.id AND a.started_at >= ?1 LIMIT ?3",
-    )
+    let ended = sqlx::query(concat!(
+        "WITH newest AS MATERIALIZED (
+            SELECT id, queue, substr(url, 1, 200) AS url, state, node, token, attempt, started_at, finished_at,
+                last_error
+            FROM turnwise_jobs ORDER BY id DESC LIMIT ?2)
+         SELECT j.id, j.queue, j.url, a.node, a.attempt, a.started_at, a.finished_at, a.error IS NOT NULL
+         FROM newest j CROSS JOIN turnwise_attempts a
+         WHERE a.job = j.id AND a.started_at >= ?1
+         UNION ALL
+         SELECT j.id, j.queue, j.url, j.node, j.attempt, j.started_at, j.finished_at, j.last_error IS NOT NULL
+         FROM newest j WHERE j.state = 'succeeded' AND j.started_at >= ?1 AND ",
+        holds_an_attempt!(),
+        " LIMIT ?3"
+    ))
     .bind(since.as_micros())
     .bind(i64::from(RECENT_JOBS))
     .bind(i64::from(limit))
