@@ -20,6 +20,10 @@ PACKAGES_SECONDS = 600
 BUILD_SECONDS = 3600
 
 
+# The packages of the workspace in rust/.
+CRATES = {"target": "peers-target", "graphile_worker": "peers-graphile-worker", "apalis-postgres": "peers-apalis"}
+
+
 class Installed:
     """The programs, each as the start of a command; `missing` says why one is not there."""
 
@@ -38,18 +42,22 @@ class Installed:
             self.missing |= dict.fromkeys(names, reason)
 
 
-def install(turnwise):
-    """Install everything; `turnwise` is the program to measure, or none to build it."""
+def install(turnwise, development):
+    """Install everything; `turnwise` is the program to measure, or none to build it.
+
+    Builds for development are quicker to have, and their figures say nothing.
+    """
+    profile = "dev" if development else "release"
     PLACE.mkdir(parents=True, exist_ok=True)
     installed = Installed()
     installed.versions = versions()
-    installed.put(["target"], lambda: _crate("target", "peers-target"))
-    installed.put(["graphile_worker"], lambda: _crate("graphile_worker", "peers-graphile-worker"))
-    installed.put(["apalis-postgres"], lambda: _crate("apalis-postgres", "peers-apalis"))
+    built = _crates(profile)
+    for system, package in CRATES.items():
+        installed.put([system], lambda: {system: [built(package)]})
     installed.put(["graphile-worker", "pg-boss"], _node)
     installed.put(["PgQueuer", "Procrastinate"], _python)
-    installed.put(["Turnwise"], lambda: _turnwise(turnwise))
-    installed.put(["bench"], _bench)
+    installed.put(["Turnwise"], lambda: _turnwise(turnwise, profile))
+    installed.put(["bench"], lambda: _bench(profile))
     return installed
 
 
@@ -72,13 +80,26 @@ def versions():
     }
 
 
-def _crate(name, package):
-    """A package of the workspace in rust/."""
-    manifest = HERE / "rust/Cargo.toml"
-    folder = PLACE / "rust"
-    build = ["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", manifest]
-    run([*build, "--target-dir", folder, "-p", package], seconds=BUILD_SECONDS)
-    return {name: [folder / "release" / package]}
+def _crates(profile):
+    """Build the workspace in rust/ as a whole, as far as it can be: where a package's program is, if it is there."""
+    folder = PLACE / "rust" / _folder(profile)
+    for package in CRATES.values():
+        # What is there afterwards has been built now.
+        (folder / package).unlink(missing_ok=True)
+    build = ["cargo", "build", "--workspace", "--keep-going", "--profile", profile, "--locked", "--quiet"]
+    place = ["--manifest-path", HERE / "rust/Cargo.toml", "--target-dir", PLACE / "rust"]
+    failure = None
+    try:
+        run([*build, *place], seconds=BUILD_SECONDS)
+    except (Failed, OSError) as reason:
+        failure = str(reason)
+
+    def program(package):
+        if not (folder / package).exists():
+            raise Failed(failure or f"cargo built no {package}")
+        return folder / package
+
+    return program
 
 
 def _node():
@@ -115,24 +136,31 @@ def _python():
     }
 
 
-def _turnwise(program):
+def _turnwise(program, profile):
     if program is None:
-        build = ["cargo", "build", "--release", "--locked", "--quiet", "-p", "turnwise-node"]
+        build = ["cargo", "build", "--profile", profile, "--locked", "--quiet", "-p", "turnwise-node"]
         run(build, seconds=BUILD_SECONDS, cwd=ROOT)
-        program = TARGET / "release/turnwise"
+        program = TARGET / _folder(profile) / "turnwise"
     program = Path(program).resolve()
     if not program.exists():
         raise Failed(f"there is no {program}")
     return {"Turnwise": [program]}
 
 
-def _bench():
+def _bench(profile):
     """The benchmark that has Turnwise claim and end jobs that call nobody."""
     if not (ROOT / "benches/benches/throughput.rs").exists():
         raise Failed("this tree has no bench `throughput`")
-    bench = ["cargo", "bench", "--locked", "--quiet", "-p", "turnwise-benches", "--bench", "throughput"]
+    profile = "bench" if profile == "release" else profile
+    bench = ["cargo", "bench", "--profile", profile, "--locked", "--quiet"]
+    bench += ["-p", "turnwise-benches", "--bench", "throughput"]
     run([*bench, "--no-run"], seconds=BUILD_SECONDS, cwd=ROOT)
     return {"bench": [*bench, "--"]}
+
+
+def _folder(profile):
+    """Where cargo puts what it builds in a profile."""
+    return "debug" if profile == "dev" else profile
 
 
 def _digest(folder, lock):

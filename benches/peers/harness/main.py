@@ -59,13 +59,13 @@ def main():
     # Told to end, it ends all that it started as well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     say("installing what is not there yet")
-    there = installed.install(options.turnwise)
+    there = installed.install(options.turnwise, options.development)
     if options.install_only:
         return 1 if there.missing else 0
     if "target" in there.missing:
         print(f"peers: there is nothing to call: {there.missing['target']}", file=sys.stderr)
         return 1
-    asked = {name: getattr(options, name) for name in ("jobs", "runs", "limit", "kinds", "pickup", "idle")}
+    asked = {name: getattr(options, name) for name in ("jobs", "runs", "limit", "kinds", "pickup", "idle", "development")}
     result = Result(asked, there.versions, there.missing)
     taking_part = contestants.all_of(there, options.only)
     try:
@@ -166,6 +166,7 @@ def _options():
     add("--idle", type=_whole(0, 3600), default=30, help="seconds to watch idle workers; 0: do not [default: 30]")
     add("--turnwise", type=Path, help="the program to measure [default: a release build of this tree]")
     add("--output", type=Path, default=installed.PLACE, help="the folder for the results [default: target/peers]")
+    add("--development", action="store_true", help="build for development: quicker, and no figures to publish")
     add("--install-only", action="store_true", help="install, and measure nothing")
     add("--json", action="store_true", help="print JSON in place of the tables")
     return parser.parse_args()

@@ -26,8 +26,9 @@ def report(result):
 
 def _about(result):
     machine = result.machine
+    builds = "**Builds for development: these figures say nothing.** " if result.options.get("development") else ""
     return (
-        f"{result.options['jobs']} jobs, {result.options['runs']} runs of each contestant in turn, each at most "
+        f"{builds}{result.options['jobs']} jobs, {result.options['runs']} runs of each contestant in turn, each at most "
         f"{result.options['limit']} s. PostgreSQL {machine['postgres']}, Node.js {result.versions['Node.js']}, Python "
         f"{result.versions['Python']}, {machine['cores']} cores ({machine['processor']}). "
         f"The target alone answers {result.ceiling:,.0f} requests/s of a trivial client. "
