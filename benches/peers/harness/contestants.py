@@ -14,7 +14,7 @@ CAPACITY = 1000
 TURNWISE = "Turnwise"
 SYSTEMS = (TURNWISE, "graphile-worker", "pg-boss", "PgQueuer", "Procrastinate", "graphile_worker", "apalis-postgres")
 # Those that only look from time to time, in seconds.
-LOOKS = {("pg-boss", "defaults"): 2.0}
+LOOKS = {("pg-boss", "defaults"): 2.0, ("apalis-postgres", "defaults"): 30.0}
 
 
 @dataclass(frozen=True)
