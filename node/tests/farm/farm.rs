@@ -417,8 +417,14 @@ impl Farm {
     pub(crate) async fn attempts(&self, job: &str) -> Vec<Attempt> {
         let columns =
             format!("concat({}, '|', coalesce(error, ''))", self.database.micros("started_at"));
-        let sql =
-            format!("select {{}} from turnwise.attempts where job = '{job}' order by started_at");
+        // The one that succeeded stands in its job's row alone.
+        let sql = format!(
+            "select {{}} from (
+                select started_at, error from turnwise.attempts where job = '{job}'
+                union all
+                select started_at, last_error from turnwise.jobs where id = '{job}' and state = 'succeeded'
+             ) a order by started_at"
+        );
         let attempt = |row: &String| {
             let (started, error) = row.split_once('|').unwrap();
             let error = (!error.is_empty()).then(|| error.to_owned());
