@@ -74,7 +74,7 @@ pub(super) struct Look {
 
 impl Look {
     /// The same from the beginning of every lane.
-    pub(super) fn from_the_beginning(self) -> Self {
+    pub(super) fn in_full(self) -> Self {
         Self { is_full: true, ..self }
     }
 }

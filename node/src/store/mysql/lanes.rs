@@ -62,7 +62,7 @@ impl Lanes {
 
     /// A look from the beginning of every lane.
     pub(super) fn full_look(&self) -> Look {
-        self.look().from_the_beginning()
+        self.look().in_full()
     }
 
     /// Jobs were put back with the times that they had.
