@@ -10,7 +10,9 @@ use turnwise_engine::journal::Entry;
 use turnwise_engine::{Exchange, Input, LocalInstant, Output, Period, RequestId, TurnKind};
 use turnwise_node::caller::{AllowedOrigins, HttpCaller, Targets};
 use turnwise_node::clock::BootClock;
-use turnwise_node::config::{DEFAULT_CAPACITY, DEFAULT_DRAIN_TIMEOUT, LogFormat, RunConfig};
+use turnwise_node::config::{
+    DEFAULT_CAPACITY, DEFAULT_DRAIN_TIMEOUT, LogFormat, Retention, RunConfig,
+};
 use turnwise_node::shell::{self, Journal, Leaves, PreciseThread, Pulse, StopHandle, stop};
 use turnwise_node::store::{AnyStore, Store};
 
@@ -91,6 +93,7 @@ fn runtime_of_node(url: &str, node: u32, journal: &Journal, stop: shell::Stop) {
         capacity: DEFAULT_CAPACITY,
         queues: None,
         drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+        retention: Retention::default(),
         fail_fast: false,
         migrate: false,
         journal: None,
