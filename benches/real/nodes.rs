@@ -16,7 +16,9 @@ use turnwise_node::caller::{
     AllowedOrigins, Call, CallOutcome, Caller, HttpCaller, Origin, Targets,
 };
 use turnwise_node::clock::BootClock;
-use turnwise_node::config::{DEFAULT_CAPACITY, DEFAULT_DRAIN_TIMEOUT, LogFormat, RunConfig};
+use turnwise_node::config::{
+    DEFAULT_CAPACITY, DEFAULT_DRAIN_TIMEOUT, LogFormat, Retention, RunConfig,
+};
 use turnwise_node::job::JobFate;
 use turnwise_node::shell::{
     self, Journal, Leaves, Observer, PreciseThread, Pulse, Reached, StopHandle, stop,
@@ -214,6 +216,7 @@ pub fn config<K>(url: &str, node: u32, manner: &Manner<K>) -> RunConfig {
         capacity: manner.capacity,
         queues: None,
         drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+        retention: Retention::default(),
         fail_fast: false,
         migrate: false,
         journal: None,

@@ -157,10 +157,13 @@ BEGIN
     ORDER BY t.scheduled_at - t.priority * interval '10 s', t.id;
 END $$;
 
--- Whether a check-in of `last` is too old to go without another: a fifth of the lease.
-CREATE FUNCTION turnwise.check_in_is_due(p_last timestamptz, p_at timestamptz, p_period_ms integer)
-RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+-- Whether a check-in of `last` is too old to go without another: a fifth of the lease. So it is after the clock was set back,
+-- and where the lease is shorter than the period has become.
+CREATE FUNCTION turnwise.check_in_is_due(
+    p_last timestamptz, p_until timestamptz, p_at timestamptz, p_period_ms integer
+) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
     SELECT p_last > p_at OR p_last + turnwise.lease(p_period_ms) / 5 <= p_at
+        OR p_until < p_at + turnwise.lease(p_period_ms) * 4 / 5
 $$;
 
 -- Claim outside the turn, from the lanes that are given, or, when none are (`p_lanes` is null), from all that there are:
@@ -174,6 +177,7 @@ CREATE FUNCTION turnwise.jobs_claim(
 DECLARE
     lowest bigint;
     last timestamptz;
+    until timestamptz;
     at timestamptz;
     period integer := turnwise.period_ms();
     claimed bigint := 0;
@@ -181,7 +185,7 @@ DECLARE
     lanes text[] := p_lanes;
     priorities smallint[] := p_priorities;
 BEGIN
-    SELECT n.token_floor, n.last_check_in INTO lowest, last
+    SELECT n.token_floor, n.last_check_in, n.lease_until INTO lowest, last, until
     FROM turnwise.nodes n WHERE n.id = p_node AND n.state <> 'lost' FOR NO KEY UPDATE;
     IF lowest IS NULL THEN
         RETURN QUERY SELECT
@@ -191,7 +195,7 @@ BEGIN
         RETURN;
     END IF;
     at := turnwise.clock();
-    IF turnwise.check_in_is_due(last, at, period) THEN
+    IF turnwise.check_in_is_due(last, until, at, period) THEN
         PERFORM turnwise.check_in(
             p_node, at, period, p_running, p_offset_us, p_offset_error_us, p_transit_us);
     END IF;
@@ -238,13 +242,14 @@ DECLARE
     at timestamptz := turnwise.clock();
     period integer := turnwise.period_ms();
     last timestamptz;
+    until timestamptz;
     recorded bigint[];
     others bigint[];
     place bigint;
 BEGIN
-    SELECT n.last_check_in INTO last
+    SELECT n.last_check_in, n.lease_until INTO last, until
     FROM turnwise.nodes n WHERE n.id = p_node AND n.state <> 'lost';
-    IF FOUND AND turnwise.check_in_is_due(last, at, period) THEN
+    IF FOUND AND turnwise.check_in_is_due(last, until, at, period) THEN
         UPDATE turnwise.nodes n SET last_check_in = at, lease_until = at + turnwise.lease(period)
         WHERE n.id = p_node AND n.state <> 'lost';
     END IF;

@@ -142,7 +142,7 @@ async fn open_api(
     let views = store.beside(1);
     let door = Door::new(address, config.listen_token.clone());
     let beside = api::health(pulse).merge(api::metrics(Arc::clone(metrics), views.clone()));
-    let routes = dashboard::router(views, door, None, beside);
+    let routes = dashboard::router(views, config.retention, door, None, beside);
     Ok(Some(tokio::spawn(serve::serve(listener, routes))))
 }
 

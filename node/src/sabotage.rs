@@ -81,6 +81,14 @@ bugs! {
     /// A target that was away is never tried again.
     TargetStaysAway = "target-stays-away",
 
+    // Retention.
+    /// Jobs are removed however short ago they ended.
+    AgeIsIgnored = "age-is-ignored",
+    /// A job is as old as a clock says that was set forward.
+    StepMakesOlder = "step-makes-older",
+    /// Nobody removes ended jobs.
+    NothingIsPruned = "nothing-is-pruned",
+
     // The course of a life.
     /// A node that is told to stop does not leave the ring.
     LeaveIsNotSaid = "leave-is-not-said",
@@ -98,4 +106,6 @@ bugs! {
     OutageCountsForLeases = "outage-counts-for-leases",
     /// Jobs of dead nodes are left where they are.
     NobodyIsRescued = "nobody-is-rescued",
+    /// What is removed need not have ended.
+    PruneTakesWhatRuns = "prune-takes-what-runs",
 }

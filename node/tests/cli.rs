@@ -341,6 +341,31 @@ fn all_jobs_of_a_state_and_a_queue_are_cancelled_and_retried() {
 }
 
 #[test]
+fn ended_jobs_are_removed_by_hand_and_no_others() {
+    let place = Place::migrated();
+    let (cancelled, waits) = (place.enqueue(&["/x"]), place.enqueue(&["/x", "--in", "1h"]));
+    place.run(&["jobs", "cancel", &cancelled]).ok();
+    let prune = ["jobs", "prune", "--older-than"];
+    let words = |more: &[&'static str]| [&prune[..], more].concat();
+    assert_eq!(place.run(&words(&["1h"])).ok(), "0 jobs were removed\n");
+    assert_eq!(place.run(&words(&["0s", "--state", "dead"])).ok(), "0 jobs were removed\n");
+    let answer = place.run(&words(&["0s", "--state", "dead", "--state", "cancelled", "--json"]));
+    assert_eq!(answer.json(), serde_json::json!({ "removed": 1 }));
+    let gone = place.run(&["jobs", "show", &cancelled]);
+    gone.fails(1, &["there is no job", "was removed", "24h", "30 days", "--keep-dead"]);
+    assert_eq!(place.show(&waits)["state"], "scheduled");
+    assert_eq!(place.run(&words(&["0s"])).ok(), "0 jobs were removed\n");
+    for (words, says) in [
+        (&["jobs", "prune"][..], "--older-than"),
+        (&words(&["soon"]), "soon"),
+        (&words(&["11y"]), "10y"),
+        (&words(&["1h", "--state", "running"]), "running"),
+    ] {
+        place.run(words).fails(2, &[says]);
+    }
+}
+
+#[test]
 fn a_job_is_cancelled_once_and_may_be_retried() {
     let place = Place::migrated();
     let id = place.enqueue(&["/x", "--in", "1h"]);
@@ -459,6 +484,8 @@ fn a_bad_setting_is_named_with_where_it_came_from() {
     place.run(&["run", "--capacity", "0"]).fails(78, &["--capacity", "1 to 1000"]);
     place.run(&["run", "--target", "http://a/base"]).fails(78, &["--target", "path"]);
     place.run(&["run", "--listen", "0.0.0.0:1"]).fails(78, &["--listen"]);
+    place.run(&["run", "--keep-succeeded", "30s"]).fails(78, &["--keep-succeeded", "a minute"]);
+    place.run(&["run", "--keep-dead", "never"]).fails(78, &["--keep-dead", "30d", "or forever"]);
     place.write("turnwise.toml", "\nperiod = \"1min\"\n");
     place.run(&["run"]).fails(78, &["turnwise.toml:2: period", "1min"]);
     let place = place.with("TURNWISE_PERIOD", "never");

@@ -16,6 +16,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use turnwise_engine::NodeId;
+use turnwise_node::config::Retention;
 use turnwise_node::dashboard::{self, Action, Controls, Door};
 use turnwise_node::job::{JobFilter, JobId, JobState, NewJob};
 use turnwise_node::serve;
@@ -70,7 +71,13 @@ impl Served {
         let door = Door::new(address, token.map(str::to_owned));
         let pressed = Arc::new(Mutex::new(Vec::new()));
         let buttons: Arc<dyn Controls> = Arc::new(Buttons(Arc::clone(&pressed)));
-        let routes = dashboard::router(store, door, Some(buttons), axum::Router::new());
+        let routes = dashboard::router(
+            store,
+            Retention::default(),
+            door,
+            Some(buttons),
+            axum::Router::new(),
+        );
         tokio::spawn(serve::serve(listener, routes));
         // reqwest is built without a provider of TLS, which plain HTTP does not need and its builder wants.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -225,6 +232,8 @@ async fn what_does_not_exist_is_said_to_be_so() {
         (format!("/nodes/{nobody}"), "no such node"),
         ("/nodes/x".to_owned(), "no such node"),
         (format!("/jobs/{}", JobId::generate()), "no such job"),
+        (format!("/jobs/{}", JobId::generate()), "for 24h after their end"),
+        (format!("/jobs/{}", JobId::generate()), "for 30 days after their end"),
         ("/jobs/7".to_owned(), "no such job"),
         ("/assets/x.js".to_owned(), "no such asset"),
     ] {

@@ -33,6 +33,8 @@ mod only_pooled;
 mod pooled;
 #[path = "store_contract/postgres.rs"]
 mod postgres;
+#[path = "store_contract/retention.rs"]
+mod retention;
 #[path = "store_contract/rows.rs"]
 mod rows;
 #[path = "store_contract/score.rs"]
@@ -85,6 +87,9 @@ async fn postgres_keeps_the_contract() {
         only::a_claim_reads_the_head_of_the_queue,
         only::looks_read_a_bounded_number_of_pages,
         only::a_row_that_an_app_holds_delays_nobody,
+        retention::a_removal_waits_for_nobody,
+        only::a_removal_reads_what_it_removes,
+        only::a_removal_does_not_wait_for_the_disk,
         only::times_without_end_are_far_away,
         only::errors_say_what_to_do,
         only::a_missing_privilege_is_named_by_its_grant,
@@ -111,6 +116,7 @@ async fn postgres_behind_a_pooler_keeps_the_contract() {
     promises! { score, Pooled, Fresh;
         only_pooled::a_beat_is_one_round_trip,
         only_pooled::sessions_are_left_as_they_were,
+        retention::a_removal_waits_for_nobody,
         only_pooled::a_pooler_that_was_not_named_is_refused,
     }
     score.judge();
@@ -130,6 +136,8 @@ async fn mariadb_keeps_the_contract() {
         only_mariadb::under_an_old_view_claims_are_quick_and_late_jobs_are_found,
         only_mariadb::jobs_that_were_given_up_are_found_at_once,
         only_mariadb::a_row_that_an_app_holds_delays_nobody,
+        retention::a_removal_waits_for_nobody,
+        only_mariadb::a_removal_reads_what_it_removes,
         only_mariadb::a_beat_that_is_given_up_frees_the_turn_row,
         only_mariadb::nodes_at_work_at_once_get_no_error,
         only_mariadb::times_are_utc_whoever_writes_them,

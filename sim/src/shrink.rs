@@ -2,7 +2,7 @@
 //! as the same invariant fails (delta debugging: Zeller and Hildebrandt, 2002).
 
 use crate::oracle::Invariant;
-use crate::scenario::{LocalClock, Scenario, Span};
+use crate::scenario::{LocalClock, Retention, Scenario, Span};
 use crate::tier::Tier;
 
 /// Make a scenario smaller while `fails` says that it fails in the same way. Returns the smallest found, and
@@ -67,6 +67,7 @@ fn simpler(scenario: &Scenario) -> Vec<Scenario> {
     };
     add(&|s| s.load.every = Span::ZERO);
     add(&|s| s.load.fails_ppm = 0);
+    add(&|s| s.retention = Retention::default());
     add(&|s| {
         // The last node, if no fault names it.
         let last = s.nodes.len() as u32 - 1;

@@ -9,7 +9,7 @@ use turnwise_engine::journal::{Entry, replay};
 use turnwise_sim::cluster::{fit, misfit, run_with_beats, run_with_journals};
 use turnwise_sim::lab;
 use turnwise_sim::oracle::Mark;
-use turnwise_sim::scenario::{LocalClock, Scenario, Span};
+use turnwise_sim::scenario::{Fault, LocalClock, Planned, Retention, Scenario, Shift, Span};
 use turnwise_sim::tier::Tier;
 
 /// What the tier found in the shell, each a scenario that failed before the shell was mended.
@@ -132,4 +132,54 @@ fn what_it_cannot_express_is_refused_by_name() {
         assert!(words.iter().all(|word| said.contains(word)), "{said}");
     }
     assert_eq!(misfit(&calm()), None);
+}
+
+/// A farm at work that keeps what has ended for a minute has two minutes' jobs in its table, however long it runs.
+#[test]
+fn a_farm_that_keeps_jobs_for_a_minute_has_a_small_table() {
+    let minute = Some(Span::from_secs(60));
+    let mut scenario = Scenario::calm(3, 3, Span::from_secs(600));
+    scenario.load.every = Span::from_millis(250);
+    scenario.load.until = Span::from_secs(580);
+    scenario.retention = Retention { succeeded: minute, dead: minute };
+    let report = Tier::Cluster.run(&fit(scenario.clone()), false);
+    assert!(report.violations.is_empty(), "{:?}", report.violations);
+    assert!(report.jobs.succeeded > 2_000, "{:?}", report.jobs);
+    // Those of a minute, and of one more until somebody looks: four a second, by chance.
+    assert!(report.jobs.most_kept < 4 * 150, "{:?}", report.jobs);
+    let removed = report.marks.count(Mark::JobRemoved);
+    assert!(removed > 1_700, "{removed} removed");
+
+    scenario.retention = Retention::default();
+    let report = Tier::Cluster.run(&fit(scenario), false);
+    assert_eq!(report.marks.count(Mark::JobRemoved), 0);
+}
+
+/// Whoever has nothing to remove asks for it once a minute, one for the whole farm.
+#[test]
+fn an_idle_farm_looks_for_ended_jobs_once_a_minute() {
+    for nodes in [1, 6] {
+        let mut scenario = fit(Scenario::calm(1, nodes, Span::from_secs(310)));
+        let without = Tier::Cluster.run(&scenario, false).statements;
+        scenario.retention.succeeded = Some(Span::from_secs(3_600));
+        let report = Tier::Cluster.run(&scenario, false);
+        assert!(report.violations.is_empty(), "{:?}", report.violations);
+        let looks = report.statements - without;
+        assert!((4..=5).contains(&looks), "{looks} looks of {nodes} nodes in five minutes");
+    }
+}
+
+/// By the clock all of them are an hour older; nobody has lived through it.
+#[test]
+fn jobs_are_not_removed_early_when_the_servers_clock_is_set_forward() {
+    let mut scenario = Scenario::calm(1, 3, Span::from_secs(400));
+    scenario.load.every = Span::from_millis(500);
+    scenario.load.until = Span::from_secs(90);
+    scenario.retention.succeeded = Some(Span::from_secs(240));
+    let step = Fault::ServerStep { by: Shift(3_600_000_000_000) };
+    scenario.faults = vec![Planned { at: Span::from_secs(100), fault: step }];
+    let report = Tier::Cluster.run(&fit(scenario), false);
+    assert!(report.violations.is_empty(), "{:?}", report.violations);
+    let removed = report.marks.count(Mark::JobRemoved);
+    assert!(removed > 100, "{removed}: those that were four minutes old in the end");
 }

@@ -21,6 +21,8 @@ mod leases;
 mod member;
 #[path = "../../node/tests/store_contract/nodes.rs"]
 mod nodes;
+#[path = "../../node/tests/store_contract/retention.rs"]
+mod retention;
 #[path = "../../node/tests/store_contract/rows.rs"]
 mod rows;
 #[path = "../../node/tests/store_contract/score.rs"]

@@ -8,7 +8,7 @@ use turnwise_engine::{
 use turnwise_node::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 use turnwise_node::store::sqlite::{SqliteStore, SqliteTurns};
 use turnwise_node::store::{
-    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Queues, Registration, Store,
+    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Prune, Pruned, Queues, Registration, Store,
     StoreError, TargetView, TurnReply, TurnRequest, Turns,
 };
 
@@ -47,8 +47,13 @@ impl Store for AtOnceStore {
         at_once(self.0.turns()).map(AtOnceTurns)
     }
 
+    fn apart(&self) -> Self {
+        Self(self.0.apart())
+    }
+
     at_once! {
         fn migrate() -> Vec<String>;
+        fn prune(prune: &Prune) -> Pruned;
         fn check_schema() -> ();
         fn agree_period(wanted: Option<Period>) -> Period;
         fn register(node: &Registration) -> ();

@@ -1,5 +1,5 @@
-//! `turnwise jobs`: shows jobs, and retries or cancels them. What may be retried or cancelled is the
-//! store's to tell.
+//! `turnwise jobs`: shows jobs, retries or cancels them, and removes those that have ended. What may be retried, cancelled
+//! or removed is the store's to tell.
 
 use std::process::ExitCode;
 
@@ -11,8 +11,9 @@ use turnwise_engine::{NodeId, ServerInstant};
 use super::all_jobs::{self, Which};
 use super::common::Common;
 use super::failure::Failure;
+use super::prune;
 use super::show;
-use crate::config;
+use crate::config::{self, DEFAULT_KEEP_DEAD, DEFAULT_KEEP_SUCCEEDED, Keep};
 use crate::exit;
 use crate::job::{Attempts, JobFilter, JobId, JobState, JobView};
 use crate::rfc3339;
@@ -21,14 +22,15 @@ use crate::store::{Deed, Store};
 /// How much of an answer's body is shown, in characters.
 const ANSWER_CHARS_SHOWN: usize = 400;
 
-/// List, show, retry and cancel jobs
+/// List, show, retry, cancel and remove jobs
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   turnwise jobs list --state dead --queue mail
   turnwise jobs show 01936c5e-7d1a-7cc3-98c4-dc0c0c07398f
   turnwise jobs list --state dead --json | jq -r '.[].id' | xargs turnwise jobs retry
-  turnwise jobs retry --all --state dead --queue mail")]
+  turnwise jobs retry --all --state dead --queue mail
+  turnwise jobs prune --older-than 7d --state succeeded")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -40,6 +42,7 @@ enum Command {
     Show(ShowArgs),
     Retry(RetryArgs),
     Cancel(CancelArgs),
+    Prune(prune::Args),
 }
 
 /// List jobs, newest first
@@ -133,6 +136,7 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Show(args) => show_one(args).await,
         Command::Retry(args) => retry(args).await,
         Command::Cancel(args) => cancel(args).await,
+        Command::Prune(args) => prune::run(args).await,
     }
 }
 
@@ -245,7 +249,11 @@ fn tell(
 
 fn unknown(id: JobId) -> String {
     format!(
-        "there is no job {id} in this database; `turnwise jobs list` shows those that there are"
+        "there is no job {id} in this database: perhaps it has ended and was removed (nodes keep jobs that succeeded or \
+         were cancelled for {}, and dead ones for {}, unless --keep-succeeded and --keep-dead say otherwise). `turnwise \
+         jobs list` shows those that there are",
+        Keep::For(DEFAULT_KEEP_SUCCEEDED),
+        Keep::For(DEFAULT_KEEP_DEAD)
     )
 }
 

@@ -18,6 +18,7 @@ mod log;
 mod migrate;
 mod nodes;
 mod period;
+mod prune;
 mod run;
 mod show;
 mod top;

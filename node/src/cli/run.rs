@@ -33,7 +33,9 @@ turnwise.toml:
   database-url = \"postgres://app@db/app\"
   target = [\"http://127.0.0.1:3000\", \"reports=http://127.0.0.1:9000\"]
   capacity = 64
-  period = \"500ms\"")]
+  period = \"500ms\"
+  keep-succeeded = \"2h\"
+  keep-dead = \"forever\"")]
 pub(super) struct Args {
     #[command(flatten)]
     common: Common,
@@ -41,7 +43,8 @@ pub(super) struct Args {
     /// The origin that jobs with a path are called on [default: http://127.0.0.1:8080]
     ///
     /// Repeat it as QUEUE=URL for queues that another app serves. It is an origin, scheme://host[:port]: a
-    /// path is an error.
+    /// path is an error. http:// is called over HTTP/1.1, https:// over what the server chooses, and h2c://
+    /// over unencrypted HTTP/2, for a server that is known to speak it.
     #[arg(long, value_name = "[QUEUE=]URL")]
     target: Vec<String>,
 
@@ -51,7 +54,7 @@ pub(super) struct Args {
 
     /// An origin that jobs may name in a full URL; repeat it for more [default: none]
     ///
-    /// It is compared as a whole: scheme, host and port.
+    /// It is compared as a whole: scheme (http, https or h2c), host and port.
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
 
@@ -91,6 +94,16 @@ pub(super) struct Args {
     /// How long to wait for running jobs when told to stop, up to 24h [default: 30s]
     #[arg(long, value_name = "DURATION")]
     drain_timeout: Option<String>,
+
+    /// How long jobs that succeeded, or were cancelled, are kept: from 1m to 10y, or forever [default: 24h]
+    ///
+    /// Counted from their end, by the database's clock. Where nodes are told differently the shortest time counts.
+    #[arg(long, value_name = "DURATION")]
+    keep_succeeded: Option<String>,
+
+    /// How long jobs that were given up are kept: from 1m to 10y, or forever [default: 30d]
+    #[arg(long, value_name = "DURATION")]
+    keep_dead: Option<String>,
 
     /// Exit (69) when the database cannot be reached at the start, in place of waiting for it
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -152,6 +165,8 @@ impl Args {
         flags.add("capacity", self.capacity.clone());
         flags.add("queues", self.queues.clone());
         flags.add("drain-timeout", self.drain_timeout.clone());
+        flags.add("keep-succeeded", self.keep_succeeded.clone());
+        flags.add("keep-dead", self.keep_dead.clone());
         flags.add("fail-fast", self.fail_fast.clone());
         flags.add("no-migrate", self.no_migrate.clone());
         flags.add("journal", self.journal.clone());

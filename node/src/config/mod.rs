@@ -3,10 +3,12 @@
 //!
 //! - `settings`: the names of the settings, and the name that somebody may have meant;
 //! - `layers`: flags, then the environment, then the file: who wins, and where a value came from;
-//! - `file`: `turnwise.toml`.
+//! - `file`: `turnwise.toml`;
+//! - `retention`: how long ended jobs are kept.
 
 mod file;
 mod layers;
+mod retention;
 mod settings;
 
 use std::fmt;
@@ -18,6 +20,9 @@ use http::HeaderValue;
 use turnwise_engine::Period;
 
 pub use self::layers::{Environment, Flags, Given, Layers, Source};
+pub use self::retention::{
+    DEFAULT_KEEP_DEAD, DEFAULT_KEEP_SUCCEEDED, KEEP_MAX, KEEP_MIN, Keep, Retention, parse_age,
+};
 pub use self::settings::{Kind, SETTINGS, Setting};
 use crate::caller::{AllowedOrigins, Targets};
 
@@ -66,6 +71,8 @@ pub struct RunConfig {
     pub queues: Option<Vec<String>>,
     /// How long a node that was told to stop waits for its jobs, up to [`DRAIN_TIMEOUT_MAX`].
     pub drain_timeout: Duration,
+    /// How long ended jobs are kept, each from [`KEEP_MIN`] to [`KEEP_MAX`] or for ever.
+    pub retention: Retention,
     /// Exit when the database cannot be reached at the start, in place of waiting for it.
     pub fail_fast: bool,
     /// Bring the schema up to date at the start.
@@ -157,6 +164,7 @@ impl RunConfig {
             queues,
             drain_timeout: one(layers, "drain-timeout", parse_drain_timeout)?
                 .unwrap_or(DEFAULT_DRAIN_TIMEOUT),
+            retention: retention(layers)?,
             fail_fast: one(layers, "fail-fast", parse_switch)?.unwrap_or(false),
             migrate: !one(layers, "no-migrate", parse_switch)?.unwrap_or(false),
             journal: one(layers, "journal", parse_journal)?,
@@ -179,6 +187,7 @@ impl fmt::Debug for RunConfig {
             capacity,
             queues,
             drain_timeout,
+            retention,
             fail_fast,
             migrate,
             journal,
@@ -194,6 +203,7 @@ impl fmt::Debug for RunConfig {
             .field("capacity", capacity)
             .field("queues", queues)
             .field("drain_timeout", drain_timeout)
+            .field("retention", retention)
             .field("fail_fast", fail_fast)
             .field("migrate", migrate)
             .field("journal", journal)
@@ -245,6 +255,15 @@ fn one<T>(
 ) -> Result<Option<T>, ConfigError> {
     let Some(given) = layers.get(key) else { return Ok(None) };
     parse(given.value()).map(Some).map_err(|reason| given.bad(reason))
+}
+
+fn retention(layers: &Layers) -> Result<Retention, ConfigError> {
+    let Retention { succeeded, dead } = Retention::default();
+    let keep = |key| one(layers, key, retention::parse_keep);
+    Ok(Retention {
+        succeeded: keep("keep-succeeded")?.unwrap_or(succeeded),
+        dead: keep("keep-dead")?.unwrap_or(dead),
+    })
 }
 
 fn queues(layers: &Layers) -> Result<Option<Vec<String>>, ConfigError> {
@@ -363,7 +382,9 @@ fn parse_journal(text: &str) -> Result<PathBuf, String> {
 
 fn parse_capacity(text: &str) -> Result<u32, String> {
     text.parse().ok().filter(|capacity| (1..=CAPACITY_MAX).contains(capacity)).ok_or_else(|| {
-        format!("{text:?} is no capacity: it is a whole number from 1 to {CAPACITY_MAX}")
+        format!(
+            "{text:?} is no capacity: it is how many jobs a node runs at once, a whole number from 1 to {CAPACITY_MAX}; for more, start more nodes, and for none, stop this one"
+        )
     })
 }
 
@@ -412,6 +433,7 @@ mod tests {
         assert_eq!(config.listen, Some(Listen { address, explicit: false }));
         assert_eq!((config.period, config.queues.as_ref()), (None, None));
         assert_eq!((config.capacity, config.drain_timeout), (16, DEFAULT_DRAIN_TIMEOUT));
+        assert_eq!(config.retention, Retention::default());
         assert!(config.migrate && !config.fail_fast && !config.name.is_empty());
     }
 
@@ -426,6 +448,8 @@ mod tests {
             ("allow-origin", "https://api.example"),
             ("listen", "[::1]:0"),
             ("drain-timeout", "0s"),
+            ("keep-succeeded", "90m"),
+            ("keep-dead", "forever"),
             ("fail-fast", "true"),
             ("no-migrate", "yes"),
             ("log-format", "json"),
@@ -437,6 +461,8 @@ mod tests {
         assert_eq!(config.targets.to_string(), "http://a:1, reports=http://b:2");
         assert_eq!(config.targets.host_header().unwrap(), "app.example:8080");
         assert!(config.listen.unwrap().explicit);
+        let kept = Keep::For(Duration::from_secs(5_400));
+        assert_eq!(config.retention, Retention { succeeded: kept, dead: Keep::Forever });
         assert_eq!(config.log_format, LogFormat::Json);
         assert!(config.fail_fast && !config.migrate);
         assert_eq!(run(&[("listen", "off")]).unwrap().listen, None);
@@ -469,6 +495,10 @@ mod tests {
             ("listen-token", "sixteen and spaces"),
             ("drain-timeout", "25h"),
             ("drain-timeout", "30"),
+            ("keep-succeeded", "59s"),
+            ("keep-succeeded", "11y"),
+            ("keep-dead", "30"),
+            ("keep-dead", "never"),
             ("fail-fast", "maybe"),
             ("log-format", "xml"),
             ("name", " "),
@@ -477,6 +507,19 @@ mod tests {
         for (key, value) in bad {
             let error = run(&[(key, value)]).unwrap_err();
             assert!(error.to_string().starts_with(&format!("--{key}: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_capacity_that_is_none_is_told_the_range_and_what_to_do() {
+        for text in ["0", "1001", "1000000", "99999999999999999999", "-1", "1.5", "1e3", "0x10", "many", " ", ""] {
+            let error = run(&[("capacity", text)]).unwrap_err().to_string();
+            for part in [&format!("{text:?}"), "from 1 to 1000", "start more nodes"] {
+                assert!(error.contains(part), "{part} in {error}");
+            }
+        }
+        for text in ["1", "1000"] {
+            assert!(run(&[("capacity", text)]).is_ok(), "{text}");
         }
     }
 

@@ -35,6 +35,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting { key: "capacity", kind: Kind::One },
     Setting { key: "queues", kind: Kind::Many },
     Setting { key: "drain-timeout", kind: Kind::One },
+    Setting { key: "keep-succeeded", kind: Kind::One },
+    Setting { key: "keep-dead", kind: Kind::One },
     Setting { key: "fail-fast", kind: Kind::Switch },
     Setting { key: "no-migrate", kind: Kind::Switch },
     Setting { key: "journal", kind: Kind::One },

@@ -32,6 +32,7 @@ pub use door::Door;
 use self::live::Listeners;
 use self::said::Said;
 use crate::cached::Cached;
+use crate::config::Retention;
 use crate::store::{RunView, Tally};
 use crate::watch::Hub;
 
@@ -45,6 +46,7 @@ const RUNS_AGE: Duration = Duration::from_millis(200);
 /// What the pages are made of.
 struct Dashboard {
     hub: Hub,
+    kept: Retention,
     door: Door,
     controls: Option<Arc<dyn Controls>>,
     said: Said,
@@ -55,17 +57,20 @@ struct Dashboard {
 
 type Shared = Arc<Dashboard>;
 
-/// The dashboard over this store, or over a reader of it that others share, behind this door. `controls` are shown as buttons where there are any.
+/// The dashboard over this store, or over a reader of it that others share, whose ended jobs are `kept` for so long, behind
+/// this door. `controls` are shown as buttons where there are any.
 ///
 /// Every answer goes through the door, those of `beside` too: routes that are served along with the pages.
 pub fn router(
     hub: impl Into<Hub>,
+    kept: Retention,
     door: Door,
     controls: Option<Arc<dyn Controls>>,
     beside: Router,
 ) -> Router {
     let shared = Dashboard {
         hub: hub.into(),
+        kept,
         door: door.clone(),
         controls,
         said: Said::default(),

@@ -40,7 +40,7 @@ use self::folder::Folder;
 use self::process::{Recipe, settings_in};
 use self::terminal::{Keyboard, Screen};
 use crate::api;
-use crate::config::Listen;
+use crate::config::{Listen, Retention};
 use crate::dashboard::{self, Door};
 use crate::serve;
 use crate::store::{AnyStore, Store, StoreError};
@@ -186,8 +186,9 @@ impl Stage {
         let jobs = tokio::spawn(jobs::stream(store.clone(), plan.rate, chance(), said.clone()));
         let buttons = Arc::new(Buttons { farm: Arc::clone(&farm), said });
         let hub = Hub::new(store);
-        let routes =
-            dashboard::router(hub.clone(), Door::new(address, None), Some(buttons), Router::new());
+        let door = Door::new(address, None);
+        let kept = Retention::default();
+        let routes = dashboard::router(hub.clone(), kept, door, Some(buttons), Router::new());
         let pages = tokio::spawn(serve::serve(listener, routes));
         Ok(Self { farm, hub, address, target, database, jobs, pages })
     }

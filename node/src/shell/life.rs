@@ -16,6 +16,7 @@ use super::ends::EndsTask;
 use super::holds::Holds;
 use super::journal::{Pen, Recorded};
 use super::observer;
+use super::retention::{Cue, Gain, RetentionTask};
 use super::runs::{Destinations, RunsTask};
 use super::stop::Stop;
 use super::target::{self, TargetTask};
@@ -23,6 +24,7 @@ use super::turns::{Channels, Pulse, Told, TurnsEnd, TurnsTask};
 use super::work::WorkTask;
 use crate::caller::Caller;
 use crate::clock::Clock;
+use crate::config::Retention;
 use crate::sabotage::{Bug, Sabotage};
 use crate::store::Store;
 
@@ -74,6 +76,9 @@ pub(crate) struct Way {
     pub(crate) queues: Option<Arc<[String]>>,
     pub(crate) destinations: Arc<Destinations>,
     pub(crate) drain_timeout: Duration,
+    pub(crate) retention: Retention,
+    /// What the database's clock has gained in earlier lives too.
+    pub(crate) gain: Gain,
     pub(crate) seed: u64,
     pub(crate) pen: Option<Pen>,
     pub(crate) observer: observer::Told,
@@ -123,6 +128,7 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller, T: Stage>(
     let holds = Holds::default();
     let (claimable, queues) =
         watch::channel(target::claimable(&way.destinations.targets, way.queues.as_ref(), &[]));
+    let cue = Cue::new(&way.retention);
     let turns = TurnsTask::<_, _, T>::new(
         clock.clone(),
         store.clone(),
@@ -131,7 +137,8 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller, T: Stage>(
         holds.clone(),
         channels,
     )
-    .watched_by(Arc::clone(&way.observer));
+    .watched_by(Arc::clone(&way.observer))
+    .giving(cue.clone());
     let mut turns = stage.perform(turns.run()).fuse();
 
     let mut tasks = JoinSet::new();
@@ -183,6 +190,16 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller, T: Stage>(
         observer: Arc::clone(&way.observer),
     };
     tasks.spawn(stage.play(target.run()));
+
+    let retention = RetentionTask {
+        store: store.clone(),
+        stage: PhantomData::<T>,
+        retention: way.retention,
+        cue,
+        gain: way.gain.clone(),
+        pulse: pulse.subscribe(),
+    };
+    tasks.spawn(stage.play(retention.run()));
 
     let end = course::<T>(&inputs, &mut turns, &mut tasks, &hand_back, way, pulse, stop).await;
     if matches!(end, LifeEnd::Stopped | LifeEnd::TimedOut) {

@@ -6,6 +6,7 @@
 //! - `work`: the other statements that the engine asks for;
 //! - `runs`: the calls; `ends`: recording what became of them; `holds`: the list of both; `target`: whether the
 //!   target is there;
+//! - `retention`: ended jobs that are old enough to go;
 //! - `observer`: who is told of what the node does, to count it;
 //! - `patience`: how long a try is waited for; `stage`: the thread on which the engine's task is on time; `lead`: how
 //!   much earlier it is woken for that.
@@ -21,6 +22,7 @@ mod life;
 mod notes;
 mod observer;
 pub(crate) mod patience;
+mod retention;
 mod runs;
 mod stage;
 mod start;
@@ -41,6 +43,7 @@ use life::Way;
 pub use life::{Leaves, Stage};
 use observer::Nobody;
 pub use observer::{Observer, Reached};
+use retention::Gain;
 use runs::Destinations;
 pub use stage::PreciseThread;
 use start::{Start, Started};
@@ -84,6 +87,7 @@ pub async fn run_observed<C: Clock, S: Store, K: Caller, T: Stage>(
         fail_fast: config.fail_fast,
     };
     let mut random = Pcg64Mcg::from_seed(leaves.chance);
+    let gain = Gain::default();
     loop {
         if T::Bugs::plants(Bug::IdIsKept) {
             random = Pcg64Mcg::from_seed(leaves.chance);
@@ -101,6 +105,8 @@ pub async fn run_observed<C: Clock, S: Store, K: Caller, T: Stage>(
                 allowed: config.allow_origins.clone(),
             }),
             drain_timeout: config.drain_timeout,
+            retention: config.retention,
+            gain: gain.clone(),
             seed: random.next_u64(),
             pen: journal.map(Journal::pen),
             observer: Arc::clone(observer),

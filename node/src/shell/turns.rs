@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use turnwise_engine::{
-    Fate, Input, LocalInstant, Output, Period, Reason, RequestId, Status, TurnAnswer, TurnKind,
-    TurnStatement, WorkStatement,
+    Fate, Input, LocalInstant, Note, Output, Period, Reason, RequestId, Status, TurnAnswer,
+    TurnKind, TurnStatement, WorkStatement,
 };
 
 use super::holds::{Held, Holds};
@@ -20,6 +20,7 @@ use super::life::Stage;
 use super::notes::NoteLog;
 use super::observer::{self, Nobody};
 use super::patience::Patience;
+use super::retention::Cue;
 use crate::clock::Clock;
 use crate::job::ClaimedJob;
 use crate::sabotage::{Bug, Sabotage};
@@ -165,6 +166,7 @@ pub(crate) struct TurnsTask<C: Clock, S: Store, T: Stage> {
     trouble: Option<String>,
     log: NoteLog,
     observer: observer::Told,
+    cue: Cue,
 }
 
 /// What the task woke up for.
@@ -202,12 +204,18 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
             trouble: None,
             log,
             observer: Arc::new(Nobody),
+            cue: Cue::default(),
         }
     }
 
     /// Tell this one what happens.
     pub(crate) fn watched_by(self, observer: observer::Told) -> Self {
         Self { observer, ..self }
+    }
+
+    /// Give this cue.
+    pub(crate) fn giving(self, cue: Cue) -> Self {
+        Self { cue, ..self }
     }
 
     pub(crate) async fn run(mut self) -> TurnsEnd {
@@ -328,6 +336,11 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
                 let period = self.engine.row().map_or(Period::DEFAULT, |row| row.cadence.period);
                 self.log.note(&note, period);
                 self.observer.noted(&note);
+                if let (Note::Beat { slot, accepted: true, .. }, Some(row)) =
+                    (&note, self.engine.row())
+                {
+                    self.cue.beaten(*slot, row);
+                }
             }
         }
         false

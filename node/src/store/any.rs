@@ -12,8 +12,8 @@ use super::sqlite::{SqliteStore, SqliteTurns};
 use super::urls::{self, Kind};
 use super::views::{BeatView, RunView, Tally, Views};
 use super::{
-    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Queues, Registration, Store,
-    StoreError, TargetView, TurnReply, TurnRequest, Turns,
+    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Prune, Pruned, Queues, Registration,
+    Store, StoreError, TargetView, TurnReply, TurnRequest, Turns,
 };
 use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 
@@ -220,6 +220,14 @@ impl Store for AnyStore {
 
     async fn cancel(&self, id: JobId) -> Result<Option<bool>, StoreError> {
         delegate!(self, store => store.cancel(id).await)
+    }
+
+    async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {
+        delegate!(self, store => store.prune(prune).await)
+    }
+
+    fn apart(&self) -> Self {
+        self.beside(1)
     }
 
     async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {

@@ -11,8 +11,8 @@ use turnwise_engine::{
 };
 
 use super::{
-    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Queues, Registration, Store,
-    StoreError, TargetView, TurnReply, TurnRequest, Turns,
+    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Prune, Pruned, Queues, Registration,
+    Store, StoreError, TargetView, TurnReply, TurnRequest, Turns,
 };
 use crate::clock::{BootClock, Clock};
 use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
@@ -253,6 +253,14 @@ impl<S: Store> Store for Distant<S> {
 
     async fn cancel(&self, id: JobId) -> Result<Option<bool>, StoreError> {
         self.road.trip(self.store.cancel(id)).await
+    }
+
+    async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {
+        self.road.trip(self.store.prune(prune)).await
+    }
+
+    fn apart(&self) -> Self {
+        Self::new(self.store.apart(), self.road.clone())
     }
 
     async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {

@@ -35,6 +35,7 @@ pub const POSTGRES: &[Migration] = &[
     migration!(1, "postgres", "0001_turns_and_jobs"),
     migration!(2, "postgres", "0002_jobs_that_were_given_up"),
     migration!(3, "postgres", "0003_drain_and_targets"),
+    migration!(4, "postgres", "0004_retention"),
     migration!(5, "postgres", "0005_hot_path"),
 ];
 
@@ -43,6 +44,7 @@ pub const MYSQL: &[Migration] = &[
     migration!(1, "mysql", "0001_turns_and_jobs"),
     migration!(2, "mysql", "0002_drain_and_targets"),
     migration!(3, "mysql", "0003_jobs_that_were_given_up"),
+    migration!(4, "mysql", "0004_retention"),
     migration!(5, "mysql", "0005_hot_path"),
 ];
 
@@ -51,6 +53,7 @@ pub const SQLITE: &[Migration] = &[
     migration!(1, "sqlite", "0001_turns_and_jobs"),
     migration!(2, "sqlite", "0002_jobs_that_were_given_up"),
     migration!(3, "sqlite", "0003_drain_and_targets"),
+    migration!(4, "sqlite", "0004_retention"),
     migration!(5, "sqlite", "0005_hot_path"),
 ];
 

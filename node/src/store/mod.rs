@@ -20,6 +20,7 @@ mod marks;
 pub mod migrate;
 pub mod mysql;
 pub mod postgres;
+mod retention;
 mod rows;
 mod servers;
 pub mod sqlite;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 pub use any::{AnyStore, AnyTurns};
 pub use bulk::{Altered, BATCH, Bulk, Deed};
 pub use distant::{Distance, Distant, DistantTurns, Road};
+pub use retention::{Ended, PRUNED_AT_ONCE_MAX, Prune, Pruned};
 pub use views::{
     ATTEMPTS_SHOWN, BeatView, COUNTED_MAX, Capped, JobsPage, LOOKED_THROUGH_MAX, NodeView,
     QueueView, RECENT_JOBS, RunView, TARGETS_BYTES_MAX, Tally, TargetView, Views,
@@ -188,6 +190,16 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Cancel a job: at once while it is queued; a running one is not tried again after this attempt. False
     /// when it has ended. None when there is no such job (as with `retry`).
     fn cancel(&self, id: JobId) -> impl Future<Output = Result<Option<bool>, StoreError>> + Send;
+
+    /// Remove ended jobs that are old enough, of each state those that ended first, with their attempts: how many, and what
+    /// to go on with. Decided by the state that stands in the row and by the server's clock, in a transaction of its own that locks the
+    /// jobs that it removes and nothing else: one that somebody holds just now is passed over, and none is waited for.
+    /// What was removed need not outlive a crash of the server at once.
+    fn prune(&self, prune: &Prune) -> impl Future<Output = Result<Pruned, StoreError>> + Send;
+
+    /// The same database by one connection of its own, which is opened when it is needed and closed with the last clone of
+    /// what this returns: for what may take long, and must hold up nobody.
+    fn apart(&self) -> Self;
 
     /// The nodes that are known, in turn order, those out of the ring last.
     fn nodes(&self) -> impl Future<Output = Result<Vec<NodeView>, StoreError>> + Send;

@@ -17,6 +17,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use tempfile::TempDir;
 use turnwise_engine::NodeId;
+use turnwise_node::config::Retention;
 use turnwise_node::dashboard::{self, Door};
 use turnwise_node::serve;
 use turnwise_node::store::{AnyStore, Registration, Store};
@@ -206,7 +207,8 @@ async fn serve_fifty(folder: &TempDir) -> SocketAddr {
     connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let routes = dashboard::router(store, Door::new(address, None), None, axum::Router::new());
+    let door = Door::new(address, None);
+    let routes = dashboard::router(store, Retention::default(), door, None, axum::Router::new());
     tokio::spawn(serve::serve(listener, routes));
     address
 }

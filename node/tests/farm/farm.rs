@@ -101,9 +101,20 @@ impl Farm {
 
     /// Start a node that is told of these servers.
     pub(crate) fn node_on(&mut self, name: &str, wrap: Wrap, urls: &str) {
+        self.node_told(name, wrap, urls, &[]);
+    }
+
+    /// Start a node with these words on its command line.
+    pub(crate) fn node_with(&mut self, name: &str, words: &[&str]) {
+        let urls = self.database.urls();
+        self.node_told(name, Wrap::None, &urls, words);
+    }
+
+    fn node_told(&mut self, name: &str, wrap: Wrap, urls: &str, words: &[&str]) {
         let mut command = wrap.command(env!("CARGO_BIN_EXE_turnwise"));
         command
             .args(["run", "--name", name, "--listen", "127.0.0.1:0", "--target", &self.target])
+            .args(words)
             .env("DATABASE_URL", urls)
             .env("TURNWISE_LOG", "info")
             .stdin(Stdio::null())

@@ -338,3 +338,52 @@ async fn what_a_node_knows_of_its_target_is_shown_and_written_when_it_changes() 
     assert!(page.contains(&format!("http://{address}")) && page.contains("answers"), "{page}");
     drop(back);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ended_jobs_are_removed_while_the_farm_goes_on() {
+    let target = Target::start().await;
+    let mut farm = Farm::start(&target).await;
+    farm.execute(
+        "insert into turnwise.jobs (url, state, attempt, finished_at)
+         select s.url, s.state, 1, now() - s.ago from (values
+            ('/old', 'succeeded', interval '61 minutes', 20000), ('/old', 'cancelled', '61 minutes', 10),
+            ('/old', 'dead', '3 hours', 30), ('/young', 'dead', '61 minutes', 20),
+            ('/young', 'succeeded', '50 minutes', 40)) s (url, state, ago, jobs), generate_series(1, s.jobs)",
+    )
+    .await;
+    farm.execute(
+        "insert into turnwise.attempts (job, node, token, attempt, started_at, finished_at)
+         select id, gen_random_uuid(), 1, 1, finished_at, finished_at from turnwise.jobs",
+    )
+    .await;
+    for name in ["a", "b"] {
+        farm.node_with(name, &["--keep-succeeded", "1h", "--keep-dead", "2h"]);
+    }
+    farm.until_ring_has(2).await;
+    let since = farm.last_slot().await;
+    // One of them looks once a minute.
+    farm.until("what is old is gone", Duration::from_secs(150), async |farm| {
+        farm.enqueue(20, "/ok").await;
+        farm.count("url = '/old'").await == 0
+    })
+    .await;
+    assert_eq!(farm.count("url = '/young'").await, 60);
+    farm.until_all_have_ended().await;
+    let ended = farm.count("state = 'succeeded' and url = '/ok'").await;
+    assert_eq!(ended, farm.count("url = '/ok'").await);
+    assert_eq!(target.seen().len() as i64, ended, "calls");
+    let left = "select (select count(*) from turnwise.attempts a) || ' attempts of '
+        || (select count(*) from turnwise.jobs)";
+    assert_eq!(farm.query_text(left).await, format!("{0} attempts of {0}", ended + 60));
+    assert_eq!(farm.missed_since(since).await, 0, "{:?}", farm.beats_since(since).await);
+    // The connection for it is closed again.
+    farm.until("each node holds two connections", Duration::from_secs(20), async |farm| {
+        let held =
+            "select count(*)::text from pg_stat_activity where application_name = 'turnwise'";
+        farm.query_text(held).await == "4"
+    })
+    .await;
+    for name in ["a", "b"] {
+        assert_eq!(farm.stop(name).await.code(), Some(0), "{}", farm.said(name));
+    }
+}

@@ -9,12 +9,15 @@ use turnwise_engine::Fate;
 use turnwise_node::job::{EndOutcome, JobFate, JobFilter, JobState, When};
 use turnwise_node::store::postgres::PgStore;
 use turnwise_node::store::sqlite::SqliteStore;
-use turnwise_node::store::{AnyStore, CheckIn, Store, StoreError, Views};
+use turnwise_node::store::{AnyStore, CheckIn, Ended, Prune, Store, StoreError, Views};
 
 use crate::member::{Member, end_of, enqueue, ids, job, job_at};
 use crate::postgres::{Postgres, cluster};
 use crate::sqlite::Sqlite;
 use crate::world::{NOON, SECOND, World};
+
+/// How long ended jobs are kept in what is tried here.
+const HOUR: Duration = Duration::from_secs(3_600);
 
 pub(crate) async fn an_idle_beat_is_one_statement(w: Postgres) {
     w.run("CREATE EXTENSION pg_stat_statements").await;
@@ -237,6 +240,69 @@ pub(crate) async fn looks_read_a_bounded_number_of_pages(w: Postgres) {
     // A thousand jobs with their attempts, or an index entry for each of ten thousand jobs with what can be seen of
     // them: but never the 150,000, nor the tens of thousands that wait in one queue.
     assert!(pages < 9_000, "{worst}");
+}
+
+/// Among many that are to stay: the next to go are found without a look at the others, and that there is none too.
+pub(crate) async fn a_removal_reads_what_it_removes(w: Postgres) {
+    w.run("CREATE EXTENSION pg_stat_statements").await;
+    let store = w.store();
+    let prune = |most| Prune::older_than(Ended::ALL.map(|ended| (ended, HOUR)), most);
+    // The plan is made while there is nothing.
+    assert_eq!(store.prune(&prune(100)).await.unwrap().jobs, 0);
+    let now = Postgres::instant(NOON);
+    w.run(&format!(
+        "INSERT INTO turnwise.jobs (url, state, scheduled_at, finished_at)
+         SELECT '/ok', (ARRAY['succeeded', 'dead', 'cancelled', 'queued'])[1 + n % 4], {now},
+            CASE WHEN n % 4 < 3 THEN {now} - interval '1 day' * (n <= 1600)::integer END
+         FROM generate_series(1, 60000) n;
+         INSERT INTO turnwise.attempts (job, node, token, attempt, started_at, finished_at)
+         SELECT id, gen_random_uuid(), 1, 1, {now}, {now} FROM turnwise.jobs"
+    ))
+    .await;
+    for (most, removed) in [(100, 100), (1_000, 1_000), (1_000, 100), (1_000, 0)] {
+        w.run("SELECT pg_stat_statements_reset()").await;
+        assert_eq!(store.prune(&prune(most)).await.unwrap().jobs, removed);
+        let pages = w
+            .number(
+                "SELECT shared_blks_hit + shared_blks_read FROM pg_stat_statements s
+                 JOIN pg_database d ON d.oid = s.dbid AND d.datname = current_database()
+                 WHERE query LIKE '%DELETE FROM turnwise.attempts%'",
+            )
+            .await
+            .unwrap();
+        println!("    pages looked at for {removed} jobs: {pages}");
+        assert!(pages <= 60 + 15 * i64::from(removed), "{pages} pages for {removed} jobs");
+    }
+    assert_eq!(w.number("SELECT count(*) FROM turnwise.jobs").await, Some(58_800));
+}
+
+pub(crate) async fn a_removal_does_not_wait_for_the_disk(w: Postgres) {
+    cluster().psql("ALTER SYSTEM SET wal_writer_delay = '10s'");
+    cluster().psql("ALTER SYSTEM SET autovacuum = off");
+    cluster().psql("SELECT pg_reload_conf()");
+    let now = Postgres::instant(NOON);
+    w.run(&format!(
+        "INSERT INTO turnwise.jobs (url, state, finished_at)
+         SELECT '/ok', 'succeeded', {now} FROM generate_series(1, 50)"
+    ))
+    .await;
+    let store = w.store();
+    w.set_clock(NOON + 7_200 * SECOND).await;
+    store.look().await.unwrap();
+    // A session tells what it did when it ends.
+    cluster().psql("CHECKPOINT");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let before: i64 = cluster().psql("SELECT wal_sync FROM pg_stat_wal").parse().unwrap();
+    let apart = store.apart();
+    for _ in 0..50 {
+        let one = Prune::older_than([(Ended::Succeeded, HOUR)], 1);
+        assert_eq!(apart.prune(&one).await.unwrap().jobs, 1);
+    }
+    drop(apart);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let after: i64 = cluster().psql("SELECT wal_sync FROM pg_stat_wal").parse().unwrap();
+    println!("    disk syncs in 50 removals: {}", after - before);
+    assert!(after - before <= 5, "{} disk syncs in 50 removals", after - before);
 }
 
 pub(crate) async fn times_without_end_are_far_away(w: Postgres) {

@@ -8,7 +8,7 @@ use turnwise_engine::{Fate, TurnKind, TurnStatement};
 use turnwise_node::job::{EndOutcome, JobFate, JobFilter, JobState};
 use turnwise_node::store::mysql::MySqlStore;
 use turnwise_node::store::{
-    AnyStore, NodeReport, Queues, Store, StoreError, TurnRequest, Turns, Views,
+    AnyStore, Ended, NodeReport, Prune, Queues, Store, StoreError, TurnRequest, Turns, Views,
 };
 
 use crate::member::{Member, enqueue, ids, job, job_at, local_clock};
@@ -131,6 +131,39 @@ pub(crate) async fn jobs_that_were_given_up_are_found_at_once(w: MySql) {
         assert!(found.iter().all(|job| job.state == state));
         assert!((50..500).contains(&rows), "{rows} rows were read for 50 jobs that are {state:?}");
     }
+}
+
+/// Among many that are to stay: the next to go are found without a look at the others, and that there is none too.
+pub(crate) async fn a_removal_reads_what_it_removes(w: MySql) {
+    let store = w.store();
+    let hour = Duration::from_secs(3_600);
+    let prune = |most| Prune::older_than(Ended::ALL.map(|ended| (ended, hour)), most);
+    let now = MySql::instant(NOON);
+    w.run(&format!(
+        "INSERT INTO turnwise.jobs (url, state, scheduled_at, finished_at)
+         SELECT '/ok', ELT(1 + n % 4, 'succeeded', 'dead', 'cancelled', 'queued'), {now},
+            IF(n % 4 < 3, {now} - INTERVAL (n <= 1600) DAY, NULL)
+         FROM (SELECT CAST(seq AS SIGNED) AS n FROM seq_1_to_60000) s;
+         INSERT INTO turnwise.attempts (job, node, token, attempt, started_at, finished_at)
+         SELECT id, id, 1, 1, {now}, {now} FROM turnwise.jobs"
+    ))
+    .await;
+    let reads = || {
+        let sql = "SELECT SUM(VARIABLE_VALUE) FROM information_schema.GLOBAL_STATUS
+                   WHERE VARIABLE_NAME LIKE 'HANDLER\\_READ%'";
+        server().sql(sql).parse::<f64>().unwrap() as i64
+    };
+    for (most, removed) in [(100, 100), (1_000, 1_000), (1_000, 100), (1_000, 0)] {
+        // To ask is to read, too.
+        let (first, before) = (reads(), reads());
+        assert_eq!(store.prune(&prune(most)).await.unwrap().jobs, removed);
+        let rows = reads() - before - (before - first);
+        println!("    rows read for {removed} jobs: {rows}");
+        // Up to three times as many are looked at as may go at once, each state by itself.
+        let looked = 3 * i64::from(most) + 5 * i64::from(removed);
+        assert!(rows <= 60 + looked, "{rows} rows for {removed} jobs");
+    }
+    assert_eq!(w.number("SELECT count(*) FROM turnwise.jobs").await, Some(58_800));
 }
 
 pub(crate) async fn a_row_that_an_app_holds_delays_nobody(w: MySql) {

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::time::Instant;
 
 use crate::world::{State, Tried, World};
-use crate::{claims, ends, hand_backs, leases, nodes, rows, turns, views};
+use crate::{claims, ends, hand_backs, leases, nodes, retention, rows, turns, views};
 
 /// Keeps the score of the promises.
 pub(crate) struct Score {
@@ -123,6 +123,12 @@ pub(crate) async fn contract<W: World>(score: &mut Score) {
         rows::a_poisoned_row_fails_nobody,
         rows::columns_have_limits,
         leases::gone_nodes_are_forgotten,
+        retention::only_what_has_ended_and_is_old_enough_is_removed,
+        retention::a_job_that_was_given_another_try_is_not_old,
+        retention::attempts_go_with_their_jobs,
+        retention::a_removal_is_bounded_and_repeated_ones_drain,
+        retention::a_removal_disturbs_nobody_at_work,
+        retention::a_store_apart_is_the_same_database,
         views::jobs_are_listed_by_state_queue_and_page,
         views::a_running_attempt_is_the_last,
         views::the_newest_attempts_are_shown_and_all_are_counted,

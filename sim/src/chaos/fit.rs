@@ -38,6 +38,12 @@ pub fn misfit(scenario: &Scenario, replica: bool) -> Option<String> {
             scenario.period
         ));
     }
+    if !scenario.retention.is_forever() {
+        return Some(
+            "retention: its judge reads what the database has kept; the cluster removes ended jobs"
+                .to_owned(),
+        );
+    }
     for (number, node) in scenario.nodes.iter().enumerate() {
         if node.there.duplicate_ppm + node.back.duplicate_ppm > 0 {
             return Some(format!(

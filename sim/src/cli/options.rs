@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use turnwise_engine::Period;
 
-use crate::scenario::{Every, Options, Range, Scenario, Shift, Span};
+use crate::scenario::{Every, Options, Range, Retention, Scenario, Shift, Span};
 
 /// The farm.
 #[derive(Args, Debug)]
@@ -64,6 +64,14 @@ pub(super) struct Farm {
     #[arg(long, value_name = "RATE", default_value = "0")]
     jobs_rate: Every,
 
+    /// How long jobs that succeeded are kept, from 1s [default: for ever]; in the cluster
+    #[arg(long, value_name = "TIME")]
+    keep_succeeded: Option<Span>,
+
+    /// How long jobs that were given up are kept, from 1s [default: for ever]; in the cluster
+    #[arg(long, value_name = "TIME")]
+    keep_dead: Option<Span>,
+
     /// How long is simulated
     #[arg(long, value_name = "TIME", default_value = "10m")]
     duration: Span,
@@ -101,6 +109,7 @@ impl Farm {
             database_faults: self.db_fault_rate,
             steps: self.step.clone(),
             jobs: self.jobs_rate,
+            retention: Retention { succeeded: self.keep_succeeded, dead: self.keep_dead },
             duration: self.duration,
             seed: self.seed,
         };

@@ -88,6 +88,10 @@ pub(super) struct World {
     pub(super) claims: BTreeMap<u64, (u32, Token)>,
     /// When a job was claimed or served last.
     pub(super) touched: BTreeMap<u64, u64>,
+    /// When the end of a job was recorded.
+    pub(super) ended_at: BTreeMap<u64, u64>,
+    /// When the server's clock was set forward, or another one's that is ahead came in its place.
+    pub(super) steps_forward: Vec<u64>,
     /// Jobs that a server which took over knew to run, and for whom.
     pub(super) kept: BTreeMap<u64, u32>,
     /// How often a job was done at a target, with its answer sent.
@@ -116,6 +120,8 @@ pub(super) struct Host {
     pub(super) work: Roads,
     /// Its process runs.
     pub(super) up: bool,
+    /// Since when its process knows the server's clock.
+    pub(super) clock_known: Option<u64>,
     /// Since when its process is without a life: it has not registered yet, or again.
     pub(super) lifeless_since: u64,
     /// The network knows it.
@@ -215,6 +221,7 @@ impl World {
             turn: Roads::new(plan, seed, &format!("node {number} turn")),
             work: Roads::new(plan, seed, &format!("node {number} work")),
             up: false,
+            clock_known: None,
             lifeless_since: 0,
             known: false,
             life: None,
@@ -251,6 +258,8 @@ impl World {
             served: BTreeMap::new(),
             claims: BTreeMap::new(),
             touched: BTreeMap::new(),
+            ended_at: BTreeMap::new(),
+            steps_forward: Vec::new(),
             kept: BTreeMap::new(),
             done: BTreeMap::new(),
             known_lost: BTreeSet::new(),

@@ -366,6 +366,9 @@ fn change_period(store: &Database, to: Period) -> Option<TurnRow> {
 fn step_server(world: &mut World, by: i64) {
     let now = world.now;
     world.server.look().0.step(by);
+    if by > 0 {
+        world.steps_forward.push(now);
+    }
     world.oracle.ring.clocks_set(now);
     for host in 0..world.hosts.len() as u32 {
         let spread = world.spread(host);

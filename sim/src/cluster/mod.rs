@@ -34,7 +34,7 @@ use tokio::sync::watch::channel;
 use turnwise_engine::journal::Entry;
 use turnwise_engine::{Slot, TurnRow};
 use turnwise_node::caller::{AllowedOrigins, Targets};
-use turnwise_node::config::{LogFormat, RunConfig};
+use turnwise_node::config::{Keep, LogFormat, Retention, RunConfig};
 use turnwise_node::job::{JobFilter, JobView, NewJob};
 use turnwise_node::shell::{self, Journal, Leaves, Pulse, stop};
 use turnwise_node::store::Store;
@@ -52,7 +52,7 @@ use self::store::RemoteStore;
 use self::target::{MACHINES, machine, origin};
 use crate::oracle::Invariant;
 use crate::report::Report;
-use crate::scenario::{Fault, Scenario, Span};
+use crate::scenario::{self, Fault, Scenario, Span};
 use crate::world::id_of;
 
 /// The network's step, and the simulation's.
@@ -271,6 +271,7 @@ impl<'a> Cluster<'a> {
         let is_new = !host.known;
         host.known = true;
         host.up = true;
+        host.clock_known = None;
         host.lifeless_since = now;
         drop(world);
         let name = node(number);
@@ -340,12 +341,13 @@ async fn process(farm: Farm, number: u32) -> turmoil::Result {
         let mut world = farm.look();
         // Whoever asks for a period is refused where another one is in force.
         let period = (!world.scenario.changes_period()).then_some(world.scenario.period);
+        let retention = setting(world.scenario.retention);
         let host = world.host(number);
         host.stop = Some(handle);
         let mut chance = [0; 16];
         chance[..8].copy_from_slice(&host.chance.bits().to_le_bytes());
         chance[8..].copy_from_slice(&host.chance.bits().to_le_bytes());
-        (config(number, host.plan.capacity, period)?, chance)
+        (config(number, host.plan.capacity, period, retention)?, chance)
     };
     let leaves = Leaves {
         clock: NodeClock { farm: farm.clone(), host: number },
@@ -362,10 +364,19 @@ async fn process(farm: Farm, number: u32) -> turmoil::Result {
     Ok(())
 }
 
+/// How long a node is told to keep ended jobs.
+fn setting(retention: scenario::Retention) -> Retention {
+    let keep = |kept: Option<Span>| {
+        kept.map_or(Keep::Forever, |kept| Keep::For(Duration::from_nanos(kept.0)))
+    };
+    Retention { succeeded: keep(retention.succeeded), dead: keep(retention.dead) }
+}
+
 fn config(
     number: u32,
     capacity: u32,
     period: Option<turnwise_engine::Period>,
+    retention: Retention,
 ) -> Result<RunConfig, Box<dyn std::error::Error>> {
     Ok(RunConfig {
         database_urls: vec!["sqlite::memory:".to_owned()],
@@ -378,6 +389,7 @@ fn config(
         capacity,
         queues: None,
         drain_timeout: DRAIN_TIMEOUT,
+        retention,
         fail_fast: false,
         migrate: true,
         journal: None,

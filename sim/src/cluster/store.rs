@@ -12,10 +12,12 @@ use turnwise_engine::{
 };
 use turnwise_node::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 use turnwise_node::store::{
-    BeatView, CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Queues, Registration,
-    RunView, Store, StoreError, Tally, TargetView, TurnReply, TurnRequest, Turns, Views,
+    BeatView, CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Prune, Pruned, Queues,
+    Registration, RunView, Store, StoreError, Tally, TargetView, TurnReply, TurnRequest, Turns,
+    Views,
 };
 
+use super::all_jobs;
 use super::database::{Session, at_once, broken};
 use super::mail::{DATABASE, PORT, What};
 use super::passage::Posted;
@@ -293,6 +295,24 @@ impl Store for RemoteStore {
 
     async fn cancel(&self, id: JobId) -> Result<Option<bool>, StoreError> {
         self.ask(What::Work, move |session| at_once(session.store.cancel(id))).await
+    }
+
+    async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {
+        let (prune, host) = (prune.clone(), self.process.host);
+        self.ask(What::Work, move |session| {
+            let mut jobs = all_jobs(&session.store);
+            let done = at_once(session.store.prune(&prune))?;
+            let (of, left) = (jobs.len(), all_jobs(&session.store));
+            jobs.retain(|job| !left.iter().any(|other| other.id == job.id));
+            session.durable = false;
+            session.farm.look().removed(host, of, &jobs);
+            Ok(done)
+        })
+        .await
+    }
+
+    fn apart(&self) -> Self {
+        Self::new(self.process.clone())
     }
 
     async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {

@@ -34,6 +34,8 @@ pub struct JobsTally {
     pub lost: u64,
     /// Ran at two places at once, lease or no lease.
     pub overlapped: u64,
+    /// The most that stood in the table when somebody looked for those to be removed.
+    pub most_kept: u64,
 }
 
 #[derive(Clone, Debug)]

@@ -63,6 +63,7 @@ marks! {
     StaleEnd = "a stale end was refused",
     RetriedJob = "a job failed and was tried again",
     DeadJob = "a job spent all its attempts",
+    JobRemoved = "a job that had ended was removed",
     CameBackLost = "a node that was declared lost came back under a new id",
     DrainedWhileBusy = "a node left while it held jobs",
     LateRequest = "a statement arrived after it had been given up",

@@ -47,6 +47,8 @@ pub enum Invariant {
     Bounded,
     /// Every job that was enqueued ends.
     NoJobLost,
+    /// An ended job is kept as long as was said.
+    Retention,
     /// No job runs at two places at once unless the lease of one has run out.
     NoOverlap,
     /// A node that lives and is heard keeps its lease.
@@ -75,6 +77,7 @@ impl Invariant {
         Self::IdleStatements,
         Self::Bounded,
         Self::NoJobLost,
+        Self::Retention,
         Self::NoOverlap,
         Self::LeaseKept,
         Self::Accounting,
@@ -97,6 +100,7 @@ impl Invariant {
             Self::IdleStatements => "idle_statements",
             Self::Bounded => "bounded",
             Self::NoJobLost => "no_job_lost",
+            Self::Retention => "retention",
             Self::NoOverlap => "no_overlap",
             Self::LeaseKept => "lease_kept",
             Self::Accounting => "accounting",

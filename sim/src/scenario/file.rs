@@ -122,6 +122,14 @@ impl Scenario {
                 ));
             }
         }
+        for (name, kept) in [
+            ("retention.succeeded", self.retention.succeeded),
+            ("retention.dead", self.retention.dead),
+        ] {
+            if let Some(kept) = kept {
+                within(name, kept, second, year)?;
+            }
+        }
         for (number, planned) in self.faults.iter().enumerate() {
             if let Some(node) = planned.fault.node()
                 && node as usize >= self.nodes.len()

@@ -44,6 +44,9 @@ pub struct Scenario {
     pub nodes: Vec<Node>,
     /// The jobs.
     pub load: Load,
+    /// How long ended jobs are kept.
+    #[serde(default, skip_serializing_if = "Retention::is_forever")]
+    pub retention: Retention,
     /// What goes wrong, and when.
     pub faults: Vec<Planned>,
 }
@@ -124,6 +127,16 @@ pub struct Load {
     pub fails_ppm: u32,
     /// How often one is tried.
     pub max_attempts: u32,
+}
+
+/// How long ended jobs are kept, in tiers whose nodes remove them: shorter than anybody may say, since a run is short.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Those that succeeded or were cancelled; none: for ever.
+    pub succeeded: Option<Span>,
+    /// Those that were given up; none: for ever.
+    pub dead: Option<Span>,
 }
 
 /// A fault and its time.
@@ -465,6 +478,18 @@ impl Default for Load {
     }
 }
 
+impl Retention {
+    /// Whether nothing is removed.
+    pub fn is_forever(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The shortest time that anything is kept, in nanoseconds.
+    pub(crate) fn shortest(&self) -> u64 {
+        self.succeeded.into_iter().chain(self.dead).map(|kept| kept.0).min().unwrap_or(0)
+    }
+}
+
 impl Scenario {
     /// A calm farm of `nodes` with default roads and no load.
     pub fn calm(seed: u64, nodes: u32, duration: Span) -> Self {
@@ -476,6 +501,7 @@ impl Scenario {
             database: Database::default(),
             nodes: vec![Node::default(); nodes as usize],
             load: Load::default(),
+            retention: Retention::default(),
             faults: Vec::new(),
         }
     }

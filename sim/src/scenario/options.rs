@@ -6,8 +6,8 @@ use std::str::FromStr;
 use turnwise_engine::Period;
 
 use super::{
-    Database, Fault, Load, LocalClock, Node, Planned, Road, Scenario, Shift, Span, SpanError,
-    VERSION,
+    Database, Fault, Load, LocalClock, Node, Planned, Retention, Road, Scenario, Shift, Span,
+    SpanError, VERSION,
 };
 use crate::random::Stream;
 
@@ -103,6 +103,8 @@ pub struct Options {
     pub steps: Vec<(Shift, Span)>,
     /// How often a job is enqueued.
     pub jobs: Every,
+    /// How long ended jobs are kept.
+    pub retention: Retention,
     /// How long is simulated.
     pub duration: Span,
     /// The seed.
@@ -126,6 +128,7 @@ impl Options {
                 until: Span(self.duration.0.saturating_sub(self.period.as_nanos() as u64 * 30)),
                 ..Load::default()
             },
+            retention: self.retention,
             faults: Vec::new(),
         };
         for (by, at) in &self.steps {

@@ -4,7 +4,8 @@
 use turnwise_engine::Period;
 
 use super::{
-    Database, Fault, Load, LocalClock, Node, Planned, Road, Scenario, Shift, Span, VERSION,
+    Database, Fault, Load, LocalClock, Node, Planned, Retention, Road, Scenario, Shift, Span,
+    VERSION,
 };
 use crate::random::Stream;
 
@@ -53,6 +54,7 @@ pub fn swarm_of_processes(seed: u64) -> Scenario {
         scenario.load.until = Span(50 * u64::from(period) * 1_000_000);
         scenario.duration.0 += 20_000_000_000;
     }
+    scenario.retention = short_retention(seed);
     // What is running when a node dies, drains or is declared lost is what there is to lose.
     if random.below(2) == 0 {
         scenario.load.runs = Span::from_millis(1_000 + random.below(3_000));
@@ -65,6 +67,20 @@ pub fn swarm_of_processes(seed: u64) -> Scenario {
         scenario.faults.sort_by_key(|planned| planned.at);
     }
     scenario
+}
+
+/// In half of the runs ended jobs are removed while the run lasts; in some those that were given up stay.
+fn short_retention(seed: u64) -> Retention {
+    // A stream of its own: what other seeds draw stays as it is.
+    let mut random = Stream::new(seed, "retention");
+    let wanted = random.below(2) == 0;
+    let kept = |random: &mut Stream| Span::from_millis(1_000 + random.below(29_000));
+    let (succeeded, dead) = (kept(&mut random), kept(&mut random));
+    let forever = random.below(4) == 0;
+    if !wanted {
+        return Retention::default();
+    }
+    Retention { succeeded: Some(succeeded), dead: (!forever).then_some(dead) }
 }
 
 /// What is hard on whoever holds jobs: lost answers, nodes that leave, stand still for longer than their lease, or
@@ -135,6 +151,7 @@ fn drawn(seed: u64, random: Stream, period: u32, count: u32, course: Course) -> 
         database,
         nodes,
         load,
+        retention: Retention::default(),
         faults,
     }
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use turnwise_engine::ServerInstant;
 
 use super::super::{Shared, actions, page};
+use crate::config::{Keep, Retention};
 use crate::job::{AttemptView, Attempts, JobId, JobState, JobView};
 use crate::store::Store;
 use crate::watch::{ANSWER_TIMEOUT, Farm, within};
@@ -16,13 +17,13 @@ pub(in super::super) async fn show(
     Path(id): Path<String>,
     Query(asked): Query<page::Asked>,
 ) -> Response {
-    let Ok(id) = id.parse::<JobId>() else { return unknown() };
+    let Ok(id) = id.parse::<JobId>() else { return no_id() };
     let read = async { Ok((shared.hub.store().job(id).await?, shared.hub.farm().await?)) };
     let (found, farm) = match within(ANSWER_TIMEOUT, read).await {
         Ok(read) => read,
         Err(error) => return page::failed(&error),
     };
-    let Some((job, attempts)) = found else { return unknown() };
+    let Some((job, attempts)) = found else { return unknown(shared.kept) };
     let now = shared.hub.clock(&farm);
     let body = html! {
         p .path { a href="/jobs" { "Jobs" } }
@@ -47,10 +48,10 @@ pub(in super::super) async fn retry(
     State(shared): State<Shared>,
     Path(id): Path<String>,
 ) -> Response {
-    let Ok(id) = id.parse::<JobId>() else { return unknown() };
+    let Ok(id) = id.parse::<JobId>() else { return no_id() };
     let result = match within(ANSWER_TIMEOUT, shared.hub.store().retry(id)).await {
         Err(error) => return page::failed(&error),
-        Ok(None) => return unknown(),
+        Ok(None) => return unknown(shared.kept),
         Ok(Some(true)) => Ok("It runs again now.".to_owned()),
         Ok(Some(false)) => Err(not_done(&shared, id).await),
     };
@@ -63,13 +64,13 @@ pub(in super::super) async fn cancel(
     Path(id): Path<String>,
     Form(sure): Form<Sure>,
 ) -> Response {
-    let Ok(id) = id.parse::<JobId>() else { return unknown() };
+    let Ok(id) = id.parse::<JobId>() else { return no_id() };
     if sure.sure != "yes" {
         return ask(&shared, id).await;
     }
     let result = match within(ANSWER_TIMEOUT, shared.hub.store().cancel(id)).await {
         Err(error) => return page::failed(&error),
-        Ok(None) => return unknown(),
+        Ok(None) => return unknown(shared.kept),
         Ok(Some(true)) => Ok(match within(ANSWER_TIMEOUT, shared.hub.store().job(id)).await {
             Ok(Some((job, _))) if job.state == JobState::Running => {
                 "It is not tried again after the attempt that runs now.".to_owned()
@@ -84,7 +85,7 @@ pub(in super::super) async fn cancel(
 async fn ask(shared: &Shared, id: JobId) -> Response {
     let job = match within(ANSWER_TIMEOUT, shared.hub.store().job(id)).await {
         Err(error) => return page::failed(&error),
-        Ok(None) => return unknown(),
+        Ok(None) => return unknown(shared.kept),
         Ok(Some((job, _))) => job,
     };
     let here = format!("/jobs/{id}");
@@ -109,13 +110,30 @@ async fn not_done(shared: &Shared, id: JobId) -> String {
     }
 }
 
-fn unknown() -> Response {
-    page::missing(
-        "There is no such job",
-        "Its id may be mistyped, or it has been removed from the table.",
-        "/jobs",
-        "To the jobs that there are",
-    )
+fn no_id() -> Response {
+    missing("What stands behind /jobs/ in the address is no job’s id.")
+}
+
+/// No job has this id, or none has any more.
+fn unknown(kept: Retention) -> Response {
+    let Retention { succeeded, dead } = kept;
+    missing(&format!(
+        "Its id may be mistyped, or it has ended and was removed. This node keeps {} and {}. \
+         Where another node of the farm is told of a shorter time, that one counts.",
+        in_words("jobs that succeeded or were cancelled", succeeded),
+        in_words("those that were given up", dead)
+    ))
+}
+
+fn in_words(jobs: &str, kept: Keep) -> String {
+    match kept {
+        Keep::For(_) => format!("{jobs} for {kept} after their end"),
+        Keep::Forever => format!("{jobs} for ever"),
+    }
+}
+
+fn missing(why: &str) -> Response {
+    page::missing("There is no such job", why, "/jobs", "To the jobs that there are")
 }
 
 fn facts(farm: &Farm, job: &JobView, now: ServerInstant) -> Markup {

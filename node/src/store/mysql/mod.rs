@@ -14,6 +14,7 @@ mod literals;
 mod nodes;
 mod parameters;
 mod rescue;
+mod retention;
 mod session;
 mod turns;
 mod views;
@@ -38,8 +39,8 @@ use super::errors::Trouble;
 use super::servers::{Line, Servers};
 use super::urls;
 use super::{
-    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Queues, Registration, Store,
-    StoreError, TargetView, lease_nanos,
+    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Prune, Pruned, Queues, Registration,
+    Store, StoreError, TargetView, lease_nanos,
 };
 use super::{migrate, rows};
 use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
@@ -407,6 +408,14 @@ impl Store for MySqlStore {
 
     async fn cancel(&self, id: JobId) -> Result<Option<bool>, StoreError> {
         self.cancel_job(id).await
+    }
+
+    async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {
+        self.prune_jobs(prune).await
+    }
+
+    fn apart(&self) -> Self {
+        self.beside(1)
     }
 
     async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {

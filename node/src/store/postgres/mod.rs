@@ -9,6 +9,7 @@ mod errors;
 mod jobs;
 mod nodes;
 mod parameters;
+mod retention;
 mod session;
 mod statement;
 mod turns;
@@ -34,8 +35,8 @@ use super::rows;
 use super::servers::{Line, Servers};
 use super::urls;
 use super::{
-    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Queues, Registration, Store,
-    StoreError, TargetView,
+    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Prune, Pruned, Queues, Registration,
+    Store, StoreError, TargetView,
 };
 use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 
@@ -329,6 +330,14 @@ impl Store for PgStore {
 
     async fn cancel(&self, id: JobId) -> Result<Option<bool>, StoreError> {
         self.cancel_job(id).await
+    }
+
+    async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {
+        self.prune_jobs(prune).await
+    }
+
+    fn apart(&self) -> Self {
+        self.beside(1)
     }
 
     async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {

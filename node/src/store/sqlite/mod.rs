@@ -10,6 +10,7 @@ mod errors;
 mod jobs;
 mod nodes;
 mod rescue;
+mod retention;
 mod turns;
 mod views;
 
@@ -31,8 +32,8 @@ pub use turns::SqliteTurns;
 use super::connections::{Connections, Lent};
 use super::errors::{Trouble, without_password};
 use super::{
-    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Queues, Registration, Store,
-    StoreError, TargetView, lease_nanos,
+    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Prune, Pruned, Queues, Registration,
+    Store, StoreError, TargetView, lease_nanos,
 };
 use super::{migrate, rows};
 use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
@@ -457,6 +458,16 @@ impl<B: Sabotage> Store for SqliteStore<B> {
         let mut connection = self.begin().await?;
         let done = jobs::cancel(&mut connection, self.now(), id).await;
         self.settle(connection, done).await
+    }
+
+    async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {
+        let mut connection = self.begin().await?;
+        let done = retention::prune::<B>(&mut connection, self.now(), prune).await;
+        self.settle(connection, done).await
+    }
+
+    fn apart(&self) -> Self {
+        self.beside()
     }
 
     async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {

@@ -38,6 +38,7 @@ fn seen() -> Seen {
             2
         ],
         load: Default::default(),
+        retention: Default::default(),
         faults: Vec::new(),
     };
     let history = History::begin();
@@ -239,6 +240,7 @@ fn what_users_ask_for_can_be_done_to_real_processes() {
         database_faults: rates("1/5s"),
         steps: Vec::new(),
         jobs: rates("5/s"),
+        retention: Default::default(),
         duration: Span::from_secs(600),
         seed: 3,
     };

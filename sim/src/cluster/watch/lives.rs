@@ -112,6 +112,7 @@ impl World {
         }
         let answer = match input {
             Input::TurnAnswer(answer) => {
+                self.hosts[host as usize].clock_known.get_or_insert(self.now);
                 let known = answer.identity == self.server.look().1;
                 Some(Answered { expected, now: answer.now, known })
             }

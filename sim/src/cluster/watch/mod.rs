@@ -2,9 +2,11 @@
 //!
 //! - `lives`: what each node's engine was told and asked for (its journal), and how its process ends;
 //! - `turns`: what the database did with statements on the turn row;
-//! - `work`: what it did with jobs, and what truly happened at the web apps.
+//! - `work`: what it did with jobs, and what truly happened at the web apps;
+//! - `retention`: which ended jobs it removed.
 
 mod lives;
+mod retention;
 mod turns;
 mod work;
 

@@ -83,6 +83,7 @@ impl World {
                 });
             }
             if succeeded || end.fate == JobFate::Dead {
+                self.ended_at.insert(job, now);
                 let Oracle { jobs, marks, .. } = &mut self.oracle;
                 jobs.ended(job, succeeded, marks);
                 self.idle_since = now;
@@ -153,6 +154,7 @@ impl World {
     /// The run is over. `jobs` are all that the database holds.
     pub(in crate::cluster) fn finish(&mut self, jobs: &[JobView]) {
         self.check_overdue(jobs);
+        self.check_left(jobs);
         let now = self.now;
         let Oracle { ring, clock, violations, marks, .. } = &mut self.oracle;
         ring.finish(now, marks, violations);

@@ -1,0 +1,59 @@
+//! Ended jobs that are old enough: one statement finds, locks and removes them. Rows that others have locked are passed
+//! over, and nothing else is locked.
+
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+use turnwise_engine::ServerInstant;
+
+use super::PgStore;
+use super::statement::Statement;
+use crate::store::errors::Trouble;
+use crate::store::rows::micros;
+use crate::store::{Ended, Prune, Pruned, StoreError};
+
+/// The rows are found through the index of ended jobs, one state after the other until there are enough. By arrays of ids,
+/// since no estimate of their number is near the truth. The commit waits for no disk: what a crash brings back is removed
+/// again.
+const PRUNE: &str = "WITH here AS MATERIALIZED (
+        SELECT turnwise.clock() AS now, set_config('synchronous_commit', 'off', true)
+    ), these AS MATERIALIZED (
+        SELECT old.state, ended.id, ended.finished_at
+        FROM here h
+        CROSS JOIN unnest($1::text[], $2::bigint[], $3::bigint[]) old (state, age, since)
+        CROSS JOIN LATERAL (
+            SELECT j.id, j.finished_at FROM turnwise.jobs j
+            WHERE j.state = old.state AND j.finished_at >= turnwise.instant(old.since)
+                AND j.finished_at <= h.now - old.age * interval '1 microsecond'
+            ORDER BY j.finished_at LIMIT $4 FOR UPDATE SKIP LOCKED
+        ) ended
+        LIMIT $4
+    ), ids AS MATERIALIZED (
+        SELECT coalesce(array_agg(t.id), '{}') AS jobs FROM these t
+    ), attempts AS (
+        DELETE FROM turnwise.attempts a WHERE a.job = ANY ((SELECT i.jobs FROM ids i)::uuid[])
+    ), jobs AS (
+        DELETE FROM turnwise.jobs j WHERE j.id = ANY ((SELECT i.jobs FROM ids i)::uuid[])
+    )
+    SELECT t.state, turnwise.micros(t.finished_at) FROM these t";
+
+impl PgStore {
+    pub(super) async fn prune_jobs(&self, prune: &Prune) -> Result<Pruned, StoreError> {
+        let olds = prune.olds();
+        let statement = Statement::of(PRUNE)
+            .bind(olds.iter().map(|old| old.ended.as_str()).collect::<Vec<_>>())
+            .bind(olds.iter().map(|old| micros(old.age)).collect::<Vec<_>>())
+            .bind(olds.iter().map(|old| old.from.as_micros()).collect::<Vec<_>>())
+            .bind(i64::from(prune.most()));
+        let gone = self.ask(statement).await?;
+        let gone: Result<Vec<_>, Trouble> = gone.iter().map(ended).collect();
+        let gone = gone.map_err(|trouble| self.trouble(trouble))?;
+        Ok(prune.removed(&gone, gone.len() >= prune.most() as usize))
+    }
+}
+
+fn ended(row: &PgRow) -> Result<(Ended, ServerInstant), Trouble> {
+    let word: &str = row.try_get(0)?;
+    let ended = Ended::named(word)
+        .ok_or_else(|| Trouble::corrupt(format!("an ended job in the state {word:?}")))?;
+    Ok((ended, ServerInstant::from_micros(row.try_get(1)?)))
+}

@@ -1,0 +1,97 @@
+//! Decides what is told of ended jobs that a node removes: only those that have ended go, none too early, and none is
+//! left in the end.
+
+use turnwise_node::job::{JobState, JobView};
+
+use crate::cluster::farm::{Host, World};
+use crate::oracle::{Invariant, Mark};
+use crate::scenario::Span;
+use crate::world::job_of;
+
+/// By true time a job may seem so much younger: the clocks are not at the same rate.
+const TOLERANCE: u64 = 1_000_000_000;
+/// So many periods after it was over, and so long, no job is left whose time is over.
+const LEFT_PERIODS: u64 = 12;
+const LEFT: u64 = 6_000_000_000;
+
+impl World {
+    /// How long a job in this state is kept; none: for ever, or it has not ended.
+    fn kept_for(&self, state: JobState) -> Option<Span> {
+        match state {
+            JobState::Dead => self.scenario.retention.dead,
+            JobState::Succeeded | JobState::Cancelled => self.scenario.retention.succeeded,
+            _ => None,
+        }
+    }
+
+    /// Of so many jobs the database removed these for a node.
+    pub(in crate::cluster) fn removed(&mut self, host: u32, of: usize, jobs: &[JobView]) {
+        let tally = &mut self.oracle.jobs.tally;
+        tally.most_kept = tally.most_kept.max(of as u64);
+        self.trace([11, u64::from(host), jobs.len() as u64]);
+        for job in jobs {
+            self.oracle.marks.reach(Mark::JobRemoved);
+            let (number, state) = (job_of(job.id), job.state.as_str());
+            let Some(finished) = job.finished_at else {
+                self.violated(Invariant::NoJobLost, || {
+                    format!("job {number} is removed, which is {state}")
+                });
+                continue;
+            };
+            let kept = self.kept_for(job.state).unwrap_or(Span(u64::MAX / 4)).0;
+            let age = self.server.exact().nanos_from(finished);
+            if age < kept as i64 {
+                self.violated(Invariant::Retention, || {
+                    let age = Span(age.max(0) as u64);
+                    format!("job {number}, which is {state}, is removed {age} after its end")
+                });
+            } else {
+                self.check_true_age(host, number, kept);
+            }
+        }
+    }
+
+    /// A job whose age is a step of the clock's alone is no older for that, to a node that has seen the step.
+    fn check_true_age(&mut self, host: u32, number: u64, kept: u64) {
+        let now = self.now;
+        let Some(ended) = self.ended_at.get(&number).copied() else { return };
+        // It hears of a step with an answer, of a small one with the third.
+        let rounds = 3 * (self.hosts.len() as u64 + 2) * self.period;
+        let Host { clock_known, .. } = self.hosts[host as usize];
+        let is_seen = |step: u64| {
+            clock_known.is_some_and(|known| known < step) && step + rounds + 2_000_000_000 < now
+        };
+        let steps = self.steps_forward.iter().copied().filter(|step| *step >= ended);
+        if now - ended + TOLERANCE < kept && steps.clone().all(is_seen) {
+            self.violated(Invariant::Retention, || {
+                let age = Span(now - ended);
+                format!("job {number} is removed {age} after its end, by a node that saw the clock being set")
+            });
+        }
+    }
+
+    /// The run is over: where nothing went wrong, all that is old is gone.
+    pub(super) fn check_left(&mut self, jobs: &[JobView]) {
+        let grace = LEFT + LEFT_PERIODS * self.period;
+        if !self.scenario.faults.is_empty() {
+            return;
+        }
+        let now = self.now;
+        let is_left = |job: &&JobView| {
+            let ended = self.ended_at.get(&job_of(job.id)).copied();
+            // It is looked for about as often as the shortest time lasts.
+            let wait = |kept: Span| kept.0 + 2 * self.scenario.retention.shortest() + grace;
+            let kept = self.kept_for(job.state);
+            ended.zip(kept).is_some_and(|(ended, kept)| ended + wait(kept) < now)
+        };
+        let left: Vec<u64> = jobs.iter().filter(is_left).map(|job| job_of(job.id)).collect();
+        if let Some(first) = left.first() {
+            self.violated(Invariant::Bounded, || {
+                format!(
+                    "{} jobs that ended long ago are left, the first is job {first}",
+                    left.len()
+                )
+            });
+        }
+    }
+}
