@@ -18,7 +18,7 @@ pub(crate) fn ready(place: &Place, kind: Kind, jobs: u64) {
             ),
             Kind::Mariadb => format!(
                 "INSERT INTO turnwise_jobs (url, queue, priority)
-                 SELECT concat('/jobs/', seq), concat('queue-', seq % 8), seq DIV 8 % 5 - 2
+                 SELECT concat('/jobs/', seq), concat('queue-', seq % 8), CAST(seq DIV 8 % 5 AS SIGNED) - 2
                  FROM seq_{first}_to_{last}"
             ),
         });
