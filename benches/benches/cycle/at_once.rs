@@ -8,8 +8,8 @@ use turnwise_engine::{
 use turnwise_node::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 use turnwise_node::store::sqlite::{SqliteStore, SqliteTurns};
 use turnwise_node::store::{
-    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Prune, Pruned, Queues, Registration, Store,
-    StoreError, TargetView, TurnReply, TurnRequest, Turns,
+    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Prune, Pruned, Queues, Registration,
+    Store, StoreError, TargetView, TurnReply, TurnRequest, Turns,
 };
 
 #[derive(Clone, Debug)]

@@ -512,7 +512,19 @@ mod tests {
 
     #[test]
     fn a_capacity_that_is_none_is_told_the_range_and_what_to_do() {
-        for text in ["0", "1001", "1000000", "99999999999999999999", "-1", "1.5", "1e3", "0x10", "many", " ", ""] {
+        for text in [
+            "0",
+            "1001",
+            "1000000",
+            "99999999999999999999",
+            "-1",
+            "1.5",
+            "1e3",
+            "0x10",
+            "many",
+            " ",
+            "",
+        ] {
             let error = run(&[("capacity", text)]).unwrap_err().to_string();
             for part in [&format!("{text:?}"), "from 1 to 1000", "start more nodes"] {
                 assert!(error.contains(part), "{part} in {error}");
