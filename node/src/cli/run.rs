@@ -43,8 +43,7 @@ pub(super) struct Args {
     /// The origin that jobs with a path are called on [default: http://127.0.0.1:8080]
     ///
     /// Repeat it as QUEUE=URL for queues that another app serves. It is an origin, scheme://host[:port]: a
-    /// path is an error. http:// is called over HTTP/1.1, https:// over what the server chooses, and h2c://
-    /// over unencrypted HTTP/2, for a server that is known to speak it.
+    /// path is an error.
     #[arg(long, value_name = "[QUEUE=]URL")]
     target: Vec<String>,
 
@@ -54,7 +53,7 @@ pub(super) struct Args {
 
     /// An origin that jobs may name in a full URL; repeat it for more [default: none]
     ///
-    /// It is compared as a whole: scheme (http, https or h2c), host and port.
+    /// It is compared as a whole: scheme, host and port.
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
 
