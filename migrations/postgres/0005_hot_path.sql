@@ -7,7 +7,7 @@
 -- succeed. (A binary that does not know the column writes a row of `attempts` for it; both are read.)
 ALTER TABLE turnwise.jobs ADD COLUMN answer bytea;
 
--- The planner believes that a claim reads millions of rows, and compiles it: 700 ms for a claim of 500 jobs that takes ten.
+-- The planner believes that a claim reads millions of rows, and compiles it: that took 700 ms for a claim of 500 jobs.
 ALTER FUNCTION turnwise.take(uuid, bigint, integer, text[], text[], timestamptz, timestamptz) SET jit = off;
 ALTER FUNCTION turnwise.rescue(timestamptz) SET jit = off;
 ALTER FUNCTION turnwise.jobs_end(uuid, text[], bigint[], text[], bigint[], integer[], text[], bytea[]) SET jit = off;
