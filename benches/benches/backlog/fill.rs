@@ -25,7 +25,7 @@ pub(crate) fn ready(place: &Place, kind: Kind, jobs: u64) {
     }
 }
 
-/// Jobs that have succeeded at their first attempt, each with it; and the table as it is once the server has been through
+/// Jobs that have succeeded at their first attempt; and the table as it is once the server has been through
 /// it, as it has in a farm that has run so many.
 pub(crate) fn finished(place: &Place, kind: Kind, jobs: u64) {
     for (first, last) in batches(jobs) {
@@ -33,15 +33,10 @@ pub(crate) fn finished(place: &Place, kind: Kind, jobs: u64) {
         match kind {
             Kind::Postgres => {
                 place.sql(&format!(
-                    "WITH job AS (
-                         INSERT INTO turnwise.jobs
-                             (url, state, attempt, node, token, started_at, finished_at, last_status)
-                         SELECT '/jobs/' || g, 'succeeded', 1, '{node}', 1, turnwise.clock(), turnwise.clock(), 200
-                         FROM generate_series({first}, {last}) g
-                         RETURNING id, node, token, attempt, started_at, finished_at, last_status
-                     )
-                     INSERT INTO turnwise.attempts (job, node, token, attempt, started_at, finished_at, status)
-                     SELECT * FROM job"
+                    "INSERT INTO turnwise.jobs
+                         (url, state, attempt, node, token, started_at, finished_at, last_status)
+                     SELECT '/jobs/' || g, 'succeeded', 1, '{node}', 1, turnwise.clock(), turnwise.clock(), 200
+                     FROM generate_series({first}, {last}) g"
                 ));
             }
             Kind::Mariadb => {
@@ -51,22 +46,16 @@ pub(crate) fn finished(place: &Place, kind: Kind, jobs: u64) {
                      SELECT concat('/jobs/', seq), 'succeeded', 1, '{node}', 1, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 200
                      FROM seq_{first}_to_{last}"
                 ));
-                place.sql(&format!(
-                    "INSERT INTO turnwise_attempts (job, node, token, attempt, started_at, finished_at, status)
-                     SELECT id, node, token, attempt, started_at, finished_at, last_status
-                     FROM turnwise_jobs WHERE state = 'succeeded' AND node = '{node}'"
-                ));
             }
         }
     }
     match kind {
         Kind::Postgres => {
             place.sql("VACUUM (ANALYZE) turnwise.jobs");
-            place.sql("VACUUM (ANALYZE) turnwise.attempts");
             place.sql("CHECKPOINT");
         }
         Kind::Mariadb => {
-            place.sql("ANALYZE TABLE turnwise_jobs, turnwise_attempts");
+            place.sql("ANALYZE TABLE turnwise_jobs");
         }
     }
 }

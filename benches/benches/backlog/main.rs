@@ -55,7 +55,7 @@ enum Case {
     Empty,
     /// A million jobs that are due, in 8 queues and 5 priorities
     Ready,
-    /// Ten million jobs that have succeeded, with their attempts
+    /// Ten million jobs that have succeeded
     Finished,
     /// Another session's snapshot, for --minutes at --rate
     Snapshot,
