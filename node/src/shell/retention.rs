@@ -104,7 +104,7 @@ impl<S: Store, T: Stage> RetentionTask<S, T> {
             }
         }
         // The node ends with those who hold its pulse.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// None: the clock is not known just now.

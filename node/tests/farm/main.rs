@@ -372,9 +372,10 @@ async fn ended_jobs_are_removed_while_the_farm_goes_on() {
     let ended = farm.count("state = 'succeeded' and url = '/ok'").await;
     assert_eq!(ended, farm.count("url = '/ok'").await);
     assert_eq!(target.seen().len() as i64, ended, "calls");
+    // Those that succeeded while it was going on stand in their jobs' rows.
     let left = "select (select count(*) from turnwise.attempts a) || ' attempts of '
         || (select count(*) from turnwise.jobs)";
-    assert_eq!(farm.query_text(left).await, format!("{0} attempts of {0}", ended + 60));
+    assert_eq!(farm.query_text(left).await, format!("60 attempts of {}", ended + 60));
     assert_eq!(farm.missed_since(since).await, 0, "{:?}", farm.beats_since(since).await);
     // The connection for it is closed again.
     farm.until("each node holds two connections", Duration::from_secs(20), async |farm| {
