@@ -1,5 +1,5 @@
-//! The cluster is tested too: every bug that is planted in the shell or the store is found by its swarm, and the
-//! table says how soon and by what. (A program of its own: what a panic is, is decided for a whole program.)
+//! The cluster is tested too: every bug that is planted in the shell or the store is found by its swarm, but
+//! for those of the retention; the table says how soon and by what. (A program of its own: what a panic is, is decided for a whole program.)
 
 #![allow(clippy::unwrap_used)]
 
