@@ -99,7 +99,6 @@ async fn postgres_keeps_the_contract() {
         only::a_reconciliation_takes_a_new_connection,
         only::a_crash_of_the_server_loses_nothing_acknowledged,
         only_claims::claims_do_not_walk_over_what_was_claimed_under_an_old_snapshot,
-        only_claims::a_claim_is_bounded_in_bytes_and_says_so,
         only_claims::nothing_is_compiled_for_a_claim_or_an_end,
     }
     score.judge();

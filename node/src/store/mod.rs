@@ -11,6 +11,7 @@
 
 mod any;
 mod bulk;
+mod bytes;
 mod check_ins;
 mod connections;
 mod distant;

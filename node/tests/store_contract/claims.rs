@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use turnwise_engine::{Token, TurnKind};
-use turnwise_node::job::{ClaimedJob, EndOutcome, JobFate, JobFilter, NewJob};
+use turnwise_engine::{Claim, Token, TurnKind};
+use turnwise_node::job::{BODY_BYTES_MAX, ClaimedJob, EndOutcome, JobFate, JobFilter, NewJob};
 use turnwise_node::store::{CheckIn, NodeReport, Queues, Store};
 
 use crate::member::{Dice, Member, enqueue, ids, job, job_at, only};
@@ -80,7 +80,7 @@ pub(crate) async fn queues_that_are_left_out_wait<W: World>(w: W) {
         jobs.push(enqueue(&a.store, new).await);
     }
     let but = |queues: &[&str]| Queues::AllBut(queues.iter().map(ToString::to_string).collect());
-    let claim = Some(turnwise_engine::Claim { token: Token(1), limit: 9 });
+    let claim = Some(Claim { token: Token(1), limit: 9 });
     let kind = TurnKind::Beat { claim };
     let beat = a.send_for(None, kind, &but(&["a", "c", "none"])).await;
     assert_eq!(ids(&beat.jobs), [jobs[1]]);
@@ -202,4 +202,25 @@ pub(crate) async fn a_row_that_cannot_be_read_ends_dead_and_fails_nobody<W: Worl
         let listed = a.store.jobs(&filter).await.unwrap().len() as i64;
         assert_eq!(listed, 2 * way, "a list shows what can be read");
     }
+}
+
+pub(crate) async fn a_claim_is_bounded_in_bytes_and_says_so<W: World>(w: W) {
+    let mut a = Member::register(&w, 1).await;
+    let large = || NewJob { body: Some(vec![b'x'; BODY_BYTES_MAX]), ..job_at(NOON - SECOND) };
+    a.store.enqueue(&(0..45).map(|_| large()).collect::<Vec<_>>()).await.unwrap();
+    let claim = async |token, limit| {
+        let claim = Claim { token: Token(token), limit };
+        let report = NodeReport::default();
+        let claimed = a.store.claim(a.id, claim, &Queues::All, &report).await.unwrap();
+        assert!(claimed.jobs.iter().all(|job| job.body.as_ref().unwrap().len() == BODY_BYTES_MAX));
+        (claimed.jobs.len(), claimed.more)
+    };
+    // Eight MiB, a single one however little is asked for, and the rest.
+    assert_eq!(claim(1, 100).await, (32, true));
+    assert_eq!(claim(2, 1).await, (1, true));
+    assert_eq!(claim(3, 7).await, (7, true));
+    let beat = a.beat_for(4, 100).await;
+    assert_eq!((beat.jobs.len(), beat.more), (4, true), "one MiB while the turn row is locked");
+    assert_eq!(a.claim(5, 100).await.len(), 1);
+    assert!(!a.beat_for(6, 100).await.more);
 }

@@ -1,12 +1,11 @@
 //! What a claim costs on PostgreSQL: while another session keeps an old snapshot open, so that nothing that was claimed can
-//! be taken out of the index of what waits; and with large bodies.
+//! be taken out of the index of what waits.
 
 use sqlx::{Connection, Executor, PgConnection};
-use turnwise_engine::{Claim, Token};
-use turnwise_node::job::{BODY_BYTES_MAX, JobFate, NewJob};
-use turnwise_node::store::{NodeReport, Queues, Store};
+use turnwise_node::job::JobFate;
+use turnwise_node::store::Store;
 
-use super::member::{Member, end_of, job_at};
+use super::member::{Member, end_of};
 use super::postgres::Postgres;
 use super::world::{NOON, SECOND, World};
 
@@ -72,25 +71,4 @@ pub(crate) async fn nothing_is_compiled_for_a_claim_or_an_end(w: Postgres) {
         )
         .await;
     assert_eq!(compiled, None);
-}
-
-pub(crate) async fn a_claim_is_bounded_in_bytes_and_says_so(w: Postgres) {
-    let mut a = Member::register(&w, 1).await;
-    let large = || NewJob { body: Some(vec![b'x'; BODY_BYTES_MAX]), ..job_at(NOON - SECOND) };
-    a.store.enqueue(&(0..45).map(|_| large()).collect::<Vec<_>>()).await.unwrap();
-    let claim = async |token, limit| {
-        let claim = Claim { token: Token(token), limit };
-        let report = NodeReport::default();
-        let claimed = a.store.claim(a.id, claim, &Queues::All, &report).await.unwrap();
-        assert!(claimed.jobs.iter().all(|job| job.body.as_ref().unwrap().len() == BODY_BYTES_MAX));
-        (claimed.jobs.len(), claimed.more)
-    };
-    // Eight MiB, a single one however little is asked for, and the rest.
-    assert_eq!(claim(1, 100).await, (32, true));
-    assert_eq!(claim(2, 1).await, (1, true));
-    assert_eq!(claim(3, 7).await, (7, true));
-    let beat = a.beat_for(4, 100).await;
-    assert_eq!((beat.jobs.len(), beat.more), (4, true), "one MiB while the turn row is locked");
-    assert_eq!(a.claim(5, 100).await.len(), 1);
-    assert!(!a.beat_for(6, 100).await.more);
 }

@@ -100,6 +100,7 @@ pub(crate) async fn contract<W: World>(score: &mut Score) {
         claims::no_job_is_claimed_twice,
         claims::a_beat_claims_what_is_due_on_its_boundary,
         claims::a_barred_claim_never_commits,
+        claims::a_claim_is_bounded_in_bytes_and_says_so,
         hand_backs::a_claim_that_cannot_be_received_is_released,
         hand_backs::what_a_lost_history_left_behind_runs_again,
         hand_backs::a_lost_history_is_free_ten_times_and_no_more,

@@ -13,6 +13,7 @@ use super::literals::{self, instant, text};
 use super::rescue::attempts_of;
 use super::{MySqlStore, micros_of, rows_of};
 use crate::job::{BODY_BYTES_MAX, ClaimedJob};
+use crate::store::bytes::{self, CLAIM_BYTES_MAX};
 use crate::store::errors::Trouble;
 use crate::store::marks::{Lane, Mark};
 use crate::store::rows::{self, Unreadable};
@@ -34,11 +35,11 @@ impl Queues {
     }
 }
 
-/// A claimed job's columns, `attempt` and `token` as given.
-fn claimed_columns(token: &str, attempt: &str) -> String {
+/// A claimed job's columns, `attempt` and `token` as given, without a body that is longer than `body_max`.
+fn claimed_columns(token: &str, attempt: &str, body_max: usize) -> String {
     format!(
         "j.id, {token}, j.queue, j.method, j.url, j.headers,
-         IF(OCTET_LENGTH(j.body) <= {BODY_BYTES_MAX}, j.body, NULL),
+         IF(OCTET_LENGTH(j.body) <= {body_max}, j.body, NULL),
          COALESCE(OCTET_LENGTH(j.body), 0), {attempt}, j.max_attempts, j.hand_backs, j.deadline_ms, {}",
         micros_of!("j.scheduled_at")
     )
@@ -52,6 +53,8 @@ pub(super) struct Taken {
     claim: Option<(NodeId, Token, ServerInstant)>,
     /// How far each lane was taken.
     pub(super) reached: BTreeMap<Lane, Mark>,
+    /// There may be more that are due than were taken.
+    pub(super) more: bool,
 }
 
 impl Taken {
@@ -108,15 +111,18 @@ fn bury(row: &Unreadable<String>, at: ServerInstant) -> [String; 2] {
 
 /// Lock up to as many jobs as the claim may take that are due at `due`, the longest waiting first, where each point of
 /// priority counts as ten seconds of waiting. Looks at the heads of the given lanes without a lock, and then locks them
-/// one after the other until it has enough: no more rows than are taken. What others hold is passed over.
+/// one after the other until it has enough. What others hold is passed over.
+///
+/// Their bodies come to no more than `bytes_max`. Which rows the server will lock is not known before, so it sends with them
+/// only bodies that fit however many there are; longer ones are asked for when the rows are there, of those that are taken.
 pub(super) async fn take(
     connection: &mut MySqlConnection,
     node: NodeId,
     claim: Claim,
     queues: &Queues,
     found: &Found,
-    due: ServerInstant,
-    at: ServerInstant,
+    (due, at): (ServerInstant, ServerInstant),
+    bytes_max: usize,
 ) -> Result<Taken, Trouble> {
     let due = instant(due.as_micros());
     let look = claim.limit.saturating_add(SPARE);
@@ -142,8 +148,9 @@ pub(super) async fn take(
     if heads.is_empty() || claim.limit == 0 {
         return Ok(Taken::default());
     }
-    let columns = claimed_columns(&claim.token.0.to_string(), "j.attempt + 1");
-    let rows = rows_of(
+    let with_the_row = (bytes_max / claim.limit as usize).min(BODY_BYTES_MAX);
+    let columns = claimed_columns(&claim.token.0.to_string(), "j.attempt + 1", with_the_row);
+    let mut rows = rows_of(
         connection,
         format!(
             "SELECT {columns}, j.priority FROM ({}) h STRAIGHT_JOIN turnwise_jobs j FORCE INDEX (PRIMARY) ON j.id = h.id
@@ -153,10 +160,49 @@ pub(super) async fn take(
         ),
     )
     .await?;
-    let (jobs, unreadable) = sifted(&rows)?;
+    let is_full = rows.len() >= claim.limit as usize;
+    let fitting = bytes::fitting(rows.iter().map(body_bytes), bytes_max);
+    // What is locked and not taken is free again with the commit.
+    let more = is_full || fitting < rows.len();
+    rows.truncate(fitting);
+    let (mut jobs, unreadable) = sifted(&rows)?;
+    fetch_long_bodies(connection, &mut jobs).await?;
     // They are in the order of each lane.
     let reached = rows.iter().filter_map(|row| reached(row).ok()).collect();
-    Ok(Taken { jobs, unreadable, claim: Some((node, claim.token, at)), reached })
+    Ok(Taken { jobs, unreadable, claim: Some((node, claim.token, at)), reached, more })
+}
+
+/// How long a row's body is, whether it was sent or not.
+fn body_bytes(row: &MySqlRow) -> usize {
+    row.try_get::<i64, _>(7).map_or(0, |bytes| usize::try_from(bytes).unwrap_or(0))
+}
+
+/// The bodies that did not come with their rows and are not too long. The rows are locked.
+async fn fetch_long_bodies(
+    connection: &mut MySqlConnection,
+    jobs: &mut [ClaimedJob],
+) -> Result<(), Trouble> {
+    let lacks = |job: &ClaimedJob| {
+        job.body.is_none() && (1..=BODY_BYTES_MAX as u64).contains(&job.body_bytes)
+    };
+    let ids: Vec<String> =
+        jobs.iter().filter(|job| lacks(job)).map(|job| format!("'{}'", job.id)).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let rows = rows_of(
+        connection,
+        format!("SELECT id, body FROM turnwise_jobs WHERE id IN ({}) FOR UPDATE", ids.join(", ")),
+    )
+    .await?;
+    let mut bodies = BTreeMap::new();
+    for row in rows {
+        bodies.insert(rows::job_id(row.try_get(0)?)?, row.try_get(1)?);
+    }
+    for job in jobs.iter_mut().filter(|job| lacks(job)) {
+        job.body = bodies.remove(&job.id);
+    }
+    Ok(())
 }
 
 /// The lane of a row that was taken, and the place in it.
@@ -214,8 +260,10 @@ impl MySqlStore {
             let Line { session, bond } = &mut *session;
             let connection = &mut session.connection;
             let taking = async {
+                let times = (head.at, head.at);
                 let lanes = self.inner.lanes.found(connection, &look, &listed, clock).await?;
-                let taken = take(connection, node, claim, queues, &lanes, head.at, head.at).await?;
+                let taken =
+                    take(connection, node, claim, queues, &lanes, times, CLAIM_BYTES_MAX).await?;
                 Ok::<_, Trouble>((taken, Some(lanes)))
             };
             let taking = bond.carry(taking).await;
@@ -231,7 +279,7 @@ impl MySqlStore {
         if let Some(found) = found {
             self.inner.lanes.saw(&look, found, taken.reached, head.at);
         }
-        Ok(Claimed { jobs: taken.jobs, check_in: CheckIn::Alive, more: false })
+        Ok(Claimed { jobs: taken.jobs, check_in: CheckIn::Alive, more: taken.more })
     }
 
     pub(super) async fn recover_jobs(
@@ -245,7 +293,7 @@ impl MySqlStore {
             "SELECT {} FROM turnwise_jobs j FORCE INDEX (turnwise_jobs_running)
              WHERE j.state = 'running' AND j.node = {} AND j.token = {}
              ORDER BY j.scheduled_at - INTERVAL (j.priority * {PRIORITY_SECONDS}) SECOND, j.id",
-            claimed_columns("j.token", "j.attempt"),
+            claimed_columns("j.token", "j.attempt", BODY_BYTES_MAX),
             literals::node(node),
             token.0
         );

@@ -20,6 +20,7 @@ use super::rescue;
 use super::session::{self, Session};
 use super::{MySqlStore, PACKET_BYTES_MAX, check_in, commit, lease_end, micros_of, rows_of};
 use crate::job::ClaimedJob;
+use crate::store::bytes::BEAT_BYTES_MAX;
 use crate::store::errors::Trouble;
 use crate::store::marks::Look;
 use crate::store::rows::TurnColumns;
@@ -155,7 +156,7 @@ impl Turns for MySqlTurns {
             done: done.done,
             row: done.row,
             jobs: done.jobs,
-            more: false,
+            more: done.more,
             lost: done.lost,
             drain_asked: done.drain_asked,
         })
@@ -192,6 +193,7 @@ struct Done {
     done: bool,
     row: TurnRow,
     jobs: Vec<ClaimedJob>,
+    more: bool,
     lost: bool,
     drain_asked: bool,
 }
@@ -237,8 +239,10 @@ impl MySqlTurns {
                         let clock = &self.store.inner.clock;
                         let lanes = &self.store.inner.lanes;
                         let found = lanes.found(connection, &look, &listed, clock).await?;
-                        taken =
-                            claims::take(connection, node, claim, queues, &found, due, at).await?;
+                        let times = (due, at);
+                        let bytes = BEAT_BYTES_MAX;
+                        taken = claims::take(connection, node, claim, queues, &found, times, bytes)
+                            .await?;
                         sight = Some((found, due));
                     }
                     beat = record(now, node, arrived, taken.count());
@@ -264,7 +268,17 @@ impl MySqlTurns {
             self.store.inner.lanes.saw(&look, found, taken.reached, due);
         }
         let (row, lost) = (stored.row, lowest.is_none());
-        Ok(Done { arrived, answered, now, done, row, jobs: taken.jobs, lost, drain_asked })
+        Ok(Done {
+            arrived,
+            answered,
+            now,
+            done,
+            row,
+            jobs: taken.jobs,
+            more: taken.more,
+            lost,
+            drain_asked,
+        })
     }
 }
 

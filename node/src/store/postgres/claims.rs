@@ -14,15 +14,11 @@ use super::turns::{JOB_COLUMNS, claimed};
 use super::{PgStore, check_in, integer};
 use crate::clock::{BootClock, Clock};
 use crate::job::JobId;
+use crate::store::bytes::CLAIM_BYTES_MAX;
 use crate::store::errors::Trouble;
 use crate::store::marks::{Lane, Look, Mark, Marks, Sight};
 use crate::store::rows;
 use crate::store::{Claimed, NodeReport, Queues, StoreError};
-
-/// The most that the bodies of the jobs of one claim come to, in bytes, unless it is a single job.
-pub(super) const CLAIM_BYTES_MAX: i64 = 8 << 20;
-/// The same for a beat: while its answer is sent the turn row is locked.
-pub(super) const BEAT_BYTES_MAX: i64 = 1 << 20;
 
 /// What is remembered of the looks of claims.
 #[derive(Debug, Default)]
@@ -53,7 +49,7 @@ impl PgStore {
         .bind(node.to_string())
         .bind(claim.token.0)
         .bind(integer(claim.limit))
-        .bind(CLAIM_BYTES_MAX);
+        .bind(CLAIM_BYTES_MAX as i64);
         let statement = with_lanes(statement, &look, queues)
             .bind(integer(report.running))
             .bind(report.offset_us)
@@ -62,7 +58,7 @@ impl PgStore {
         let rows = self.ask(statement).await?;
         let trouble = |trouble| self.trouble(trouble);
         let (last, jobs) = last_of(&rows).map_err(trouble)?;
-        let seen = Seen::read(last, jobs, claim, CLAIM_BYTES_MAX).map_err(trouble)?;
+        let seen = Seen::read(last, jobs, claim, CLAIM_BYTES_MAX as i64).map_err(trouble)?;
         let (jobs, unreadable, none) = claimed(jobs).map_err(trouble)?;
         if none > 0 {
             return Err(trouble(Trouble::corrupt("a claimed job without an id".to_owned())));

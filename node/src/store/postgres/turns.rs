@@ -8,12 +8,13 @@ use turnwise_engine::{
     TurnKind, TurnRow,
 };
 
-use super::claims::{self, BEAT_BYTES_MAX, SEEN_COLUMNS, Seen};
+use super::claims::{self, SEEN_COLUMNS, Seen};
 use super::ends::bury;
 use super::session::Session;
 use super::statement::{Statement, Wire};
 use super::{PgStore, integer};
 use crate::job::ClaimedJob;
+use crate::store::bytes::BEAT_BYTES_MAX;
 use crate::store::errors::Trouble;
 use crate::store::marks;
 use crate::store::rows::{self, TurnColumns, Unreadable, json};
@@ -140,7 +141,7 @@ fn statement(request: &TurnRequest<'_>, look: &marks::Look) -> Result<Statement,
                 .bind(believed.map(|slot| slot.0))
                 .bind(claim.map(|claim| claim.token.0))
                 .bind(claim.map(|claim| integer(claim.limit)))
-                .bind(BEAT_BYTES_MAX);
+                .bind(BEAT_BYTES_MAX as i64);
             let statement = claims::with_lanes(statement, look, request.queues);
             Ok(with_report(statement, &request.report))
         }
@@ -232,7 +233,7 @@ fn beat_answer(rows: &[PgRow], claim: Option<Claim>) -> Result<Answer, Trouble> 
     if none > 0 {
         return Err(Trouble::corrupt("a claimed job without an id".to_owned()));
     }
-    let seen = claim.map(|claim| Seen::read(turn, claimed_rows, claim, BEAT_BYTES_MAX));
+    let seen = claim.map(|claim| Seen::read(turn, claimed_rows, claim, BEAT_BYTES_MAX as i64));
     let at = JOB_COLUMNS + SEEN_COLUMNS;
     let row = turn_row(turn, at + 1)?;
     let lost = turn.try_get(at)?;

@@ -1,6 +1,8 @@
 //! Claims: which jobs a node takes, and which it took when the answer was lost. A row that cannot be read ends here, so
 //! that it holds up nobody. Each function runs inside a transaction of the caller's.
 
+use std::collections::BTreeMap;
+
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use turnwise_engine::{Claim, NodeId, ServerInstant, Token};
@@ -8,12 +10,21 @@ use turnwise_engine::{Claim, NodeId, ServerInstant, Token};
 use super::nodes::{Known, check_in, pass_by};
 use super::{known, period, text};
 use crate::job::{BODY_BYTES_MAX, ClaimedJob};
+use crate::store::bytes::{self, CLAIM_BYTES_MAX};
 use crate::store::errors::Trouble;
 use crate::store::rows::{self, Unreadable, json};
 use crate::store::{CheckIn, Claimed, NodeReport, Queues};
 
 /// What a point of priority is worth, in microseconds of waiting.
 const PRIORITY_US: i64 = 10_000_000;
+
+/// Jobs that were claimed.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pub(super) jobs: Vec<ClaimedJob>,
+    /// There may be more that are due than were taken.
+    pub(super) more: bool,
+}
 
 pub(super) async fn renew(
     connection: &mut SqliteConnection,
@@ -35,25 +46,26 @@ pub(super) async fn claim(
 ) -> Result<Claimed, Trouble> {
     let period = period(connection).await?;
     let row = pass_by(connection, node, at, period, Some(report)).await?;
-    let jobs = match row {
+    let Taken { jobs, more } = match row {
         Some(row) if claim.token.0 >= row.lowest => {
-            take(connection, node, claim, queues, at, at).await?
+            take(connection, node, claim, queues, (at, at), CLAIM_BYTES_MAX).await?
         }
-        _ => Vec::new(),
+        _ => Taken::default(),
     };
-    Ok(Claimed { jobs, check_in: known(row.is_some()), more: false })
+    Ok(Claimed { jobs, check_in: known(row.is_some()), more })
 }
 
 /// Claim jobs that are due at `due`, the longest waiting first, where each point of priority counts as ten
-/// seconds of waiting. Looks at the head of each lane (queue and priority) and at nothing else.
+/// seconds of waiting; as many as their bodies come to so many bytes. Looks at the head of each lane (queue and priority)
+/// and at nothing else.
 pub(super) async fn take(
     connection: &mut SqliteConnection,
     node: NodeId,
     claim: Claim,
     queues: &Queues,
-    due: ServerInstant,
-    at: ServerInstant,
-) -> Result<Vec<ClaimedJob>, Trouble> {
+    (due, at): (ServerInstant, ServerInstant),
+    bytes_max: usize,
+) -> Result<Taken, Trouble> {
     let only = queues.only().map(|queues| json(&queues)).transpose()?;
     let except = json(&queues.except())?;
     let lanes: Vec<(Vec<u8>, i64)> = sqlx::query_as(
@@ -105,11 +117,24 @@ pub(super) async fn take(
         heads.extend(lane);
     }
     if heads.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Taken::default());
     }
     heads.sort_unstable();
     heads.truncate(claim.limit as usize);
-    let place: Vec<i64> = heads.iter().map(|(_, rowid)| *rowid).collect();
+    let mut place: Vec<i64> = heads.iter().map(|(_, rowid)| *rowid).collect();
+    // Of a body only the length is read.
+    let lengths: BTreeMap<i64, i64> = sqlx::query_as(
+        "SELECT rowid, coalesce(octet_length(body), 0) FROM turnwise_jobs
+         WHERE rowid IN (SELECT value FROM json_each(?1))",
+    )
+    .bind(json(&place)?)
+    .fetch_all(&mut *connection)
+    .await?
+    .into_iter()
+    .collect();
+    let length = |rowid| lengths.get(rowid).map_or(0, |bytes| usize::try_from(*bytes).unwrap_or(0));
+    place.truncate(bytes::fitting(place.iter().map(length), bytes_max));
+    let more = place.len() < heads.len() || heads.len() >= claim.limit as usize;
     let mut taken = sqlx::query(
         "UPDATE turnwise_jobs SET
             state = 'running', node = ?1, token = ?2, started_at = ?3, attempt = attempt + 1
@@ -131,7 +156,7 @@ pub(super) async fn take(
         place.iter().position(|taken| Some(*taken) == rowid)
     };
     taken.sort_by_key(position);
-    readable(connection, at, &taken).await
+    Ok(Taken { jobs: readable(connection, at, &taken).await?, more })
 }
 
 /// The jobs of claimed rows, whose last column is the rowid. One that cannot be read ends dead.

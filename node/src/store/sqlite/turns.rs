@@ -7,10 +7,11 @@ use turnwise_engine::{
     Change, Exchange, LocalInstant, NodeId, ServerInstant, Slot, TurnKind, TurnRow,
 };
 
+use super::claims::Taken;
 use super::nodes::check_in;
 use super::{SqliteStore, begin, claims, lease_end, rescue, settle};
-use crate::job::ClaimedJob;
 use crate::sabotage::{Bug, Sabotage, Sound};
+use crate::store::bytes::BEAT_BYTES_MAX;
 use crate::store::errors::Trouble;
 use crate::store::rows::TurnColumns;
 use crate::store::{Look, StoreError, TurnReply, TurnRequest, Turns};
@@ -57,8 +58,8 @@ impl<B: Sabotage> Turns for SqliteTurns<B> {
             now: done.now,
             done: done.done,
             row: done.row,
-            jobs: done.jobs,
-            more: false,
+            jobs: done.claimed.jobs,
+            more: done.claimed.more,
             lost: done.lost,
             drain_asked: done.drain_asked,
         })
@@ -72,7 +73,7 @@ struct Done {
     now: Slot,
     done: bool,
     row: TurnRow,
-    jobs: Vec<ClaimedJob>,
+    claimed: Taken,
     lost: bool,
     drain_asked: bool,
 }
@@ -98,7 +99,7 @@ impl<B: Sabotage> SqliteTurns<B> {
         let now = stored.row.stamp(at, Some(node), statement.believed);
         let period = stored.row.cadence.period;
         let known = check_in(connection, node, at, period, Some(&request.report)).await?;
-        let mut claimed = Vec::new();
+        let mut claimed = Taken::default();
         let done = match &statement.kind {
             TurnKind::Read => true,
             TurnKind::Beat { claim } => {
@@ -112,10 +113,12 @@ impl<B: Sabotage> SqliteTurns<B> {
                         // A beat that came a little before its boundary claims what is due on it.
                         let boundary = stored.row.cadence.boundary(now);
                         let due = at.max(boundary.min(at.offset(EARLY_NANOS)));
+                        let (queues, times) = (request.queues, (due, at));
                         claimed =
-                            claims::take(connection, node, *claim, request.queues, due, at).await?;
+                            claims::take(connection, node, *claim, queues, times, BEAT_BYTES_MAX)
+                                .await?;
                     }
-                    record(connection, now, node, arrived, claimed.len()).await?;
+                    record(connection, now, node, arrived, claimed.jobs.len()).await?;
                     stored.beaten_at = Some(at);
                 } else {
                     stored.refused += 1;
@@ -133,7 +136,7 @@ impl<B: Sabotage> SqliteTurns<B> {
             now,
             done,
             row: stored.row,
-            jobs: claimed,
+            claimed,
             lost: known.is_none(),
             drain_asked: known.is_some_and(|known| known.drain_asked),
         })
