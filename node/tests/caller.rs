@@ -8,11 +8,17 @@ mod promises;
 #[path = "support/target.rs"]
 mod target;
 
+use std::convert::Infallible;
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use turnwise_node::caller::{HttpCaller, Targets};
+use turnwise_node::caller::{AllowedOrigins, CallOutcome, Caller, HttpCaller, Targets};
 
 use promises::{Arm, promises};
 
@@ -58,6 +64,78 @@ macro_rules! each {
     };
 }
 promises!(each);
+
+/// Answers every request with 200 and the version of HTTP that it came with, and counts the connections.
+async fn counting_target(speaks_http_2: bool) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            counted.fetch_add(1, Ordering::Relaxed);
+            let answer = service_fn(async |request: hyper::Request<hyper::body::Incoming>| {
+                Ok::<_, Infallible>(hyper::Response::new(format!("{:?}", request.version())))
+            });
+            let stream = TokioIo::new(stream);
+            match speaks_http_2 {
+                true => {
+                    let server = http2::Builder::new(TokioExecutor::new());
+                    tokio::spawn(server.serve_connection(stream, answer));
+                }
+                false => {
+                    tokio::spawn(http1::Builder::new().serve_connection(stream, answer));
+                }
+            }
+        }
+    });
+    (port, connections)
+}
+
+fn answered_with(outcome: &CallOutcome) -> &[u8] {
+    let CallOutcome::Answered { status: 200, body, .. } = outcome else { panic!("{outcome:?}") };
+    body
+}
+
+#[tokio::test]
+async fn calls_in_turn_share_a_connection() {
+    let (port, connections) = counting_target(false).await;
+    let targets = Targets::parse(&[format!("http://127.0.0.1:{port}")]).unwrap();
+    let caller = HttpCaller::new(&targets).unwrap();
+    for _ in 0..20 {
+        let outcome = caller.call(&promises::call_to("/ok", &targets)).await;
+        assert_eq!(answered_with(&outcome), b"HTTP/1.1");
+    }
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn calls_at_once_over_http_2_share_a_connection() {
+    let (port, connections) = counting_target(true).await;
+    let targets = Targets::parse(&[format!("h2c://127.0.0.1:{port}")]).unwrap();
+    let caller = HttpCaller::new(&targets).unwrap();
+    let call = promises::call_to("/ok", &targets);
+    let calls: Vec<_> = (0..20).map(|_| caller.call(&call)).collect();
+    for outcome in futures_util::future::join_all(calls).await {
+        assert_eq!(answered_with(&outcome), b"HTTP/2.0");
+    }
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
+    // An origin of the allow-list is called as it is written there.
+    let url = format!("http://127.0.0.1:{port}/ok");
+    let elsewhere = AllowedOrigins::parse(&[format!("h2c://127.0.0.1:{port}")]).unwrap();
+    let outcome = caller.call(&promises::call_with(&url, &targets, &elsewhere)).await;
+    assert_eq!(answered_with(&outcome), b"HTTP/2.0");
+}
+
+#[tokio::test]
+async fn a_target_that_does_not_speak_http_2_fails_the_call_and_holds_up_nobody() {
+    let (port, _) = counting_target(false).await;
+    let targets = Targets::parse(&[format!("h2c://127.0.0.1:{port}")]).unwrap();
+    let caller = HttpCaller::new(&targets).unwrap();
+    let outcome = caller.call(&promises::call_to("/ok", &targets)).await;
+    assert!(matches!(outcome, CallOutcome::Failed { .. }), "{outcome:?}");
+}
 
 /// The proxy's variables are the whole process's: the test runs itself again under them.
 #[test]

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Client, redirect, retry};
+use reqwest::{Client, ClientBuilder, redirect, retry};
 
 use super::{CONNECT_TIMEOUT, Call, CallOutcome, Caller, Origin, Targets, address};
 use crate::job::{ANSWER_BYTES_KEPT_MAX, ANSWER_BYTES_READ_MAX};
@@ -20,6 +20,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct HttpCaller {
     client: Client,
+    /// For those that speak HTTP/2 from the first byte on.
+    h2c: Client,
 }
 
 /// Why there is no caller.
@@ -32,28 +34,21 @@ impl HttpCaller {
     pub fn new(targets: &Targets) -> Result<Self, CallerError> {
         // An error says that this process has a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder()
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .referer(false)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .dns_resolver(CheckedResolver);
+        let mut client = builder();
         if targets.host_header().is_some() {
             // HTTP/2 would send the target's own name beside the header.
-            builder = builder.http1_only();
+            client = client.http1_only();
         }
-        let client = builder.build().map_err(|error| CallerError(innermost(&error)))?;
-        Ok(Self { client })
+        let built =
+            |client: ClientBuilder| client.build().map_err(|error| CallerError(innermost(&error)));
+        Ok(Self { client: built(client)?, h2c: built(builder().http2_prior_knowledge())? })
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the caller that a simulator replaces")]
     async fn send(&self, call: &Call) -> Result<CallOutcome, reqwest::Error> {
-        let mut request = self
-            .client
-            .request(call.method.clone(), call.url.clone())
-            .headers(call.headers.clone());
+        let client = if call.h2c { &self.h2c } else { &self.client };
+        let mut request =
+            client.request(call.method.clone(), call.url.clone()).headers(call.headers.clone());
         if !call.body.is_empty() {
             request = request.body(call.body.clone());
         }
@@ -71,6 +66,18 @@ impl HttpCaller {
         let status = response.status().as_u16();
         Ok(CallOutcome::answered(status, response.headers(), kept, SystemTime::now()))
     }
+}
+
+/// What every call has in common: it is made once, where it was told to and nowhere else.
+fn builder() -> ClientBuilder {
+    Client::builder()
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .referer(false)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .dns_resolver(CheckedResolver)
 }
 
 impl Caller for HttpCaller {

@@ -49,6 +49,8 @@ pub struct Call {
     pub url: Url,
     /// Whether it goes to this node's own target: a refused connection is then the node's fault.
     pub own_target: bool,
+    /// Whether it goes over HTTP/2 without TLS.
+    pub h2c: bool,
     /// All headers but those of the framing (`content-length`, `connection`, …).
     pub headers: HeaderMap,
     /// The body, empty when there is none.
@@ -60,11 +62,12 @@ pub struct Call {
 /// Headers may carry secrets and bodies may be long: neither is shown.
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { method, url, own_target, headers, body, deadline } = self;
+        let Self { method, url, own_target, h2c, headers, body, deadline } = self;
         f.debug_struct("Call")
             .field("method", method)
             .field("url", &url.as_str())
             .field("own_target", own_target)
+            .field("h2c", h2c)
             .field("headers", &headers.keys().map(::http::HeaderName::as_str).collect::<Vec<_>>())
             .field("body_bytes", &body.len())
             .field("deadline", deadline)

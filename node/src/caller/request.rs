@@ -122,16 +122,16 @@ pub fn prepare(
     }
     let method = parse_method(&job.method)?;
     let deadline = parse_deadline(job.deadline_ms)?;
-    let (url, own_target) = match parse_destination(&job.url)? {
+    let (url, own_target, h2c) = match parse_destination(&job.url)? {
         Destination::Path { path, query } => {
             let target =
                 targets.of(&job.queue).ok_or_else(|| Rejection::NoTarget(job.queue.clone()))?;
-            (target.url(&path, query.as_deref()), true)
+            (target.url(&path, query.as_deref()), true, target.is_h2c())
         }
-        Destination::Url(url) if allowed.allow(&url) => (url, false),
-        Destination::Url(url) => {
-            return Err(Rejection::NotAllowed(url.origin().ascii_serialization()));
-        }
+        Destination::Url(url) => match allowed.find(&url) {
+            Some(origin) => (url, false, origin.is_h2c()),
+            None => return Err(Rejection::NotAllowed(url.origin().ascii_serialization())),
+        },
     };
     let body = Bytes::from(job.body.clone().unwrap_or_default());
     let mut headers = parse_headers(job.headers.as_deref())?;
@@ -143,7 +143,7 @@ pub fn prepare(
     if own_target && let Some(host) = targets.host_header() {
         headers.insert(HOST, host.clone());
     }
-    Ok(Call { method, url, own_target, headers, body, deadline })
+    Ok(Call { method, url, own_target, h2c, headers, body, deadline })
 }
 
 /// Where a job goes.

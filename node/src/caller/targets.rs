@@ -12,11 +12,16 @@ use url::{Host, Url};
 use super::address;
 
 /// An HTTP origin: scheme, host and port. It has no path, so that a path of a job is never put together
-/// from two halves.
+/// from two halves. The scheme `h2c` is http to a server that speaks HTTP/2 from the first byte on (RFC 9113, 3.3),
+/// so that many calls share a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     url: Url,
+    is_h2c: bool,
 }
+
+/// The scheme of a target that speaks HTTP/2 without TLS.
+const H2C: &str = "h2c";
 
 /// Why a text is not an origin that can be called.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +45,11 @@ impl Origin {
         url
     }
 
+    /// Whether it is called over HTTP/2 without TLS.
+    pub fn is_h2c(&self) -> bool {
+        self.is_h2c
+    }
+
     /// Host (no brackets around IPv6) and port, for a connect.
     pub fn host_and_port(&self) -> (String, u16) {
         let host = match self.url.host() {
@@ -57,9 +67,15 @@ impl FromStr for Origin {
 
     fn from_str(text: &str) -> Result<Self, OriginError> {
         let wrong = |reason: &str| OriginError { text: hide_user(text), reason: reason.to_owned() };
-        let url = Url::parse(text.trim()).map_err(|error| wrong(&error.to_string()))?;
+        let written = text.trim();
+        let h2c = written.split_once("://").filter(|(scheme, _)| scheme.eq_ignore_ascii_case(H2C));
+        let url = match h2c {
+            Some((_, rest)) => Url::parse(&format!("http://{rest}")),
+            None => Url::parse(written),
+        };
+        let url = url.map_err(|error| wrong(&error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(wrong("its scheme is not http or https"));
+            return Err(wrong("its scheme is not http, https or h2c"));
         }
         if has_user(&url) {
             return Err(wrong("it names a user"));
@@ -73,13 +89,17 @@ impl FromStr for Origin {
         if literal_address(&url).is_some_and(address::is_forbidden) {
             return Err(wrong("link-local and metadata addresses are never called"));
         }
-        Ok(Self { url })
+        Ok(Self { url, is_h2c: h2c.is_some() })
     }
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.url.origin().ascii_serialization())
+        let text = self.url.origin().ascii_serialization();
+        match text.strip_prefix("http").filter(|_| self.is_h2c) {
+            Some(rest) => write!(f, "{H2C}{rest}"),
+            None => f.write_str(&text),
+        }
     }
 }
 
@@ -217,9 +237,9 @@ impl AllowedOrigins {
         texts.iter().map(|text| text.as_ref().parse()).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether `url` lies in one of them.
-    pub fn allow(&self, url: &Url) -> bool {
-        self.0.iter().any(|origin| origin.contains(url))
+    /// The one of them that `url` lies in.
+    pub fn find(&self, url: &Url) -> Option<&Origin> {
+        self.0.iter().find(|origin| origin.contains(url))
     }
 
     /// The origins, in the order in which they were given.
@@ -257,6 +277,24 @@ mod tests {
     }
 
     #[test]
+    fn h2c_is_http_by_another_protocol() {
+        let origin: Origin = "H2C://app.example:8081/".parse().unwrap();
+        assert_eq!(
+            (origin.is_h2c(), origin.to_string().as_str()),
+            (true, "h2c://app.example:8081")
+        );
+        assert_eq!(origin.url("/a", None).as_str(), "http://app.example:8081/a");
+        assert!(origin.contains(&Url::parse("http://app.example:8081/b").unwrap()));
+        assert_eq!("h2c://app.example".parse::<Origin>().unwrap().host_and_port().1, 80);
+        for bad in
+            ["h2c://169.254.169.254", "h2c://user:secret@host", "h2c://host/base", "h2cs://host"]
+        {
+            assert!(bad.parse::<Origin>().is_err(), "{bad}");
+        }
+        assert!(!"https://app.example".parse::<Origin>().unwrap().is_h2c());
+    }
+
+    #[test]
     fn a_queue_has_its_own_target_or_that_of_the_rest() {
         let targets = Targets::parse(&["http://a:1", "reports=http://b:2"]).unwrap();
         assert_eq!(targets.of("reports").unwrap().to_string(), "http://b:2");
@@ -277,7 +315,7 @@ mod tests {
     #[test]
     fn the_allow_list_compares_scheme_host_and_port() {
         let allowed = AllowedOrigins::parse(&["https://api.example"]).unwrap();
-        let allows = |url: &str| allowed.allow(&Url::parse(url).unwrap());
+        let allows = |url: &str| allowed.find(&Url::parse(url).unwrap()).is_some();
         assert!(allows("https://api.example:443/x"));
         assert!(allows("https://API.example/x"));
         assert!(!allows("http://api.example/x"));

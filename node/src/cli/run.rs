@@ -43,7 +43,7 @@ pub(super) struct Args {
     /// The origin that jobs with a path are called on [default: http://127.0.0.1:8080]
     ///
     /// Repeat it as QUEUE=URL for queues that another app serves. It is an origin, scheme://host[:port]: a
-    /// path is an error.
+    /// path is an error. The scheme h2c is http to an app that speaks HTTP/2 without TLS from the first byte on.
     #[arg(long, value_name = "[QUEUE=]URL")]
     target: Vec<String>,
 

@@ -304,7 +304,16 @@ fn targets(layers: &Layers, queues: Option<&[String]>) -> Result<Targets, Config
             )));
         }
     }
-    Ok(targets.with_host_header(one(layers, "target-host-header", parse_host_header)?))
+    let host_header = one(layers, "target-host-header", |text| {
+        if let Some(origin) = targets.origins().into_iter().find(|origin| origin.is_h2c()) {
+            return Err(format!(
+                "the target {origin} is called over HTTP/2, which has no Host header; put the name into its URL, or write \
+                 http in place of h2c"
+            ));
+        }
+        parse_host_header(text)
+    })?;
+    Ok(targets.with_host_header(host_header))
 }
 
 fn parse_host_header(text: &str) -> Result<HeaderValue, String> {
@@ -508,6 +517,18 @@ mod tests {
             let error = run(&[(key, value)]).unwrap_err();
             assert!(error.to_string().starts_with(&format!("--{key}: ")), "{error}");
         }
+    }
+
+    #[test]
+    fn a_target_that_is_called_over_http_2_has_no_host_header() {
+        let error = run(&[("target", "h2c://a:1"), ("target-host-header", "app.example")]);
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.starts_with("--target-host-header: the target h2c://a:1 is called over"),
+            "{error}"
+        );
+        let config = run(&[("target", "h2c://a:1,mail=http://b:2")]).unwrap();
+        assert_eq!(config.targets.to_string(), "h2c://a:1, mail=http://b:2");
     }
 
     #[test]

@@ -100,6 +100,18 @@ fn call_of(job: &ClaimedJob, targets: &Targets) -> Call {
     prepare(job, targets, &AllowedOrigins::default(), ServerInstant::from_micros(0)).unwrap()
 }
 
+/// A call of a job with this URL.
+#[allow(dead_code, reason = "what only one arm is asked")]
+pub(crate) fn call_to(url: &str, targets: &Targets) -> Call {
+    call_of(&job(url), targets)
+}
+
+/// The same where other origins may be called.
+#[allow(dead_code, reason = "what only one arm is asked")]
+pub(crate) fn call_with(url: &str, targets: &Targets, allowed: &AllowedOrigins) -> Call {
+    prepare(&job(url), targets, allowed, ServerInstant::from_micros(0)).unwrap()
+}
+
 fn targets_at<A: Arm>(port: u16) -> Targets {
     Targets::parse(&[format!("http://{}", A::authority(port))]).unwrap()
 }
