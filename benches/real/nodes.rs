@@ -20,6 +20,7 @@ use turnwise_node::config::{
     DEFAULT_CAPACITY, DEFAULT_DRAIN_TIMEOUT, LogFormat, Retention, RunConfig,
 };
 use turnwise_node::job::JobFate;
+use turnwise_node::run::OTHER_CONNECTIONS;
 use turnwise_node::shell::{
     self, Journal, Leaves, Observer, PreciseThread, Pulse, Reached, StopHandle, stop,
 };
@@ -237,7 +238,8 @@ impl<K: Caller> Node<K> {
     fn run(self, stop: shell::Stop) {
         let runtime = runtime(self.threads);
         runtime.block_on(async {
-            let store = AnyStore::connect_all(&self.config.database_urls, 1).unwrap();
+            let store =
+                AnyStore::connect_all(&self.config.database_urls, OTHER_CONNECTIONS).unwrap();
             let watch = store.clone();
             tokio::spawn(async move { watch.watch().await });
             let leaves = Leaves {

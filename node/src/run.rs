@@ -23,8 +23,9 @@ use crate::shell::{
 use crate::store::{AnyStore, Distant};
 use crate::tampering::Tampering;
 
-/// Connections to the database besides the beat's: one for the rest.
-const OTHER_CONNECTIONS: u32 = 1;
+/// Connections to the database besides the beat's, at most: claims and ends do not wait for each other's way to the disk. At rest
+/// there is one.
+pub const OTHER_CONNECTIONS: u32 = 2;
 
 /// Run a node, tampered with like this, until it is told to stop, and say how it went. What cannot be mended by waiting is said on
 /// the standard error.
