@@ -37,6 +37,7 @@ pub const POSTGRES: &[Migration] = &[
     migration!(3, "postgres", "0003_drain_and_targets"),
     migration!(4, "postgres", "0004_retention"),
     migration!(5, "postgres", "0005_hot_path"),
+    migration!(6, "postgres", "0006_plans_are_kept"),
 ];
 
 /// The schema for MariaDB and MySQL.
