@@ -7,7 +7,7 @@ use turnwise_node::sabotage::{Bug, Sabotage};
 
 use super::Plantable;
 use crate::report::Report;
-use crate::scenario::Scenario;
+use crate::scenario::{Fault, Scenario};
 use crate::tier::Tier;
 
 thread_local! {
@@ -36,11 +36,29 @@ impl Plantable for Bug {
         self.describe()
     }
 
+    fn is_touched_by(self, scenario: &Scenario) -> bool {
+        let removes = !scenario.retention.is_forever();
+        match self {
+            Self::AgeIsIgnored | Self::NothingIsPruned | Self::PruneTakesWhatRuns => removes,
+            Self::StepMakesOlder => {
+                removes && scenario.faults.iter().any(|planned| sets_clock_forward(planned.fault))
+            }
+            _ => true,
+        }
+    }
+
     fn plant(bug: Option<Self>) {
         BUG.set(bug);
     }
 
     fn run(scenario: &Scenario) -> Report {
         Tier::Cluster.run(scenario, false)
+    }
+}
+
+fn sets_clock_forward(fault: Fault) -> bool {
+    match fault {
+        Fault::ServerStep { by } | Fault::Failover { clock: by, .. } => by.0 > 0,
+        _ => false,
     }
 }

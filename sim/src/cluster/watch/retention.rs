@@ -5,7 +5,7 @@ use turnwise_node::job::{JobState, JobView};
 
 use crate::cluster::farm::{Host, World};
 use crate::oracle::{Invariant, Mark};
-use crate::scenario::Span;
+use crate::scenario::{Fault, Span};
 use crate::world::job_of;
 
 /// By true time a job may seem so much younger: the clocks are not at the same rate.
@@ -70,19 +70,28 @@ impl World {
         }
     }
 
-    /// The run is over: where nothing went wrong, all that is old is gone.
+    /// The run is over: what was old when everything had been well for a while is gone. (Who saw the clock being set forward
+    /// keeps jobs for longer, and a server that took over may know of ends that nobody heard of.)
     pub(super) fn check_left(&mut self, jobs: &[JobView]) {
         let grace = LEFT + LEFT_PERIODS * self.period;
-        if !self.scenario.faults.is_empty() {
+        let keeps_longer = |fault| match fault {
+            Fault::Failover { .. } => true,
+            Fault::ServerStep { by } => by.0 > 0,
+            _ => false,
+        };
+        let faults = &self.scenario.faults;
+        let nobody_is_left = !self.lives.iter().any(|life| life.staying);
+        if nobody_is_left || faults.iter().any(|planned| keeps_longer(planned.fault)) {
             return;
         }
-        let now = self.now;
+        let ends = faults.iter().map(|planned| planned.at.0 + planned.fault.lasts().0);
+        let (well_since, now) = (ends.max().unwrap_or(0), self.now);
         let is_left = |job: &&JobView| {
             let ended = self.ended_at.get(&job_of(job.id)).copied();
             // It is looked for about as often as the shortest time lasts.
             let wait = |kept: Span| kept.0 + 2 * self.scenario.retention.shortest() + grace;
             let kept = self.kept_for(job.state);
-            ended.zip(kept).is_some_and(|(ended, kept)| ended + wait(kept) < now)
+            ended.zip(kept).is_some_and(|(ended, kept)| ended.max(well_since) + wait(kept) < now)
         };
         let left: Vec<u64> = jobs.iter().filter(is_left).map(|job| job_of(job.id)).collect();
         if let Some(first) = left.first() {
