@@ -15,10 +15,11 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
 use peers_common::Failure;
 use tokio::net::TcpListener;
 use tokio::task::{LocalSet, spawn_local};
@@ -33,6 +34,16 @@ pub(crate) async fn run() -> Result<(), Failure> {
     LocalSet::new().run_until(accept(listener, seen)).await
 }
 
+/// Runs what a connection over HTTP/2 does at once on the thread of all connections.
+#[derive(Clone)]
+struct OnThisThread;
+
+impl<F: Future<Output: 'static> + 'static> Executor<F> for OnThisThread {
+    fn execute(&self, future: F) {
+        spawn_local(future);
+    }
+}
+
 async fn accept(listener: TcpListener, seen: Rc<RefCell<Seen>>) -> Result<(), Failure> {
     loop {
         let (connection, _) = listener.accept().await?;
@@ -44,7 +55,8 @@ async fn accept(listener: TcpListener, seen: Rc<RefCell<Seen>>) -> Result<(), Fa
                 async move { Ok::<_, Infallible>(answer) }
             });
             // A connection that breaks is the contestant's affair.
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(connection), answer).await;
+            let connection = TokioIo::new(connection);
+            let _ = auto::Builder::new(OnThisThread).serve_connection(connection, answer).await;
         });
     }
 }
