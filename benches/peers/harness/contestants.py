@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 from .processes import Child, run
 
-SETTINGS = ("defaults", "fast")
+SETTINGS = ("defaults", "fast", "fast, h2c")
+# The last is Turnwise's alone, and only where jobs make calls: many calls share a connection to the target.
+H2C = SETTINGS[2]
 KINDS = ("http", "none")
 # How long a schema, or the jobs of a run, may take to be made, in seconds.
 PATIENCE = 120.0
@@ -73,7 +75,9 @@ class Turnwise(Contestant):
         self._run([*self.program, "migrate", "--database-url", database], database)
 
     def work(self, database, jobs, target):
-        capacity = ["--capacity", str(CAPACITY)] if self.setting == "fast" else []
+        capacity = [] if self.setting == SETTINGS[0] else ["--capacity", str(CAPACITY)]
+        if self.setting == H2C:
+            target = target.replace("http://", "h2c://", 1)
         command = ["run", "--database-url", database, "--target", target, "--listen", "off", *capacity]
         return Child([*self.program, *command], env=self._environment(database))
 
@@ -83,7 +87,7 @@ def all_of(installed, only):
     found = []
     for setting in SETTINGS:
         for system in SYSTEMS:
-            if only and system not in only:
+            if only and system not in only or setting == H2C and system != TURNWISE:
                 continue
             program = installed.programs.get(system)
             if program is None:

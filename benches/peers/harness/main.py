@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import contestants, drain, figures, idle, installed, pickup, plot, table
-from .contestants import KINDS, SETTINGS, SYSTEMS, TURNWISE
+from .contestants import H2C, KINDS, SETTINGS, SYSTEMS, TURNWISE
 from .postgres import Server
 from .processes import Failed
 from .target import Target
@@ -94,6 +94,8 @@ def _drains(options, result, taking_part, there, server, target):
     for number in range(1, options.runs + 1):
         for kind in options.kinds:
             for contestant in taking_part:
+                if contestant.setting == H2C and kind == "none":
+                    continue
                 if contestant.system == TURNWISE and kind == "none":
                     if "bench" not in there.programs:
                         continue

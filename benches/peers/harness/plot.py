@@ -59,7 +59,7 @@ def _panel(title, figures, top):
 
 def _bar(figure, x, y, least):
     kind = "turnwise" if figure.system == TURNWISE else "peer"
-    fast = " fast" if figure.setting == SETTINGS[1] else ""
+    fast = "" if figure.setting == SETTINGS[0] else " fast"
     start, end, middle = x(10**least), x(figure.rate), y + BAR / 2
     name = f"{escape(figure.system)}, {figure.setting}"
     return [

@@ -38,11 +38,26 @@ impl Plantable for Bug {
 
     fn is_touched_by(self, scenario: &Scenario) -> bool {
         let removes = !scenario.retention.is_forever();
+        let has =
+            |wanted: fn(Fault) -> bool| scenario.faults.iter().any(|planned| wanted(planned.fault));
         match self {
             Self::AgeIsIgnored | Self::NothingIsPruned | Self::PruneTakesWhatRuns => removes,
-            Self::StepMakesOlder => {
-                removes && scenario.faults.iter().any(|planned| sets_clock_forward(planned.fault))
+            Self::StepMakesOlder => removes && has(sets_clock_forward),
+            Self::ReconcileIsARenewal | Self::ListLacksClaims => {
+                has(|fault| matches!(fault, Fault::Failover { .. }))
             }
+            Self::RefusalIsNotTold | Self::TargetStaysAway => {
+                has(|fault| matches!(fault, Fault::TargetDown { .. }))
+            }
+            Self::LeaveIsNotSaid | Self::DrainDoesNotWait | Self::DrainDropsJobs => {
+                has(|fault| matches!(fault, Fault::Drain { .. } | Fault::Deploy { .. }))
+            }
+            Self::OutageCountsForLeases => has(|fault| {
+                matches!(
+                    fault,
+                    Fault::Outage { .. } | Fault::ServerRestart { .. } | Fault::Failover { .. }
+                )
+            }),
             _ => true,
         }
     }
