@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use turnwise_engine::{NodeId, ServerInstant, Token};
 use uuid::Uuid;
@@ -132,7 +133,8 @@ pub struct ClaimedJob {
     /// The headers column: a JSON object of strings, or whatever stands there.
     pub headers: Option<String>,
     /// The body; none when there is none or when it is over [`BODY_BYTES_MAX`], which `body_bytes` tells.
-    pub body: Option<Vec<u8>>,
+    /// Clones share it.
+    pub body: Option<Bytes>,
     /// The length of the body as stored.
     pub body_bytes: u64,
     /// The number of this attempt, from 1.

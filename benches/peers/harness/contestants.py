@@ -60,7 +60,7 @@ class Contestant:
             "LANG": "C.UTF-8",
             "DATABASE_URL": database,
             "PEER_JOBS": str(jobs),
-            "PEER_SETTING": self.setting,
+            "PEER_SETTING": SETTINGS[0] if self.setting == SETTINGS[0] else SETTINGS[1],
             "PEER_TARGET": target,
             # graphile-worker writes a line a job otherwise, which its own measurements switch off as well.
             "NO_LOG_SUCCESS": "1",

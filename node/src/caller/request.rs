@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
@@ -133,7 +132,7 @@ pub fn prepare(
             None => return Err(Rejection::NotAllowed(url.origin().ascii_serialization())),
         },
     };
-    let body = Bytes::from(job.body.clone().unwrap_or_default());
+    let body = job.body.clone().unwrap_or_default();
     let mut headers = parse_headers(job.headers.as_deref())?;
     if !body.is_empty() {
         headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
@@ -297,6 +296,7 @@ mod tests {
 
     use super::*;
     use crate::job::JobId;
+    use bytes::Bytes;
 
     fn job(url: &str) -> ClaimedJob {
         ClaimedJob {
@@ -399,7 +399,8 @@ mod tests {
     fn a_body_is_json_unless_the_job_says_otherwise() {
         let with = |headers: Option<&str>, body: &[u8]| {
             let headers = headers.map(str::to_owned);
-            prepared(&ClaimedJob { headers, body: Some(body.to_vec()), ..job("/x") }).unwrap()
+            prepared(&ClaimedJob { headers, body: Some(Bytes::copy_from_slice(body)), ..job("/x") })
+                .unwrap()
         };
         assert_eq!(with(None, b"{}").headers["content-type"], "application/json");
         let xml = with(Some(r#"{"Content-Type":"text/xml"}"#), b"<a/>");

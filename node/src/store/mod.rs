@@ -11,8 +11,8 @@
 
 mod any;
 mod bulk;
-mod bytes;
 mod check_ins;
+mod claim_bytes;
 mod connections;
 mod distant;
 mod ends;

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use turnwise_engine::{
@@ -104,7 +105,7 @@ pub(super) fn claimed_job(columns: ClaimedColumns) -> Result<ClaimedJob, Trouble
         method,
         url,
         headers,
-        body,
+        body: body.map(Bytes::from),
         body_bytes: u64::try_from(bytes).unwrap_or(0),
         attempt: count(attempt),
         max_attempts: count(most),

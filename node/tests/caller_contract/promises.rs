@@ -16,6 +16,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::serve::Listener;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
@@ -86,7 +87,7 @@ fn job(url: &str) -> ClaimedJob {
         method: "POST".to_owned(),
         url: url.to_owned(),
         headers: None,
-        body: Some(br#"{"a":1}"#.to_vec()),
+        body: Some(Bytes::from_static(br#"{"a":1}"#)),
         body_bytes: 7,
         attempt: 1,
         max_attempts: 20,
@@ -238,7 +239,8 @@ pub(crate) async fn every_method_arrives<A: Arm>(arm: A) {
 pub(crate) async fn a_long_body_arrives_whole<A: Arm>(arm: A) {
     let target = target(&arm, 0).await;
     let long: Vec<u8> = (0..262_144_u32).map(|byte| (byte % 251) as u8).collect();
-    let job = ClaimedJob { body: Some(long.clone()), body_bytes: 262_144, ..job("/digest") };
+    let job =
+        ClaimedJob { body: Some(Bytes::from(long.clone())), body_bytes: 262_144, ..job("/digest") };
     let answer = outcome(&arm, target.port(), &job).await;
     let CallOutcome::Answered { status: 200, body, .. } = answer else { panic!("{answer:?}") };
     assert_eq!(String::from_utf8(body).unwrap(), crate::target::digest(&long));

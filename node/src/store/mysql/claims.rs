@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use sqlx::Row;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use turnwise_engine::{Claim, NodeId, ServerInstant, Token};
@@ -13,7 +14,7 @@ use super::literals::{self, instant, text};
 use super::rescue::attempts_of;
 use super::{MySqlStore, micros_of, rows_of};
 use crate::job::{BODY_BYTES_MAX, ClaimedJob};
-use crate::store::bytes::{self, CLAIM_BYTES_MAX};
+use crate::store::claim_bytes::{self, CLAIM_BYTES_MAX};
 use crate::store::errors::Trouble;
 use crate::store::marks::{Lane, Mark};
 use crate::store::rows::{self, Unreadable};
@@ -161,7 +162,7 @@ pub(super) async fn take(
     )
     .await?;
     let is_full = rows.len() >= claim.limit as usize;
-    let fitting = bytes::fitting(rows.iter().map(body_bytes), bytes_max);
+    let fitting = claim_bytes::fitting(rows.iter().map(body_bytes), bytes_max);
     // What is locked and not taken is free again with the commit.
     let more = is_full || fitting < rows.len();
     rows.truncate(fitting);
@@ -197,10 +198,11 @@ async fn fetch_long_bodies(
     .await?;
     let mut bodies = BTreeMap::new();
     for row in rows {
-        bodies.insert(rows::job_id(row.try_get(0)?)?, row.try_get(1)?);
+        let body: Option<Vec<u8>> = row.try_get(1)?;
+        bodies.insert(rows::job_id(row.try_get(0)?)?, body);
     }
     for job in jobs.iter_mut().filter(|job| lacks(job)) {
-        job.body = bodies.remove(&job.id);
+        job.body = bodies.remove(&job.id).flatten().map(Bytes::from);
     }
     Ok(())
 }

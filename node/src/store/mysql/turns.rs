@@ -20,7 +20,7 @@ use super::rescue;
 use super::session::{self, Session};
 use super::{MySqlStore, PACKET_BYTES_MAX, check_in, commit, lease_end, micros_of, rows_of};
 use crate::job::ClaimedJob;
-use crate::store::bytes::BEAT_BYTES_MAX;
+use crate::store::claim_bytes::BEAT_BYTES_MAX;
 use crate::store::errors::Trouble;
 use crate::store::marks::Look;
 use crate::store::rows::TurnColumns;

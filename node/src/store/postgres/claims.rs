@@ -14,7 +14,7 @@ use super::turns::{JOB_COLUMNS, claimed};
 use super::{PgStore, check_in, integer};
 use crate::clock::{BootClock, Clock};
 use crate::job::JobId;
-use crate::store::bytes::CLAIM_BYTES_MAX;
+use crate::store::claim_bytes::CLAIM_BYTES_MAX;
 use crate::store::errors::Trouble;
 use crate::store::marks::{Lane, Look, Mark, Marks, Sight};
 use crate::store::rows;

@@ -14,7 +14,7 @@ use super::session::Session;
 use super::statement::{Statement, Wire};
 use super::{PgStore, integer};
 use crate::job::ClaimedJob;
-use crate::store::bytes::BEAT_BYTES_MAX;
+use crate::store::claim_bytes::BEAT_BYTES_MAX;
 use crate::store::errors::Trouble;
 use crate::store::marks;
 use crate::store::rows::{self, TurnColumns, Unreadable, json};

@@ -10,7 +10,7 @@ use turnwise_engine::{Claim, NodeId, ServerInstant, Token};
 use super::nodes::{Known, check_in, pass_by};
 use super::{known, period, text};
 use crate::job::{BODY_BYTES_MAX, ClaimedJob};
-use crate::store::bytes::{self, CLAIM_BYTES_MAX};
+use crate::store::claim_bytes::{self, CLAIM_BYTES_MAX};
 use crate::store::errors::Trouble;
 use crate::store::rows::{self, Unreadable, json};
 use crate::store::{CheckIn, Claimed, NodeReport, Queues};
@@ -133,7 +133,7 @@ pub(super) async fn take(
     .into_iter()
     .collect();
     let length = |rowid| lengths.get(rowid).map_or(0, |bytes| usize::try_from(*bytes).unwrap_or(0));
-    place.truncate(bytes::fitting(place.iter().map(length), bytes_max));
+    place.truncate(claim_bytes::fitting(place.iter().map(length), bytes_max));
     let more = place.len() < heads.len() || heads.len() >= claim.limit as usize;
     let mut taken = sqlx::query(
         "UPDATE turnwise_jobs SET

@@ -11,7 +11,7 @@ use super::claims::Taken;
 use super::nodes::check_in;
 use super::{SqliteStore, begin, claims, lease_end, rescue, settle};
 use crate::sabotage::{Bug, Sabotage, Sound};
-use crate::store::bytes::BEAT_BYTES_MAX;
+use crate::store::claim_bytes::BEAT_BYTES_MAX;
 use crate::store::errors::Trouble;
 use crate::store::rows::TurnColumns;
 use crate::store::{Look, StoreError, TurnReply, TurnRequest, Turns};
