@@ -145,5 +145,5 @@ pub(crate) async fn columns_have_limits<W: World>(w: W) {
     }
     assert_eq!(w.number("SELECT count(*) FROM turnwise.jobs").await, Some(5));
     let claimed = a.claim_from(1, 9, &only(&[&most.queue])).await;
-    assert_eq!(claimed[0].body.as_ref().map(|body| body.len()), Some(262_144));
+    assert_eq!(claimed[0].body.as_deref().map(<[u8]>::len), Some(262_144));
 }
