@@ -71,14 +71,12 @@ impl World {
     }
 
     /// The run is over: what was old when everything had been well for a while is gone. (Who saw the clock being set forward
-    /// keeps jobs for longer, and a server that took over may know of ends that nobody heard of.)
+    /// keeps jobs for longer; what ended before it was set back ended in the future; and a server that took over may know
+    /// of ends that nobody heard of.)
     pub(super) fn check_left(&mut self, jobs: &[JobView]) {
         let grace = LEFT + LEFT_PERIODS * self.period;
-        let keeps_longer = |fault| match fault {
-            Fault::Failover { .. } => true,
-            Fault::ServerStep { by } => by.0 > 0,
-            _ => false,
-        };
+        let keeps_longer =
+            |fault| matches!(fault, Fault::Failover { .. } | Fault::ServerStep { .. });
         let faults = &self.scenario.faults;
         let nobody_is_left = !self.lives.iter().any(|life| life.staying);
         if nobody_is_left || faults.iter().any(|planned| keeps_longer(planned.fault)) {
