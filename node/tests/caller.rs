@@ -129,7 +129,7 @@ async fn calls_at_once_over_http_2_share_a_connection() {
 }
 
 #[tokio::test]
-async fn a_target_that_does_not_speak_http_2_fails_the_call_and_holds_up_nobody() {
+async fn a_target_that_does_not_speak_http_2_fails_the_call() {
     let (port, _) = counting_target(false).await;
     let targets = Targets::parse(&[format!("h2c://127.0.0.1:{port}")]).unwrap();
     let caller = HttpCaller::new(&targets).unwrap();

@@ -87,7 +87,7 @@ def all_of(installed, only):
     found = []
     for setting in SETTINGS:
         for system in SYSTEMS:
-            if only and system not in only or setting == H2C and system != TURNWISE:
+            if (only and system not in only) or (setting == H2C and system != TURNWISE):
                 continue
             program = installed.programs.get(system)
             if program is None:

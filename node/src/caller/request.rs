@@ -294,9 +294,10 @@ mod tests {
     use turnwise_engine::Token;
     use uuid::Uuid;
 
+    use bytes::Bytes;
+
     use super::*;
     use crate::job::JobId;
-    use bytes::Bytes;
 
     fn job(url: &str) -> ClaimedJob {
         ClaimedJob {
