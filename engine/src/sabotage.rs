@@ -144,6 +144,10 @@ bugs! {
     ClaimsWhileLeaving = "claims-while-leaving",
     /// A node that was declared lost goes on.
     LossIsIgnored = "loss-is-ignored",
+    /// A claim that brought all that it asked for is taken for the last that is needed.
+    BacklogIsForgotten = "backlog-is-forgotten",
+    /// An answer that brought fewer and says that there are more is taken for one that brought all.
+    MoreIsIgnored = "more-is-ignored",
     /// A refused beat claims jobs all the same.
     RefusedBeatClaims = "refused-beat-claims",
 

@@ -331,7 +331,8 @@ impl<S: Sabotage> Work<S> {
             true => claim.limit,
             false => claimed,
         };
-        self.backlog = more || claimed >= claim.limit;
+        let full = claimed >= claim.limit && !S::plants(Bug::BacklogIsForgotten);
+        self.backlog = full || (more && !S::plants(Bug::MoreIsIgnored));
         // An answer that ended at its bytes says nothing of how many the road takes.
         if claimed >= claim.limit {
             self.claim_max = claim.limit.saturating_mul(2).clamp(self.claim_max, self.capacity);

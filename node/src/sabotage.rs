@@ -62,6 +62,8 @@ bugs! {
     ReleaseIsForgotten = "release-is-forgotten",
     /// After a failover only the lease is renewed.
     ReconcileIsARenewal = "reconcile-is-a-renewal",
+    /// The engine is not told that there are more jobs than a claim brought.
+    MoreIsNotTold = "more-is-not-told",
     /// What a beat claimed is not on the list of what the node holds.
     ListLacksClaims = "list-lacks-claims",
 

@@ -463,7 +463,7 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
                     done: reply.done,
                     row: reply.row,
                     claimed,
-                    more: reply.more,
+                    more: reply.more && !T::Bugs::plants(Bug::MoreIsNotTold),
                     lost: reply.lost && !T::Bugs::plants(Bug::LossIsNotTold),
                 };
                 if T::Bugs::plants(Bug::OnlyFirstJobRuns) {

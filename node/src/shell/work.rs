@@ -115,7 +115,7 @@ impl<C: Clock, S: Store, T: Stage> WorkTask<C, S, T> {
                         request,
                         sent,
                         claimed: u32::try_from(claimed.jobs.len()).unwrap_or(u32::MAX),
-                        more: claimed.more,
+                        more: claimed.more && !T::Bugs::plants(Bug::MoreIsNotTold),
                         lost: claimed.check_in == CheckIn::Lost
                             && !T::Bugs::plants(Bug::LossIsNotTold),
                     };

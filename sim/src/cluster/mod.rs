@@ -27,6 +27,7 @@ mod watch;
 
 use std::cell::Cell;
 use std::collections::BinaryHeap;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Once};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -55,6 +56,8 @@ use crate::report::Report;
 use crate::scenario::{self, Fault, Scenario, Span};
 use crate::world::id_of;
 
+/// The body of each job where bodies fill a claim.
+const BODY: [u8; 1_024] = [b'x'; 1_024];
 /// The network's step, and the simulation's.
 const TICK: u64 = 1_000_000;
 /// How long a draining node waits for its jobs.
@@ -154,7 +157,10 @@ impl<'a> Cluster<'a> {
     fn new(scenario: &'a Scenario, farm: Farm) -> Self {
         set_true_now(0);
         let server = farm.look().server.clone();
-        let store = Database::sabotaged("sqlite::memory:", Arc::new(server)).ok();
+        let mut store = Database::sabotaged("sqlite::memory:", Arc::new(server)).ok();
+        if let Some(jobs) = NonZeroU32::new(scenario.load.jobs_a_claim) {
+            store = store.map(|store| store.with_claims_of(jobs.get() as usize * BODY.len()));
+        }
         farm.look().store = store.clone();
         if let Some(store) = store.filter(|_| scenario.changes_period()) {
             // No node asks for a period then: it has one from the start.
@@ -300,6 +306,7 @@ impl<'a> Cluster<'a> {
             let job = NewJob {
                 id: id_of(number),
                 max_attempts: load.max_attempts,
+                body: (load.jobs_a_claim > 0).then(|| BODY.to_vec()),
                 deadline: CALL_DEADLINE,
                 ..NewJob::new(format!("/jobs/{number}"))
             };

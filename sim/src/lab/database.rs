@@ -9,6 +9,8 @@ use turnwise_engine::{
     TurnKind, TurnRow, TurnStatement, WorkStatement, lease,
 };
 
+use crate::scenario::Load;
+
 /// How much earlier than its time a beat may claim a job that is due on its boundary.
 const EARLY_NANOS: i64 = 5_000_000;
 /// Between two beats that have one missed slot between them lie so many. A longer silence is the database's, not
@@ -28,6 +30,8 @@ pub(super) struct Database {
     waiting: BTreeSet<(i64, u64)>,
     jobs: BTreeMap<u64, Job>,
     max_attempts: u32,
+    /// The most that a claim brings; zero: what it asks for.
+    jobs_a_claim: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +56,8 @@ pub(super) struct Done {
     pub(super) done: bool,
     /// Jobs handed out, each with the token that it runs under.
     pub(super) claimed: Vec<(u64, Token)>,
+    /// There may be more than were handed out, though fewer were than were asked for.
+    pub(super) more: bool,
     pub(super) lost: bool,
     /// The commit must be durable.
     pub(super) durable: bool,
@@ -81,7 +87,7 @@ pub(super) enum Ending {
 }
 
 impl Database {
-    pub(super) fn new(period: Period, max_attempts: u32) -> Self {
+    pub(super) fn new(period: Period, load: &Load) -> Self {
         Self {
             row: TurnRow::new(period),
             identity: ServerIdentity { started: 1, timeline: 1 },
@@ -89,7 +95,8 @@ impl Database {
             nodes: BTreeMap::new(),
             waiting: BTreeSet::new(),
             jobs: BTreeMap::new(),
-            max_attempts,
+            max_attempts: load.max_attempts,
+            jobs_a_claim: load.jobs_a_claim as usize,
         }
     }
 
@@ -141,11 +148,11 @@ impl Database {
                     {
                         let boundary = self.row.cadence.boundary(now);
                         let due = at.max(boundary.min(at.offset(EARLY_NANOS)));
-                        done.claimed = self.take(node, *claim, due);
+                        (done.claimed, done.more) = self.take(node, *claim, due);
                     }
                     self.beaten_at = Some(at);
                 } else if let (Some(claim), true) = (claim, S::plants(Bug::RefusedBeatClaims)) {
-                    done.claimed = self.take(node, *claim, at);
+                    (done.claimed, done.more) = self.take(node, *claim, at);
                 }
                 done.durable = !done.claimed.is_empty() || !done.noticed.lapsed.is_empty();
                 accepted
@@ -170,7 +177,7 @@ impl Database {
         match statement {
             WorkStatement::Renew => {}
             WorkStatement::Claim(claim) if claim.token >= floor => {
-                done.claimed = self.take(node, claim, at);
+                (done.claimed, done.more) = self.take(node, claim, at);
             }
             WorkStatement::Claim(_) | WorkStatement::Reconcile => {}
             WorkStatement::Release(token) => {
@@ -360,10 +367,18 @@ impl Database {
         (waiting, forsaken)
     }
 
-    fn take(&mut self, node: NodeId, claim: Claim, due: ServerInstant) -> Vec<(u64, Token)> {
+    /// Jobs that are due, and whether there are more than one claim brings.
+    fn take(
+        &mut self,
+        node: NodeId,
+        claim: Claim,
+        due: ServerInstant,
+    ) -> (Vec<(u64, Token)>, bool) {
         let due = due.as_nanos();
         let mut taken = Vec::new();
-        while taken.len() < claim.limit as usize
+        let limit = claim.limit as usize;
+        let most = if self.jobs_a_claim == 0 { limit } else { limit.min(self.jobs_a_claim) };
+        while taken.len() < most
             && let Some((at, id)) = self.waiting.first().copied()
             && at <= due
         {
@@ -374,6 +389,7 @@ impl Database {
                 taken.push((id, claim.token));
             }
         }
-        taken
+        let more = most < limit && self.waiting.first().is_some_and(|(at, _)| *at <= due);
+        (taken, more)
     }
 }

@@ -57,6 +57,13 @@ pub(super) struct Life<D> {
     /// Statements since the start of this window.
     pub(super) window: (u64, u32),
     pub(super) work_window: (u64, u32),
+    /// How many jobs the statements that are awaited ask for; none: they claim nothing.
+    pub(super) turn_asks: Option<u32>,
+    pub(super) work_asks: Option<u32>,
+    /// The last claim that was answered said that there may be more.
+    pub(super) told_of_more: bool,
+    /// Since when nothing keeps it from asking for them.
+    pub(super) could_ask_since: Option<u64>,
     /// When it last held as much as it can.
     pub(super) full_at: u64,
     pub(super) removed: bool,
@@ -92,6 +99,10 @@ impl<D> Life<D> {
             same_instant: (LocalInstant::from_nanos(0), 0),
             window: (now, 0),
             work_window: (now, 0),
+            turn_asks: None,
+            work_asks: None,
+            told_of_more: false,
+            could_ask_since: None,
             full_at: now,
             removed: false,
             idle_work: 0,

@@ -262,7 +262,7 @@ impl<'a, D: Driver> Lab<'a, D> {
             lives: Vec::new(),
             born: Vec::new(),
             staying: Vec::new(),
-            database: Database::new(scenario.period, scenario.load.max_attempts),
+            database: Database::new(scenario.period, &scenario.load),
             server: Server::new(scenario.database.resolution.0),
             out_until: 0,
             slow: 0,
@@ -446,12 +446,14 @@ impl<'a, D: Driver> Lab<'a, D> {
         let Some(life) = &mut host.life else { return };
         let local = host.clock.read(now);
         life.machine.handle_input(local, input);
+        self.check_drains(number);
         while let Some(output) =
             self.hosts[number as usize].life.as_mut().and_then(|life| life.machine.poll_output())
         {
             self.output(number, local, output);
         }
         self.check_counts(number);
+        self.note_whether_it_could_ask(number);
         self.schedule_wake(number);
     }
 

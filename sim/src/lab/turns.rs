@@ -47,6 +47,10 @@ impl<D: Driver> Lab<'_, D> {
         }
         life.turn_awaited = Some(leaving.request);
         life.turn_is_read = matches!(leaving.statement.kind, TurnKind::Read);
+        life.turn_asks = match &leaving.statement.kind {
+            TurnKind::Beat { claim: Some(claim) } => Some(claim.limit),
+            _ => None,
+        };
         if let TurnKind::Beat { claim } = &leaving.statement.kind {
             let slot = leaving.statement.believed.unwrap_or(Slot(0));
             sometimes!(self.oracle.marks, Mark::BeatTwice, life.last_beat == slot);
@@ -241,7 +245,7 @@ impl<D: Driver> Lab<'_, D> {
             done: done.done,
             row: self.database.row.clone(),
             claimed: done.claimed.len() as u32,
-            more: false,
+            more: done.more,
             lost: done.lost,
         };
         let begun = self.begun(number, sent);
@@ -346,6 +350,9 @@ impl<D: Driver> Lab<'_, D> {
             return;
         }
         life.turn_awaited = None;
+        if let (Some(asked), true) = (life.turn_asks.take(), answer.done) {
+            life.told_of_more = answer.more || answer.claimed >= asked;
+        }
         let (slot, id, identity) = (answer.now, life.number, answer.identity);
         let expected = life.turn_is_read.then(|| life.machine.next_turn()).flatten();
         self.start_runs(number, &claimed);

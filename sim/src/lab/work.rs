@@ -17,6 +17,9 @@ const END_AGAIN: u64 = 1_000_000_000;
 const IDLE_WORK_MAX: u32 = 8;
 /// So long after it gave up a statement on the jobs a node may wait before it tries again.
 const RETRIED_WITHIN: u64 = 500_000_000;
+/// A node that knows of more jobs asks for them within so long, and so many times its mean lateness.
+const ASKS_WITHIN: u64 = 50_000_000;
+const LATE_WAKES: u64 = 30;
 /// A job that was due for so many periods, and so long, while a node had a free place is lost.
 const OVERDUE_PERIODS: u64 = 8;
 const OVERDUE: u64 = 8_000_000_000;
@@ -52,6 +55,10 @@ impl<D: Driver> Lab<'_, D> {
         let host = &mut self.hosts[number as usize];
         let Some(life) = &mut host.life else { return };
         life.work_awaited = Some(request);
+        life.work_asks = match statement {
+            WorkStatement::Claim(claim) => Some(claim.limit),
+            _ => None,
+        };
         let idle = self.oracle.ring.is_calm(now)
             && self.oracle.jobs.open() == 0
             && now > self.idle_since + 5 * period + 10_000_000_000;
@@ -127,6 +134,7 @@ impl<D: Driver> Lab<'_, D> {
             Mark::ClaimedOutside,
             claimed && matches!(statement, WorkStatement::Claim(_))
         );
+        sometimes!(marks, Mark::ClaimCut, done.more);
         sometimes!(marks, Mark::ClaimReleased, matches!(statement, WorkStatement::Release(_)));
         sometimes!(
             marks,
@@ -146,7 +154,7 @@ impl<D: Driver> Lab<'_, D> {
             request,
             sent,
             claimed: done.claimed.len() as u32,
-            more: false,
+            more: done.more,
             lost: done.lost,
         };
         let claimed = done.claimed;
@@ -162,6 +170,9 @@ impl<D: Driver> Lab<'_, D> {
         let Some(life) = &mut self.hosts[number as usize].life else { return };
         if life.work_awaited == Some(answer.request) {
             life.work_awaited = None;
+            if let Some(asked) = life.work_asks.take() {
+                life.told_of_more = answer.more || answer.claimed >= asked;
+            }
             self.start_runs(number, claimed);
         }
         self.input(number, Input::WorkAnswer(answer));
@@ -330,6 +341,39 @@ impl<D: Driver> Lab<'_, D> {
         self.violated(Invariant::ClaimsAllowed, || {
             format!("life {id}, which holds {holds} of {capacity}, claims {limit} jobs {why}")
         });
+    }
+
+    /// Who knows of more jobs and could run some asks for them without being woken by anything else.
+    pub(super) fn check_drains(&mut self, number: u32) {
+        let now = self.now;
+        let host = &self.hosts[number as usize];
+        let Some(life) = &host.life else { return };
+        let late = LATE_WAKES * host.plan.clock.late_wake.0;
+        let Some(since) = life.could_ask_since else { return };
+        if since + ASKS_WITHIN + late < now && self.oracle.ring.is_calm(now) && D::PROMISES {
+            let (id, waited) = (life.number, (now - since) / 1_000_000);
+            self.violated(Invariant::Drains, || {
+                format!("life {id}, told of more jobs and with places free, has not asked for {waited} ms")
+            });
+        }
+    }
+
+    /// Note since when a node could ask for more.
+    pub(super) fn note_whether_it_could_ask(&mut self, number: u32) {
+        let now = self.now;
+        let host = &mut self.hosts[number as usize];
+        let (capacity, paused) = (host.plan.capacity, host.is_paused(now));
+        let Some(life) = &mut host.life else { return };
+        let waits = life.turn_awaited.is_some() || life.work_awaited.is_some() || paused;
+        let retries = life.work_given_up.is_some_and(|given_up| now <= given_up + RETRIED_WITHIN);
+        let could = life.told_of_more
+            && life.holds() < capacity
+            && life.target_told
+            && !life.draining
+            && !waits
+            && !retries
+            && life.machine.held().is_some();
+        life.could_ask_since = could.then(|| life.could_ask_since.unwrap_or(now));
     }
 
     /// What a machine counts as its own is what it has; and when nothing is on its way it can tell.

@@ -55,6 +55,7 @@ marks! {
     WholeRoundSilent = "a silence of a whole round ended",
     ClaimedWithBeat = "a beat claimed jobs",
     ClaimedOutside = "a backlog was claimed outside of turns",
+    ClaimCut = "a claim brought fewer jobs than it asked for, of more",
     LostClaimRecovered = "a claim whose answer was lost was recovered",
     ClaimReleased = "a claim that could not be recovered was released",
     LeaseRenewed = "a lease was renewed",

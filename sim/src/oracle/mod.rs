@@ -57,6 +57,8 @@ pub enum Invariant {
     Accounting,
     /// A node claims only what it may: within its capacity, while its target is there and it stays.
     ClaimsAllowed,
+    /// A node that knows of more jobs and could run some asks for them at once, not at its next turn.
+    Drains,
     /// An engine that is told what the node's engine was told asks for the same.
     Replay,
     /// No task of a process panics.
@@ -82,6 +84,7 @@ impl Invariant {
         Self::LeaseKept,
         Self::Accounting,
         Self::ClaimsAllowed,
+        Self::Drains,
         Self::Replay,
         Self::NoPanic,
     ];
@@ -105,6 +108,7 @@ impl Invariant {
             Self::LeaseKept => "lease_kept",
             Self::Accounting => "accounting",
             Self::ClaimsAllowed => "claims_allowed",
+            Self::Drains => "drains",
             Self::Replay => "replay",
             Self::NoPanic => "no_panic",
         }

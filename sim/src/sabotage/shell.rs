@@ -42,6 +42,7 @@ impl Plantable for Bug {
             |wanted: fn(Fault) -> bool| scenario.faults.iter().any(|planned| wanted(planned.fault));
         match self {
             Self::AgeIsIgnored | Self::NothingIsPruned | Self::PruneTakesWhatRuns => removes,
+            Self::MoreIsNotTold => scenario.load.jobs_a_claim > 0,
             Self::StepMakesOlder => removes && has(sets_clock_forward),
             Self::ReconcileIsARenewal | Self::ListLacksClaims => {
                 has(|fault| matches!(fault, Fault::Failover { .. }))

@@ -127,6 +127,10 @@ pub struct Load {
     pub fails_ppm: u32,
     /// How often one is tried.
     pub max_attempts: u32,
+    /// How many jobs one claim brings at most, whatever it asks for, as though their bodies filled it: its answer says
+    /// that there are more. Zero: as many as it asks for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub jobs_a_claim: u32,
 }
 
 /// How long ended jobs are kept, in tiers whose nodes remove them: shorter than anybody may say, since a run is short.
@@ -474,8 +478,14 @@ impl Default for Load {
             runs: Span::from_millis(200),
             fails_ppm: 0,
             max_attempts: 20,
+            jobs_a_claim: 0,
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Retention {

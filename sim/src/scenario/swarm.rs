@@ -83,6 +83,12 @@ fn short_retention(seed: u64) -> Retention {
     Retention { succeeded: Some(succeeded), dead: (!forever).then_some(dead) }
 }
 
+/// In a quarter of the runs a claim brings one to four jobs at most.
+fn narrow_claims(seed: u64) -> u32 {
+    let mut random = Stream::new(seed, "narrow claims");
+    if random.below(4) == 0 { 1 + random.below(4) as u32 } else { 0 }
+}
+
 /// What is hard on whoever holds jobs: lost answers, nodes that leave, stand still for longer than their lease, or
 /// die, a server that takes over with an older state.
 fn hard_on_jobs(seed: u64, unit: u64, count: u32) -> Vec<Planned> {
@@ -125,7 +131,10 @@ fn drawn(seed: u64, random: Stream, period: u32, count: u32, course: Course) -> 
             node.start = Span((course.calm + swarm.random.below(course.faulty)) * unit);
         }
     }
-    let load = swarm.load();
+    let mut load = swarm.load();
+    if load.every > Span::ZERO {
+        load.jobs_a_claim = narrow_claims(seed);
+    }
     let mut faults = swarm.faults();
     if faults.is_empty() {
         faults.extend(deploy(seed, unit, course));
@@ -251,6 +260,7 @@ impl Swarm {
             runs: Span(runs),
             fails_ppm: self.random.below(200_000) as u32,
             max_attempts: 3 + self.random.below(20) as u32,
+            jobs_a_claim: 0,
         }
     }
 

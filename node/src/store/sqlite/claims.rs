@@ -10,7 +10,7 @@ use turnwise_engine::{Claim, NodeId, ServerInstant, Token};
 use super::nodes::{Known, check_in, pass_by};
 use super::{known, period, text};
 use crate::job::{BODY_BYTES_MAX, ClaimedJob};
-use crate::store::claim_bytes::{self, CLAIM_BYTES_MAX};
+use crate::store::claim_bytes;
 use crate::store::errors::Trouble;
 use crate::store::rows::{self, Unreadable, json};
 use crate::store::{CheckIn, Claimed, NodeReport, Queues};
@@ -43,12 +43,13 @@ pub(super) async fn claim(
     claim: Claim,
     queues: &Queues,
     report: &NodeReport,
+    bytes_max: usize,
 ) -> Result<Claimed, Trouble> {
     let period = period(connection).await?;
     let row = pass_by(connection, node, at, period, Some(report)).await?;
     let Taken { jobs, more } = match row {
         Some(row) if claim.token.0 >= row.lowest => {
-            take(connection, node, claim, queues, (at, at), CLAIM_BYTES_MAX).await?
+            take(connection, node, claim, queues, (at, at), bytes_max).await?
         }
         _ => Taken::default(),
     };

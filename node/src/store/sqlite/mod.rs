@@ -29,6 +29,7 @@ use turnwise_engine::{
 pub use clock::{ServerClock, SystemServerClock};
 pub use turns::SqliteTurns;
 
+use super::claim_bytes::{BEAT_BYTES_MAX, CLAIM_BYTES_MAX};
 use super::connections::{Connections, Lent};
 use super::errors::{Trouble, without_password};
 use super::{
@@ -46,6 +47,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct SqliteStore<B = Sound> {
     inner: Arc<Inner>,
+    /// The most that the bodies of one claim come to, and of one beat.
+    claim_bytes: usize,
+    beat_bytes: usize,
     bugs: PhantomData<B>,
 }
 
@@ -127,13 +131,24 @@ impl<B: Sabotage> SqliteStore<B> {
             .disable_statement_logging();
         let (connections, keeper) = (Connections::new(1), Mutex::default());
         let inner = Inner { options, database, clock, connections, keeper, in_memory };
-        Self { inner: Arc::new(inner), bugs: PhantomData }
+        let inner = Arc::new(inner);
+        let (claim_bytes, beat_bytes) = (CLAIM_BYTES_MAX, BEAT_BYTES_MAX);
+        Self { inner, claim_bytes, beat_bytes, bugs: PhantomData }
+    }
+
+    /// The same, but that a claim, with a beat or without, brings bodies of so many bytes at most, unless they are one job's: so
+    /// that simulated jobs can be small and fill it all the same.
+    #[must_use]
+    pub fn with_claims_of(self, bytes: usize) -> Self {
+        Self { claim_bytes: bytes, beat_bytes: bytes, ..self }
     }
 
     /// A second database in memory that holds what this one, which must be in memory too, holds now. It has
     /// the same clock. For a server that takes over with an older state.
     pub async fn copy(&self) -> Result<Self, StoreError> {
+        let (claim_bytes, beat_bytes) = (self.claim_bytes, self.beat_bytes);
         let copy = Self::in_memory(Arc::clone(&self.inner.clock));
+        let copy = Self { claim_bytes, beat_bytes, ..copy };
         let Some(name) = &copy.inner.in_memory else { return Ok(copy) };
         let target = format!("file:{name}?vfs=memdb");
         // It lives from its first connection on.
@@ -156,7 +171,7 @@ impl<B: Sabotage> SqliteStore<B> {
             keeper: Mutex::default(),
             in_memory: in_memory.clone(),
         };
-        Self { inner: Arc::new(inner), bugs: PhantomData }
+        Self { inner: Arc::new(inner), ..self.clone() }
     }
 
     /// Close the connections that nobody uses just now.
@@ -379,7 +394,8 @@ impl<B: Sabotage> Store for SqliteStore<B> {
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
         let mut connection = self.begin().await?;
-        let done = claims::claim(&mut connection, self.now(), node, claim, queues, report).await;
+        let (at, most) = (self.now(), self.claim_bytes);
+        let done = claims::claim(&mut connection, at, node, claim, queues, report, most).await;
         self.settle(connection, done).await
     }
 

@@ -11,7 +11,6 @@ use super::claims::Taken;
 use super::nodes::check_in;
 use super::{SqliteStore, begin, claims, lease_end, rescue, settle};
 use crate::sabotage::{Bug, Sabotage, Sound};
-use crate::store::claim_bytes::BEAT_BYTES_MAX;
 use crate::store::errors::Trouble;
 use crate::store::rows::TurnColumns;
 use crate::store::{Look, StoreError, TurnReply, TurnRequest, Turns};
@@ -114,9 +113,9 @@ impl<B: Sabotage> SqliteTurns<B> {
                         let boundary = stored.row.cadence.boundary(now);
                         let due = at.max(boundary.min(at.offset(EARLY_NANOS)));
                         let (queues, times) = (request.queues, (due, at));
+                        let most = self.store.beat_bytes;
                         claimed =
-                            claims::take(connection, node, *claim, queues, times, BEAT_BYTES_MAX)
-                                .await?;
+                            claims::take(connection, node, *claim, queues, times, most).await?;
                     }
                     record(connection, now, node, arrived, claimed.jobs.len()).await?;
                     stored.beaten_at = Some(at);

@@ -76,6 +76,9 @@ impl World {
             work_not_after: header.now,
             window: (self.now, 0),
             full_at: self.now,
+            free_since: None,
+            was_free: None,
+            told_of_more: None,
             idle_work: 0,
             lost_at: None,
             answer: None,
@@ -106,9 +109,16 @@ impl World {
         while let Some(output) = life.shadow.poll_output() {
             life.expected.push_back(output);
         }
-        if life.shadow.held().is_none_or(|held| held >= capacity) {
-            let now = self.now;
-            self.life(number).full_at = now;
+        let free = life.shadow.held().is_some_and(|held| held < capacity);
+        let now = self.now;
+        let life = self.life(number);
+        if !free {
+            life.full_at = now;
+        }
+        match (free, life.free_since) {
+            (true, None) => life.free_since = Some(now),
+            (false, Some(since)) => (life.free_since, life.was_free) = (None, Some((since, now))),
+            _ => {}
         }
         let answer = match input {
             Input::TurnAnswer(answer) => {

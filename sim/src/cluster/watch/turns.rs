@@ -140,6 +140,11 @@ impl World {
             ring,
             whole: whole && last.len() == living,
         };
+        if let (TurnKind::Beat { claim: Some(claim) }, true) = (&statement.kind, reply.done) {
+            let cut = reply.more && reply.jobs.len() < claim.limit as usize;
+            sometimes!(self.oracle.marks, Mark::ClaimCut, cut);
+            self.claims(number, reply.more);
+        }
         self.handed_out(number, &reply.jobs);
         let calm = self.oracle.ring.is_calm(self.now);
         let lives = self.lives.len();

@@ -11,6 +11,8 @@ use crate::report::Seen;
 use crate::sometimes;
 use crate::world::job_of;
 
+/// A node that knows of more jobs asks for them within so long: some ways there and back.
+const ASKS_WITHIN: u64 = 1_000_000_000;
 /// A job that was due for so many periods, and so long, while a node had a free place is lost.
 const OVERDUE_PERIODS: u64 = 8;
 const OVERDUE: u64 = 12_000_000_000;
@@ -27,8 +29,30 @@ impl World {
     pub(in crate::cluster) fn claimed_outside(&mut self, node: NodeId, done: &Claimed) {
         sometimes!(self.oracle.marks, Mark::ClaimedOutside, !done.jobs.is_empty());
         let life = self.by_id.get(&node).copied().unwrap_or(u32::MAX);
+        self.claims(life, done.more);
         self.handed_out(life, &done.jobs);
         self.trace([4, u64::from(life), done.jobs.len() as u64]);
+    }
+
+    /// The database carried out a claim of this life, and tells it whether there are more jobs. Who was told so before and had free
+    /// places must have come back at once.
+    pub(super) fn claims(&mut self, life: u32, more: bool) {
+        let now = self.now;
+        let Some(here) = self.lives.get_mut(life as usize) else { return };
+        let told = std::mem::replace(&mut here.told_of_more, more.then_some(now));
+        let (Some(told), Some((from, to)), false) = (told, here.was_free, here.draining) else {
+            return;
+        };
+        let host = &self.hosts[here.host as usize];
+        let troubled = host.target_down_until.max(host.errors_until).max(host.storm_until);
+        let calm = self.oracle.ring.is_calm(now) && troubled + OVERDUE < now;
+        let waited = to.saturating_sub(told.max(from));
+        if calm && waited > ASKS_WITHIN {
+            let waited = waited / 1_000_000;
+            self.violated(Invariant::Drains, || {
+                format!("life {life}, told of more jobs and with places free, did not ask for {waited} ms")
+            });
+        }
     }
 
     /// The database gave these jobs to a life.
