@@ -25,6 +25,8 @@ mod nodes;
 mod only;
 #[path = "store_contract/only_claims.rs"]
 mod only_claims;
+#[path = "store_contract/only_enqueue.rs"]
+mod only_enqueue;
 #[path = "store_contract/only_mariadb.rs"]
 mod only_mariadb;
 #[path = "store_contract/only_pooled.rs"]
@@ -100,6 +102,9 @@ async fn postgres_keeps_the_contract() {
         only::a_crash_of_the_server_loses_nothing_acknowledged,
         only_claims::claims_do_not_walk_over_what_was_claimed_under_an_old_snapshot,
         only_claims::nothing_is_compiled_for_a_claim_or_an_end,
+        only_enqueue::a_function_enqueues_what_it_is_given,
+        only_enqueue::a_function_enqueues_many,
+        only_enqueue::a_function_says_what_is_wrong_and_enqueues_nothing,
     }
     score.judge();
 }

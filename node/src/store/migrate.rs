@@ -38,6 +38,7 @@ pub const POSTGRES: &[Migration] = &[
     migration!(4, "postgres", "0004_retention"),
     migration!(5, "postgres", "0005_hot_path"),
     migration!(6, "postgres", "0006_plans_are_kept"),
+    migration!(7, "postgres", "0007_enqueue"),
 ];
 
 /// The schema for MariaDB and MySQL.

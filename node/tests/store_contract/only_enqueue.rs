@@ -1,0 +1,95 @@
+//! What PostgreSQL alone offers to apps: functions that enqueue, with complaints that say what to do.
+
+use crate::member::Member;
+use crate::postgres::Postgres;
+use crate::world::{NOON, SECOND, World};
+
+pub(crate) async fn a_function_enqueues_what_it_is_given(w: Postgres) {
+    w.run("SELECT turnwise.enqueue('/plain')").await;
+    w.run(
+        "SELECT turnwise.enqueue('/all', '{\"to\": \"é\"}', queue => 'mail', method => 'PUT',
+            scheduled_at => turnwise.instant(1800000000000000), priority => -7, max_attempts => 3,
+            deadline => '1.5 s', headers => '{\"x-tenant\": \"42\"}',
+            id => '00000000-0000-0000-0000-0000000000aa')",
+    )
+    .await;
+    w.run("SELECT turnwise.enqueue('/bytes', body => '\\x00ff', queue => NULL)").await;
+    // An app that does not know whether it has enqueued a job asks again.
+    w.run("SELECT turnwise.enqueue('/again', id => '00000000-0000-0000-0000-0000000000aa')").await;
+    let rows = "SELECT string_agg(format('%s %s %s %s %s %s %s %s %s', url, queue, method, priority,
+        max_attempts, deadline_ms, coalesce(convert_from(body, 'LATIN1'), '-'),
+        coalesce(headers::text, '-'), turnwise.micros(scheduled_at) - 1800000000000000), ';' ORDER BY url)
+        FROM turnwise.jobs WHERE url <> '/bytes'";
+    assert_eq!(
+        w.text(rows).await.as_deref(),
+        Some(
+            "/all mail PUT -7 3 1500 {\"to\": \"Ã©\"} {\"x-tenant\": \"42\"} 0;\
+             /plain default POST 0 20 600000 - - 0"
+        )
+    );
+    let mut a = Member::register(&w, 1).await;
+    w.set_clock(NOON + SECOND).await;
+    let mut claimed = a.beat_for(1, 10).await.jobs;
+    claimed.sort_by(|one, other| one.url.cmp(&other.url));
+    let bodies: Vec<_> = claimed.iter().map(|job| job.body.as_deref()).collect();
+    assert_eq!(bodies, [Some("{\"to\": \"é\"}".as_bytes()), Some(&[0, 255][..]), None]);
+}
+
+pub(crate) async fn a_function_enqueues_many(w: Postgres) {
+    let ids = "SELECT string_agg(id::text, ' ') FROM turnwise.enqueue_many('[
+        {\"url\": \"/b\", \"id\": \"00000000-0000-0000-0000-0000000000bb\", \"json\": [1, null],
+         \"deadline\": \"2 minutes\", \"queue\": null},
+        {\"url\": \"/a\", \"id\": \"00000000-0000-0000-0000-0000000000aa\", \"body\": \"text\",
+         \"priority\": 3, \"scheduled_at\": \"2030-01-01T00:00:00Z\", \"headers\": {\"x\": \"y\"}}
+        ]') id";
+    // In the order given, and the same when it is said again.
+    for _ in 0..2 {
+        assert_eq!(
+            w.text(ids).await.as_deref(),
+            Some("00000000-0000-0000-0000-0000000000bb 00000000-0000-0000-0000-0000000000aa")
+        );
+    }
+    let rows = "SELECT string_agg(format('%s %s %s %s %s %s', url, queue, priority, deadline_ms,
+        convert_from(body, 'UTF8'), coalesce(headers::text, '-')), ';' ORDER BY url)
+        FROM turnwise.jobs";
+    assert_eq!(
+        w.text(rows).await.as_deref(),
+        Some("/a default 3 600000 text {\"x\": \"y\"};/b default 0 120000 [1, null] -")
+    );
+    assert_eq!(w.number("SELECT count(*) FROM turnwise.enqueue_many('[]')").await, Some(0));
+    w.run(
+        "SELECT turnwise.enqueue_many(
+            (SELECT jsonb_agg(jsonb_build_object('url', '/many/' || i)) FROM generate_series(1, 10000) i))",
+    )
+    .await;
+    assert_eq!(w.number("SELECT count(*) FROM turnwise.jobs").await, Some(10_002));
+}
+
+pub(crate) async fn a_function_says_what_is_wrong_and_enqueues_nothing(w: Postgres) {
+    let table = [
+        ("enqueue(NULL)", "turnwise.enqueue: url is null"),
+        ("enqueue('/x', '1', 'a')", "both json and body are given"),
+        ("enqueue('/x', body => decode(repeat('00', 262145), 'hex'))", "a body of 262145 bytes"),
+        ("enqueue('/x', queue => repeat('q', 129))", "queue_has_at_most_128_bytes"),
+        ("enqueue('/x', priority => 101)", "jobs_priority_check"),
+        ("enqueue('/x', deadline => '-1 s')", "jobs_deadline_ms_check"),
+        ("enqueue('/x', quue => 'mail')", "does not exist"),
+        ("enqueue_many(NULL)", "turnwise.enqueue_many: null is given"),
+        ("enqueue_many('{\"url\": \"/x\"}')", "turnwise.enqueue_many: object is given"),
+        ("enqueue_many('[{\"url\": \"/x\"}, 7]')", "job 2 of 2: it is no object"),
+        ("enqueue_many('[{\"url\": \"/x\"}, {\"url\": \"/x\", \"quue\": 1}]')", "job 2 of 2: it has a field \"quue\""),
+        ("enqueue_many('[{\"queue\": \"mail\"}]')", "job 1 of 1: it has no url"),
+        ("enqueue_many('[{\"url\": \"/x\", \"json\": 1, \"body\": \"1\"}]')", "it has both json and body"),
+        (
+            "enqueue_many(jsonb_build_array(jsonb_build_object('url', '/x', 'body', repeat('é', 131073))))",
+            "its body has more than 262144 bytes",
+        ),
+        ("enqueue_many('[{\"url\": \"/x\"}, {\"url\": \"/x\", \"priority\": \"high\"}]')", "invalid input syntax"),
+    ];
+    for (call, reason) in table {
+        let said = w.refused(&format!("SELECT turnwise.{call}")).await.expect(call);
+        println!("    {said}");
+        assert!(said.contains(reason), "{call}: {said}");
+    }
+    assert_eq!(w.number("SELECT count(*) FROM turnwise.jobs").await, Some(0));
+}
