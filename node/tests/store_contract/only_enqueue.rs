@@ -77,14 +77,23 @@ pub(crate) async fn a_function_says_what_is_wrong_and_enqueues_nothing(w: Postgr
         ("enqueue_many(NULL)", "turnwise.enqueue_many: null is given"),
         ("enqueue_many('{\"url\": \"/x\"}')", "turnwise.enqueue_many: object is given"),
         ("enqueue_many('[{\"url\": \"/x\"}, 7]')", "job 2 of 2: it is no object"),
-        ("enqueue_many('[{\"url\": \"/x\"}, {\"url\": \"/x\", \"quue\": 1}]')", "job 2 of 2: it has a field \"quue\""),
+        (
+            "enqueue_many('[{\"url\": \"/x\"}, {\"url\": \"/x\", \"quue\": 1}]')",
+            "job 2 of 2: it has a field \"quue\"",
+        ),
         ("enqueue_many('[{\"queue\": \"mail\"}]')", "job 1 of 1: it has no url"),
-        ("enqueue_many('[{\"url\": \"/x\", \"json\": 1, \"body\": \"1\"}]')", "it has both json and body"),
+        (
+            "enqueue_many('[{\"url\": \"/x\", \"json\": 1, \"body\": \"1\"}]')",
+            "it has both json and body",
+        ),
         (
             "enqueue_many(jsonb_build_array(jsonb_build_object('url', '/x', 'body', repeat('é', 131073))))",
             "its body has more than 262144 bytes",
         ),
-        ("enqueue_many('[{\"url\": \"/x\"}, {\"url\": \"/x\", \"priority\": \"high\"}]')", "invalid input syntax"),
+        (
+            "enqueue_many('[{\"url\": \"/x\"}, {\"url\": \"/x\", \"priority\": \"high\"}]')",
+            "invalid input syntax",
+        ),
     ];
     for (call, reason) in table {
         let said = w.refused(&format!("SELECT turnwise.{call}")).await.expect(call);

@@ -145,6 +145,9 @@ impl World {
             sometimes!(self.oracle.marks, Mark::ClaimCut, cut);
             self.claims(number, reply.more);
         }
+        if matches!(statement.kind, TurnKind::Beat { claim: None }) {
+            self.claims_nothing(number);
+        }
         self.handed_out(number, &reply.jobs);
         let calm = self.oracle.ring.is_calm(self.now);
         let lives = self.lives.len();

@@ -43,16 +43,34 @@ impl World {
         let (Some(told), Some((from, to)), false) = (told, here.was_free, here.draining) else {
             return;
         };
-        let host = &self.hosts[here.host as usize];
-        let troubled = host.target_down_until.max(host.errors_until).max(host.storm_until);
-        let calm = self.oracle.ring.is_calm(now) && troubled + OVERDUE < now;
-        let waited = to.saturating_sub(told.max(from));
-        if calm && waited > ASKS_WITHIN {
+        let (host, waited) = (here.host, to.saturating_sub(told.max(from)));
+        if self.is_quiet(host) && waited > ASKS_WITHIN {
             let waited = waited / 1_000_000;
             self.violated(Invariant::Drains, || {
                 format!("life {life}, told of more jobs and with places free, did not ask for {waited} ms")
             });
         }
+    }
+
+    /// A beat of this life claims nothing: then it is full, or leaves, or its target is away.
+    pub(super) fn claims_nothing(&mut self, life: u32) {
+        let now = self.now;
+        let Some(here) = self.lives.get(life as usize) else { return };
+        let (Some(free), false) = (here.free_since, here.draining) else { return };
+        if self.is_quiet(here.host) && free + ASKS_WITHIN < now {
+            self.violated(Invariant::Drains, || {
+                format!(
+                    "life {life} has places free, its target is there, and its beat claims nothing"
+                )
+            });
+        }
+    }
+
+    /// Nothing has kept this host from working for long enough to be over it.
+    fn is_quiet(&self, host: u32) -> bool {
+        let host = &self.hosts[host as usize];
+        let troubled = host.target_down_until.max(host.errors_until).max(host.storm_until);
+        self.oracle.ring.is_calm(self.now) && troubled + OVERDUE < self.now
     }
 
     /// The database gave these jobs to a life.
