@@ -63,7 +63,9 @@ async fn record<B: Sabotage>(
         false => ended_before(connection, node, &unknown).await?,
     };
     write_attempts(connection, at, &batch.ended).await?;
-    write_jobs(connection, &batch.ended).await?;
+    let (plain, others) = batch.ended.iter().partition(|ended| is_plain(ended));
+    write_plain(connection, at, plain).await?;
+    write_jobs(connection, &others).await?;
     Ok(batch.outcomes(&before))
 }
 
@@ -163,7 +165,42 @@ async fn write_attempts(
     Ok(())
 }
 
-async fn write_jobs(connection: &mut SqliteConnection, ended: &[Ended<'_>]) -> Result<(), Trouble> {
+/// Whether the job succeeded and there is nothing to keep but the status: then it is like others.
+fn is_plain(ended: &Ended<'_>) -> bool {
+    let Ended { state, error, answer, .. } = ended;
+    *state == "succeeded" && error.is_none() && answer.is_none()
+}
+
+/// Jobs that differ in nothing but their status, a statement for each status: to take a row of values out of JSON costs a tenth of
+/// all that a job costs.
+async fn write_plain(
+    connection: &mut SqliteConnection,
+    at: ServerInstant,
+    ended: Vec<&Ended<'_>>,
+) -> Result<(), Trouble> {
+    let mut by_status: BTreeMap<Option<i64>, Vec<JobId>> = BTreeMap::new();
+    for ended in ended {
+        by_status.entry(ended.status).or_default().push(ended.job);
+    }
+    for (status, jobs) in by_status {
+        sqlx::query(
+            "UPDATE turnwise_jobs SET
+                state = 'succeeded', finished_at = ?2, last_status = ?3, last_error = NULL, answer = NULL
+             WHERE id IN (SELECT value FROM json_each(?1))",
+        )
+        .bind(json(&jobs)?)
+        .bind(at.as_micros())
+        .bind(status)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn write_jobs(
+    connection: &mut SqliteConnection,
+    ended: &[&Ended<'_>],
+) -> Result<(), Trouble> {
     let mut answers = Answers::default();
     let rows: Vec<_> = ended
         .iter()
