@@ -13,7 +13,7 @@ pub(crate) async fn a_function_enqueues_what_it_is_given(w: Postgres) {
             id => '00000000-0000-0000-0000-0000000000aa')",
     )
     .await;
-    w.run("SELECT turnwise.enqueue('/bytes', body => '\\x00ff', queue => NULL)").await;
+    w.run("SELECT turnwise.enqueue('/bytes', 'null', '\\x00ff', queue => NULL)").await;
     // An app that does not know whether it has enqueued a job asks again.
     w.run("SELECT turnwise.enqueue('/again', id => '00000000-0000-0000-0000-0000000000aa')").await;
     let rows = "SELECT string_agg(format('%s %s %s %s %s %s %s %s %s', url, queue, method, priority,
@@ -66,39 +66,50 @@ pub(crate) async fn a_function_enqueues_many(w: Postgres) {
 }
 
 pub(crate) async fn a_function_says_what_is_wrong_and_enqueues_nothing(w: Postgres) {
+    let many = "turnwise.enqueue_many: ";
     let table = [
-        ("enqueue(NULL)", "turnwise.enqueue: url is null"),
+        ("enqueue(NULL)", "url is null"),
+        ("enqueue('')", "url is empty"),
         ("enqueue('/x', '1', 'a')", "both json and body are given"),
-        ("enqueue('/x', body => decode(repeat('00', 262145), 'hex'))", "a body of 262145 bytes"),
+        ("enqueue('/x', body => decode(repeat('00', 262145), 'hex'))", "the body has 262145 bytes"),
+        ("enqueue('/x', headers => '[1]')", "headers are of the type array"),
+        ("enqueue('/x', headers => '{\"a\": 1}')", "the header \"a\" is of the type number"),
+        ("enqueue('/x', deadline => '-1 s')", "the deadline is -00:00:01"),
+        ("enqueue('/x', deadline => '25 hours')", "the deadline is 25:00:00"),
         ("enqueue('/x', queue => repeat('q', 129))", "queue_has_at_most_128_bytes"),
         ("enqueue('/x', priority => 101)", "jobs_priority_check"),
-        ("enqueue('/x', deadline => '-1 s')", "jobs_deadline_ms_check"),
         ("enqueue('/x', quue => 'mail')", "does not exist"),
-        ("enqueue_many(NULL)", "turnwise.enqueue_many: null is given"),
-        ("enqueue_many('{\"url\": \"/x\"}')", "turnwise.enqueue_many: object is given"),
-        ("enqueue_many('[{\"url\": \"/x\"}, 7]')", "job 2 of 2: it is no object"),
+        ("enqueue_many(NULL)", "the argument is of the type null"),
+        ("enqueue_many('{\"url\": \"/x\"}')", "the argument is of the type object"),
+        ("enqueue_many('[{\"url\": \"/x\"}, 7]')", "job 2 of 2: it is of the type number"),
         (
             "enqueue_many('[{\"url\": \"/x\"}, {\"url\": \"/x\", \"quue\": 1}]')",
             "job 2 of 2: it has a field \"quue\"",
         ),
-        ("enqueue_many('[{\"queue\": \"mail\"}]')", "job 1 of 1: it has no url"),
+        ("enqueue_many('[{\"url\": {}}]')", "job 1 of 1: url is of the type object"),
+        ("enqueue_many('[{\"queue\": \"mail\"}]')", "job 1 of 1: url is null"),
         (
             "enqueue_many('[{\"url\": \"/x\", \"json\": 1, \"body\": \"1\"}]')",
-            "it has both json and body",
+            "job 1 of 1: both json and body are given",
         ),
         (
-            "enqueue_many(jsonb_build_array(jsonb_build_object('url', '/x', 'body', repeat('é', 131073))))",
-            "its body has more than 262144 bytes",
+            "enqueue_many(jsonb_build_array(jsonb_build_object('url', '/x', 'json', repeat('a', 262143))))",
+            "job 1 of 1: the body has 262145 bytes",
         ),
         (
             "enqueue_many('[{\"url\": \"/x\"}, {\"url\": \"/x\", \"priority\": \"high\"}]')",
-            "invalid input syntax",
+            "job 2 of 2: invalid input syntax",
+        ),
+        (
+            "enqueue_many('[{\"url\": \"/x\"}, {\"url\": \"/x\", \"priority\": 101}]')",
+            "job 2 of 2: new row for relation \"jobs\" violates",
         ),
     ];
     for (call, reason) in table {
         let said = w.refused(&format!("SELECT turnwise.{call}")).await.expect(call);
         println!("    {said}");
         assert!(said.contains(reason), "{call}: {said}");
+        assert_eq!(call.starts_with("enqueue_many"), said.contains(many), "{call}: {said}");
     }
     assert_eq!(w.number("SELECT count(*) FROM turnwise.jobs").await, Some(0));
 }

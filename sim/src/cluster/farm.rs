@@ -179,12 +179,12 @@ pub(super) struct Life {
     pub(super) window: (u64, u32),
     /// When it last held as much as it can.
     pub(super) full_at: u64,
-    /// Since when it has had free places and no claim under way; none: it has not.
+    /// Since when it has had free places and nothing under way that a claim waits for; none: it has not.
     pub(super) free_since: Option<u64>,
     /// From when to when that was so the last time, until it claimed.
     pub(super) was_free: Option<(u64, u64)>,
-    /// When the database told it that there are more jobs, unless it has claimed since.
-    pub(super) told_of_more: Option<u64>,
+    /// When the database carried out its last claim, if it found more jobs than that brought.
+    pub(super) more_at: Option<u64>,
     /// Statements on the jobs since there are none.
     pub(super) idle_work: u32,
     /// The answer that its engine was told last, until all that it led to was seen.

@@ -78,7 +78,7 @@ impl World {
             full_at: self.now,
             free_since: None,
             was_free: None,
-            told_of_more: None,
+            more_at: None,
             idle_work: 0,
             lost_at: None,
             answer: None,
@@ -106,7 +106,10 @@ impl World {
             _ => None,
         };
         life.shadow.handle_input(at, input.clone());
+        // Behind a statement on the jobs that is under way no claim is sent.
+        let mut answered = matches!(input, Input::WorkAnswer(_) | Input::Failed { .. });
         while let Some(output) = life.shadow.poll_output() {
+            answered |= matches!(output, Output::Abandon(_));
             life.expected.push_back(output);
         }
         let free = life.shadow.held().is_some_and(|held| held < capacity);
@@ -117,6 +120,7 @@ impl World {
         }
         match (free, life.free_since) {
             (true, None) => life.free_since = Some(now),
+            (true, Some(_)) if answered => life.free_since = Some(now),
             (false, Some(since)) => (life.free_since, life.was_free) = (None, Some((since, now))),
             _ => {}
         }

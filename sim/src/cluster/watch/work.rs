@@ -39,12 +39,14 @@ impl World {
     pub(super) fn claims(&mut self, life: u32, more: bool) {
         let now = self.now;
         let Some(here) = self.lives.get_mut(life as usize) else { return };
-        let told = std::mem::replace(&mut here.told_of_more, more.then_some(now));
-        let (Some(told), Some((from, to)), false) = (told, here.was_free, here.draining) else {
+        let told = std::mem::replace(&mut here.more_at, more.then_some(now));
+        let (Some(told), Some((from, to)), false) = (told, here.was_free.take(), here.draining)
+        else {
             return;
         };
-        let (host, waited) = (here.host, to.saturating_sub(told.max(from)));
-        if self.is_quiet(host) && waited > ASKS_WITHIN {
+        let (host, since) = (here.host, told.max(from));
+        let waited = to.saturating_sub(since);
+        if self.is_quiet(host, since) && waited > ASKS_WITHIN {
             let waited = waited / 1_000_000;
             self.violated(Invariant::Drains, || {
                 format!("life {life}, told of more jobs and with places free, did not ask for {waited} ms")
@@ -57,7 +59,7 @@ impl World {
         let now = self.now;
         let Some(here) = self.lives.get(life as usize) else { return };
         let (Some(free), false) = (here.free_since, here.draining) else { return };
-        if self.is_quiet(here.host) && free + ASKS_WITHIN < now {
+        if self.is_quiet(here.host, now.saturating_sub(OVERDUE)) && free + ASKS_WITHIN < now {
             self.violated(Invariant::Drains, || {
                 format!(
                     "life {life} has places free, its target is there, and its beat claims nothing"
@@ -66,11 +68,11 @@ impl World {
         }
     }
 
-    /// Nothing has kept this host from working for long enough to be over it.
-    fn is_quiet(&self, host: u32) -> bool {
+    /// Nothing has kept this host from working since then, nor for long enough before to be over it.
+    fn is_quiet(&self, host: u32, since: u64) -> bool {
         let host = &self.hosts[host as usize];
         let troubled = host.target_down_until.max(host.errors_until).max(host.storm_until);
-        self.oracle.ring.is_calm(self.now) && troubled + OVERDUE < self.now
+        self.oracle.ring.is_calm(self.now) && troubled + REFUSED_FOR < since
     }
 
     /// The database gave these jobs to a life.
