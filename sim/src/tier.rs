@@ -38,17 +38,8 @@ impl Tier {
     /// What does not happen in its swarm, or is not seen by its judge: the other tier shows it.
     pub const fn never_reaches(self) -> &'static [Mark] {
         match self {
-            // Its database forgets a job with its end.
-            Self::Lab => &[Mark::JobRemoved],
-            // Its rings are small, a statement that is given up takes its connection with it, what the store does to
-            // leases is not looked into, jobs have more attempts than a minute has room for, and few crashes come alone.
-            Self::Cluster => &[
-                Mark::LargeRing,
-                Mark::LateAnswer,
-                Mark::LeaseExtended,
-                Mark::DeadJob,
-                Mark::JudgedCrash,
-            ],
+            Self::Lab => lab::NEVER_REACHES,
+            Self::Cluster => cluster::NEVER_REACHES,
         }
     }
 

@@ -9,11 +9,10 @@ use std::ops::Range;
 use turnwise_sim::clock::judge::{floor, judge};
 use turnwise_sim::clock::judging::tuning;
 use turnwise_sim::clock::trace::generate;
-use turnwise_sim::lab::run;
+use turnwise_sim::lab::{NEVER_REACHES, run};
 use turnwise_sim::model::Farm;
 use turnwise_sim::oracle::Marks;
 use turnwise_sim::scenario::swarm;
-use turnwise_sim::tier::Tier;
 
 /// So many seeds find half of the planted bugs ...
 const FIRST_SEEDS: u64 = 20;
@@ -34,7 +33,7 @@ fn simulations_find_no_fault() {
     }
     assert_the_clock_is_good();
     assert_sound(FIRST_SEEDS..SEEDS, &mut marks);
-    assert_eq!(marks.missing(), Tier::Lab.never_reaches(), "of {SEEDS} seeds");
+    assert_eq!(marks.missing(), NEVER_REACHES, "of {SEEDS} seeds");
     assert_searched(Farm::new(1, 1, 2));
 }
 

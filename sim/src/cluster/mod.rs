@@ -51,7 +51,7 @@ use self::mail::DATABASE;
 use self::stage::Process;
 use self::store::RemoteStore;
 use self::target::{MACHINES, machine, origin};
-use crate::oracle::Invariant;
+use crate::oracle::{Invariant, Mark};
 use crate::report::Report;
 use crate::scenario::{self, Fault, Scenario, Span};
 use crate::world::id_of;
@@ -64,6 +64,12 @@ const TICK: u64 = 1_000_000;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 /// What is looked for only now and then is looked for this often.
 const LOOK_EVERY: u64 = 500_000_000;
+
+/// What does not happen in its swarm, or is not seen by its judge: its rings are small, a statement that is given up takes its
+/// connection with it, what the store does to leases is not looked into, jobs have more attempts than a minute has room for,
+/// and few crashes come alone.
+pub const NEVER_REACHES: &[Mark] =
+    &[Mark::LargeRing, Mark::LateAnswer, Mark::LeaseExtended, Mark::DeadJob, Mark::JudgedCrash];
 
 /// Run a scenario; with a picture of what happened, if wanted. The scenario must fit ([`misfit`]).
 pub fn run(scenario: &Scenario, picture: bool) -> Report {

@@ -44,6 +44,9 @@ const REBIRTH: u64 = 50_000_000;
 /// A node that left for a new version comes up with it after so long.
 const DEPLOYED: u64 = 500_000_000;
 
+/// What does not happen in its swarm: its database forgets a job with its end.
+pub const NEVER_REACHES: &[Mark] = &[Mark::JobRemoved];
+
 /// Run a scenario with the engine of the product.
 pub fn run(scenario: &Scenario) -> Report {
     run_with::<Product>(scenario, false)
