@@ -20,6 +20,10 @@ pub const METHOD_BYTES_MAX: usize = 32;
 pub const URL_BYTES_MAX: usize = 8 * 1024;
 /// The longest text of all headers in the table, a JSON object as PostgreSQL writes it, in bytes.
 pub const HEADERS_BYTES_MAX: usize = 32 * 1024;
+/// The longest unique key, in bytes.
+pub const UNIQUE_KEY_BYTES_MAX: usize = 256;
+/// The longest window of a unique key: 366 days.
+pub const UNIQUE_WINDOW_MAX: Duration = Duration::from_secs(366 * 86_400);
 /// The most of an answer's body that is read, in bytes.
 pub const ANSWER_BYTES_READ_MAX: usize = 64 * 1024;
 /// The most of an answer's body that is kept, in bytes.
@@ -46,6 +50,22 @@ impl JobId {
     )]
     pub fn generate() -> Self {
         Self(Uuid::now_v7())
+    }
+}
+
+impl JobId {
+    /// The id of the job that a schedule inserts for one of its times, in microseconds since the Unix epoch: the same whoever
+    /// inserts it. (UUID version 7 of that time, whose random part is a hash of the name and the time: FNV-1a, 128 bits.)
+    pub fn of_schedule(schedule: &str, at_us: i64) -> Self {
+        let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+        for byte in schedule.bytes().chain(at_us.to_be_bytes()) {
+            hash =
+                (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+        }
+        let millis = u64::try_from(at_us / 1_000).unwrap_or(0);
+        let mut chance = [0; 10];
+        chance.copy_from_slice(&hash.to_be_bytes()[6..]);
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &chance).into_uuid())
     }
 }
 
@@ -96,6 +116,8 @@ pub struct NewJob {
     pub max_attempts: u32,
     /// How long one attempt may take.
     pub deadline: Duration,
+    /// What there may be one job of at a time.
+    pub unique: Option<Unique>,
 }
 
 impl NewJob {
@@ -112,8 +134,62 @@ impl NewJob {
             priority: 0,
             max_attempts: DEFAULT_MAX_ATTEMPTS,
             deadline: DEFAULT_DEADLINE,
+            unique: None,
         }
     }
+}
+
+/// What a job holds alone: from when it is enqueued until it has ended and the window has passed, whichever comes later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unique {
+    /// Whatever names it, the same for all queues.
+    pub key: UniqueKey,
+    /// So long from the enqueue no other job gets the key, though this one may have ended; none: it is free with the end.
+    /// At most [`UNIQUE_WINDOW_MAX`].
+    pub window: Option<Duration>,
+}
+
+/// A unique key: from 1 to [`UNIQUE_KEY_BYTES_MAX`] bytes, none of them NUL, which PostgreSQL does not store.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UniqueKey(String);
+
+impl UniqueKey {
+    /// The key as it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for UniqueKey {
+    type Err = UniqueKeyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.len() {
+            0 => Err(UniqueKeyError::Empty),
+            1..=UNIQUE_KEY_BYTES_MAX if text.contains('\0') => Err(UniqueKeyError::Nul),
+            1..=UNIQUE_KEY_BYTES_MAX => Ok(Self(text.to_owned())),
+            bytes => Err(UniqueKeyError::TooLong { bytes }),
+        }
+    }
+}
+
+/// Why a text cannot be a unique key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UniqueKeyError {
+    /// There is nothing in it.
+    #[error("a unique key is not empty; leave it out where any number of jobs may be")]
+    Empty,
+    /// It is over [`UNIQUE_KEY_BYTES_MAX`] bytes.
+    #[error(
+        "this unique key has {bytes} bytes, of at most {UNIQUE_KEY_BYTES_MAX}; a hash of it would do"
+    )]
+    TooLong {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// A character of it cannot be stored.
+    #[error("a unique key has no NUL character")]
+    Nul,
 }
 
 /// A job that this node has claimed: it must run it, or give it back. As it stands in the table, which
@@ -271,6 +347,8 @@ pub struct JobView {
     pub last_status: Option<u16>,
     /// Why the last attempt failed.
     pub last_error: Option<String>,
+    /// The unique key that it holds, or would if another asked for it now.
+    pub unique_key: Option<String>,
 }
 
 /// One attempt as people see it.

@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod rfc3339;
 pub mod run;
 pub mod sabotage;
+pub mod schedule;
 pub mod serve;
 pub mod shell;
 pub mod store;

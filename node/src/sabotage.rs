@@ -82,6 +82,8 @@ bugs! {
     RefusalIsNotTold = "refusal-is-not-told",
     /// A target that was away is never tried again.
     TargetStaysAway = "target-stays-away",
+    /// A call goes on though its job was cancelled.
+    CancelIsNotHeard = "cancel-is-not-heard",
 
     // Retention.
     /// Jobs are removed however short ago they ended.
@@ -90,6 +92,14 @@ bugs! {
     StepMakesOlder = "step-makes-older",
     /// Nobody removes ended jobs.
     NothingIsPruned = "nothing-is-pruned",
+
+    // Schedules.
+    /// Nobody fires schedules.
+    NothingIsFired = "nothing-is-fired",
+    /// The time after those that were fired is passed over.
+    NextTimeIsPassedOver = "next-time-is-passed-over",
+    /// Times are fired when they have come, and not ahead.
+    TimesAreFiredLate = "times-are-fired-late",
 
     // The course of a life.
     /// A node that is told to stop does not leave the ring.
@@ -110,4 +120,10 @@ bugs! {
     NobodyIsRescued = "nobody-is-rescued",
     /// What is removed need not have ended.
     PruneTakesWhatRuns = "prune-takes-what-runs",
+    /// A time of a schedule is noted as fired, and no job is inserted.
+    FiringHasNoJob = "firing-has-no-job",
+    /// Jobs of a queue that is paused are claimed.
+    PauseIsIgnored = "pause-is-ignored",
+    /// A job that is enqueued with a unique key gets none.
+    UniqueKeyIsForgotten = "unique-key-is-forgotten",
 }

@@ -142,7 +142,7 @@ fn away() -> String {
 }
 
 const NOBODY: &str = "01936c5e-7d1a-7cc3-98c4-dc0c0c07398f";
-const JOB_KEYS: [&str; 12] = [
+const JOB_KEYS: [&str; 13] = [
     "id",
     "queue",
     "method",
@@ -155,6 +155,7 @@ const JOB_KEYS: [&str; 12] = [
     "created_at",
     "finished_at",
     "node",
+    "unique_key",
 ];
 
 #[test]
@@ -238,7 +239,7 @@ fn a_job_is_shown_as_it_was_enqueued() {
 fn enqueue_prints_the_id() {
     let place = Place::migrated();
     let answer = place.run(&["enqueue", "/x", "--json"]).json();
-    assert_eq!(keys(&answer), ["id"]);
+    assert_eq!(keys(&answer), ["enqueued", "id"]);
     assert_eq!(place.show(id_of(&answer))["state"], "ready");
     let later = place.enqueue(&["https://api.example/v1", "--in", "1h"]);
     assert_eq!(place.show(&later)["state"], "scheduled");
@@ -362,6 +363,103 @@ fn ended_jobs_are_removed_by_hand_and_no_others() {
         (&words(&["1h", "--state", "running"]), "running"),
     ] {
         place.run(words).fails(2, &[says]);
+    }
+}
+
+#[test]
+fn a_unique_key_leads_to_the_job_that_has_it() {
+    let place = Place::migrated();
+    let first = place.enqueue(&["/x", "--unique-key", "digest:ada", "--unique-for", "1h"]);
+    let again = ["enqueue", "/x", "--unique-key", "digest:ada", "--json"];
+    let told = |id: &str, enqueued| serde_json::json!({ "id": id, "enqueued": enqueued });
+    assert_eq!(place.run(&again).json(), told(&first, false));
+    assert_eq!(place.show(&first)["unique_key"], "digest:ada");
+    assert!(place.run(&["jobs", "show", &first]).ok().contains("unique key digest:ada"));
+    // The window lasts longer than the job.
+    place.run(&["jobs", "cancel", &first]).ok();
+    assert_eq!(place.run(&again).json(), told(&first, false));
+    let free = place.enqueue(&["/x", "--unique-key", "free"]);
+    place.run(&["jobs", "cancel", &free]).ok();
+    assert_ne!(place.enqueue(&["/x", "--unique-key", "free"]), free);
+    let long = "k".repeat(257);
+    for (words, says) in [
+        (&["--unique-key", ""][..], "not empty"),
+        (&["--unique-key", &long], "257 bytes"),
+        (&["--unique-for", "1h"], "--unique-key"),
+        (&["--unique-key", "k", "--unique-for", "0s"], "above 0"),
+        (&["--unique-key", "k", "--unique-for", "400d"], "366 days"),
+    ] {
+        let words = [&["enqueue", "/x"][..], words].concat();
+        place.run(&words).fails(2, &[says]);
+    }
+}
+
+#[test]
+fn queues_are_listed_paused_and_resumed() {
+    let place = Place::migrated();
+    assert_eq!(place.run(&["queues", "list"]).ok(), "no job waits, and no queue is paused\n");
+    place.enqueue(&["/x", "--queue", "mail"]);
+    assert_eq!(
+        place.run(&["queues", "pause", "mail", "empty"]).ok(),
+        "mail is paused\nempty is paused\n"
+    );
+    place.run(&["queues", "pause", "mail"]).fails(1, &["mail is paused already"]);
+    let listed = place.run(&["queues", "list", "--json"]).json();
+    assert_eq!(listed["all_queues"], true);
+    let names: Vec<_> = listed["queues"].as_array().unwrap().iter().map(|q| &q["queue"]).collect();
+    assert_eq!(names, ["mail", "empty"]);
+    assert!(listed["queues"][0]["paused_since"].is_string());
+    assert_eq!(listed["queues"][0]["ready"], 1);
+    assert!(place.run(&["queues", "list"]).ok().contains("PAUSED SINCE"));
+    assert_eq!(place.run(&["queues", "resume", "mail"]).ok(), "mail is resumed\n");
+    place.run(&["queues", "resume", "mail"]).fails(1, &["mail is not paused"]);
+    place.run(&["queues", "pause", ""]).fails(2, &[]);
+}
+
+#[test]
+fn schedules_are_set_listed_and_run() {
+    let place = Place::migrated();
+    assert_eq!(place.run(&["schedules", "list"]).ok(), "no schedules\n");
+    let set =
+        ["schedules", "set", "nightly", "30 2 * * *", "/jobs/tidy", "--zone", "Europe/Berlin"];
+    let said = place.run(&set).ok();
+    assert!(said.starts_with("nightly is set; it comes next at\n"), "{said}");
+    assert_eq!(
+        said.matches("02:30:00 +0").count() + said.matches("03:00:00 +02").count(),
+        5,
+        "{said}"
+    );
+    assert!(said.contains("Europe/Berlin"));
+    let more = ["--queue", "cron", "--misfire", "all", "--misfire-limit", "5", "--json"];
+    let again = place.run(&[&set[..], &more].concat()).json();
+    assert_eq!((&again["name"], &again["new"]), (&"nightly".into(), &false.into()));
+    assert_eq!(again["next"].as_array().unwrap().len(), 5);
+    let listed = place.run(&["schedules", "list", "--json"]).json();
+    assert_eq!((&listed[0]["queue"], &listed[0]["misfire"]), (&"cron".into(), &"all".into()));
+    assert_eq!(listed[0]["last"], Value::Null);
+    assert_eq!(place.run(&["schedules", "pause", "nightly"]).ok(), "nightly is paused\n");
+    place.run(&["schedules", "pause", "nightly"]).fails(1, &["paused already"]);
+    assert!(place.run(&["schedules", "list"]).ok().contains("paused"));
+    let id = place.run(&["schedules", "run", "nightly"]).ok();
+    assert_eq!(place.show(id.trim())["queue"], "cron");
+    assert_eq!(place.run(&["schedules", "resume", "nightly"]).ok(), "nightly is resumed\n");
+    place.run(&["schedules", "remove", "nightly"]).ok();
+    for verb in ["remove", "pause", "resume", "run"] {
+        place.run(&["schedules", verb, "nightly"]).fails(1, &["there is no schedule", "nightly"]);
+    }
+    for (words, says) in [
+        (&["n", "61 * * * *", "/x"][..], "61"),
+        (&["n", "0 0 30 2 *", "/x"], "never comes"),
+        (&["n", "* * *", "/x"], "3 fields"),
+        (&["n", "@daily", "/x", "--zone", "europe/berlin"], "did you mean Europe/Berlin"),
+        (&["n", "@daily", "/x", "--zone", "Atlantis"], "IANA"),
+        (&["n", "@daily", "not a path"], "not a path"),
+        (&["n", "@daily", "/x", "--misfire", "never"], "never"),
+        (&["n", "@daily", "/x", "--misfire-limit", "0"], "0"),
+        (&["", "@daily", "/x"], "1 to 128"),
+    ] {
+        let words = [&["schedules", "set"][..], words].concat();
+        place.run(&words).fails(2, &[says]);
     }
 }
 

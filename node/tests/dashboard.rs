@@ -192,7 +192,9 @@ async fn hostile_texts_are_inert_on_every_page() {
     let served = Served::start(None).await;
     let job = served.poison().await;
     let mut to_see: Vec<String> =
-        ["/", "/timeline", "/nodes", "/jobs", "/login"].map(str::to_owned).to_vec();
+        ["/", "/timeline", "/nodes", "/jobs", "/queues", "/schedules", "/login"]
+            .map(str::to_owned)
+            .to_vec();
     to_see.push(format!("/jobs/{job}"));
     to_see.push(format!("/jobs?queue={}", "%3Cb%20id%3D%22x"));
     let mut seen = BTreeSet::new();
@@ -373,7 +375,7 @@ async fn other_sites_and_other_names_are_turned_away() {
 async fn with_a_token_nothing_is_seen_without_it() {
     let served = Served::start(Some("0123456789abcdef")).await;
     let job = served.poison().await;
-    for path in ["/", "/jobs", "/nodes", "/timeline"] {
+    for path in ["/", "/jobs", "/queues", "/schedules", "/nodes", "/timeline"] {
         let answer = served.get(path).await;
         assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{path}");
         assert_eq!(answer.headers()[LOCATION], "/login");

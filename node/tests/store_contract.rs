@@ -35,10 +35,14 @@ mod only_pooled;
 mod pooled;
 #[path = "store_contract/postgres.rs"]
 mod postgres;
+#[path = "store_contract/queues.rs"]
+mod queues;
 #[path = "store_contract/retention.rs"]
 mod retention;
 #[path = "store_contract/rows.rs"]
 mod rows;
+#[path = "store_contract/schedules.rs"]
+mod schedules;
 #[path = "store_contract/score.rs"]
 mod score;
 #[path = "store_contract/sqlite.rs"]
@@ -47,6 +51,8 @@ mod sqlite;
 mod support;
 #[path = "store_contract/turns.rs"]
 mod turns;
+#[path = "store_contract/unique_keys.rs"]
+mod unique_keys;
 #[path = "store_contract/views.rs"]
 mod views;
 #[path = "store_contract/world.rs"]

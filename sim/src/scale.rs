@@ -9,7 +9,7 @@ use turnwise_engine::{ChangeKind, Period};
 use crate::lab::{Product, run_settled};
 use crate::random::Stream;
 use crate::report::{Picture, Report, Seen, Sort};
-use crate::scenario::{Every, Fault, Options, Planned, Range, Retention, Scenario, Span};
+use crate::scenario::{Every, Fault, Options, Orders, Planned, Range, Retention, Scenario, Span};
 
 /// How long the jobs of a busy farm run on average, before they are cut at a minute.
 const RUNS: Span = Span::from_secs(60);
@@ -183,6 +183,7 @@ fn plan(row: &Row, seed: u32, seeds: u32) -> Plan {
         steps: Vec::new(),
         jobs: Every(jobs),
         retention: Retention::default(),
+        orders: Orders::default(),
         duration: Span(settled + 4 * round + 60 * unit),
         seed: u64::from(seed),
     };

@@ -68,6 +68,10 @@ fn simpler(scenario: &Scenario) -> Vec<Scenario> {
     add(&|s| s.load.every = Span::ZERO);
     add(&|s| s.load.fails_ppm = 0);
     add(&|s| s.retention = Retention::default());
+    add(&|s| s.orders.keyed_ppm = 0);
+    add(&|s| s.orders.cancelled_ppm = 0);
+    add(&|s| s.orders.pauses_every = Span::ZERO);
+    add(&|s| s.orders.schedules = 0);
     add(&|s| {
         // The last node, if no fault names it.
         let last = s.nodes.len() as u32 - 1;

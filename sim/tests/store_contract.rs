@@ -21,10 +21,14 @@ mod leases;
 mod member;
 #[path = "../../node/tests/store_contract/nodes.rs"]
 mod nodes;
+#[path = "../../node/tests/store_contract/queues.rs"]
+mod queues;
 #[path = "../../node/tests/store_contract/retention.rs"]
 mod retention;
 #[path = "../../node/tests/store_contract/rows.rs"]
 mod rows;
+#[path = "../../node/tests/store_contract/schedules.rs"]
+mod schedules;
 #[path = "../../node/tests/store_contract/score.rs"]
 mod score;
 #[path = "store_contract/simulated.rs"]
@@ -33,6 +37,8 @@ mod simulated;
 mod sqlite;
 #[path = "../../node/tests/store_contract/turns.rs"]
 mod turns;
+#[path = "../../node/tests/store_contract/unique_keys.rs"]
+mod unique_keys;
 #[path = "../../node/tests/store_contract/views.rs"]
 mod views;
 #[path = "../../node/tests/store_contract/world.rs"]

@@ -3,13 +3,14 @@
 
 use tokio::task::coop::unconstrained;
 use turnwise_engine::{
-    Change, Claim, LocalInstant, NodeId, Period, ServerIdentity, Slot, Token, TurnRow,
+    Change, Claim, LocalInstant, NodeId, Period, ServerIdentity, ServerInstant, Slot, Token,
+    TurnRow,
 };
 use turnwise_node::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 use turnwise_node::store::sqlite::{SqliteStore, SqliteTurns};
 use turnwise_node::store::{
-    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Prune, Pruned, Queues, Registration,
-    Store, StoreError, TargetView, TurnReply, TurnRequest, Turns,
+    CheckIn, Claimed, DrainAnswer, Fire, Look, NodeReport, NodeView, Prune, Pruned, Queues,
+    Registration, ScheduleView, Store, StoreError, TargetView, TurnReply, TurnRequest, Turns,
 };
 
 #[derive(Clone, Debug)]
@@ -54,6 +55,9 @@ impl Store for AtOnceStore {
     at_once! {
         fn migrate() -> Vec<String>;
         fn prune(prune: &Prune) -> Pruned;
+        fn cancelled(node: NodeId, held: &[(JobId, Token)]) -> Vec<(JobId, Token)>;
+        fn due_schedules(until: ServerInstant) -> (ServerInstant, Vec<ScheduleView>);
+        fn fire(fire: &Fire) -> bool;
         fn check_schema() -> ();
         fn agree_period(wanted: Option<Period>) -> Period;
         fn register(node: &Registration) -> ();
@@ -66,7 +70,7 @@ impl Store for AtOnceStore {
         fn release(node: NodeId, token: Token, report: &NodeReport) -> CheckIn;
         fn reconcile(node: NodeId, holds: &[(JobId, Token)], last: Token, report: &NodeReport) -> Claimed;
         fn end(node: NodeId, ends: &[End]) -> (Vec<EndOutcome>, CheckIn);
-        fn enqueue(jobs: &[NewJob]) -> ();
+        fn enqueue(jobs: &[NewJob]) -> Vec<JobId>;
         fn jobs(filter: &JobFilter) -> Vec<JobView>;
         fn job(id: JobId) -> Option<(JobView, Attempts)>;
         fn retry(id: JobId) -> Option<bool>;

@@ -84,6 +84,13 @@ pub fn give_back(job: &ClaimedJob, reason: &str, random: u64) -> Verdict {
     failed(job, counts, random)
 }
 
+/// The end of an attempt whose call was dropped since somebody had cancelled its job: what the store makes of a job that is not
+/// to be tried again.
+pub fn cancelled() -> Verdict {
+    let error = Some("cancelled while it ran: the call was dropped".to_owned());
+    Verdict { fate: JobFate::Retry(Duration::ZERO), status: None, error, answer: None }
+}
+
 fn judge_status(
     job: &ClaimedJob,
     status: u16,

@@ -20,7 +20,7 @@ use ::http::{HeaderMap, Method};
 use bytes::Bytes;
 use url::Url;
 
-pub use self::answer::{Verdict, give_back, judge};
+pub use self::answer::{Verdict, cancelled, give_back, judge};
 pub use self::http::{CallerError, HttpCaller};
 pub use self::request::{Rejection, prepare};
 pub use self::targets::{AllowedOrigins, Origin, OriginError, Targets, TargetsError};

@@ -292,6 +292,9 @@ fn in_words(job: &JobView, attempts: &Attempts) -> String {
         format!("finished   {}", show::or_nothing(job.finished_at.map(rfc3339::format))),
         format!("node       {}", show::or_nothing(job.node)),
     ];
+    if let Some(key) = &job.unique_key {
+        lines.push(format!("unique key {}", show::printable(key)));
+    }
     if !attempts.is_empty() {
         let header = ["ATTEMPT", "STARTED", "FINISHED", "STATUS", "NODE", "ERROR"];
         let rows = attempts.iter().map(|attempt| {
@@ -336,6 +339,7 @@ struct JobLine<'a> {
     created_at: String,
     finished_at: Option<String>,
     node: Option<NodeId>,
+    unique_key: Option<&'a str>,
 }
 
 /// A job by itself.
@@ -373,6 +377,7 @@ impl<'a> JobLine<'a> {
             created_at: rfc3339::format(job.created_at),
             finished_at: time(job.finished_at),
             node: job.node,
+            unique_key: job.unique_key.as_deref(),
         }
     }
 }
@@ -421,6 +426,7 @@ mod tests {
             node: Some(NodeId::from_u128(9)),
             last_status: Some(503),
             last_error: Some("the target answered 503".to_owned()),
+            unique_key: Some("digest:7".to_owned()),
         };
         let attempt = AttemptView {
             attempt: 1,
@@ -435,7 +441,7 @@ mod tests {
             r#""id":"00000000-0000-0000-0000-000000000007","queue":"mail","method":"POST","url":"/x","#,
             r#""state":"retrying","priority":-3,"attempt":1,"max_attempts":20,"#,
             r#""scheduled_at":"1970-01-01T00:00:02.000000Z","created_at":"1970-01-01T00:00:00.000001Z","#,
-            r#""finished_at":null,"node":"00000000-0000-0000-0000-000000000009""#,
+            r#""finished_at":null,"node":"00000000-0000-0000-0000-000000000009","unique_key":"digest:7""#,
         );
         let attempts = concat!(
             r#""attempts":[{"attempt":1,"node":"00000000-0000-0000-0000-000000000009","#,

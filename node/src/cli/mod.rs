@@ -3,7 +3,7 @@
 //!
 //! - `failure`: the exit code and the report of an error;
 //! - `log`: the log of a node;
-//! - `common`: what every command takes, and the way from there to the store;
+//! - `common`: what every command takes, and the way from there to the store; `job_args`: what can be said of a job;
 //! - `show`: tables, JSON and text from the database, made safe for a terminal;
 //! - one file for each command.
 
@@ -13,13 +13,16 @@ mod demo;
 mod enqueue;
 mod events;
 mod failure;
+mod job_args;
 mod jobs;
 mod log;
 mod migrate;
 mod nodes;
 mod period;
 mod prune;
+mod queues;
 mod run;
+mod schedules;
 mod show;
 mod top;
 
@@ -68,6 +71,8 @@ enum Command {
     Demo(demo::Args),
     Enqueue(enqueue::Args),
     Jobs(jobs::Args),
+    Queues(queues::Args),
+    Schedules(schedules::Args),
     Nodes(nodes::Args),
     Events(events::Args),
     Top(top::Args),
@@ -83,6 +88,8 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => common::block_on(demo::run(args)),
         Command::Enqueue(args) => common::block_on(enqueue::run(args)),
         Command::Jobs(args) => common::block_on(jobs::run(args)),
+        Command::Queues(args) => common::block_on(queues::run(args)),
+        Command::Schedules(args) => common::block_on(schedules::run(args)),
         Command::Events(args) => common::block_on(events::run(args)),
         Command::Nodes(args) => common::block_on(nodes::run(args)),
         Command::Top(args) => common::block_on_quietly(top::run(args)),

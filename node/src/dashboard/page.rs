@@ -19,8 +19,14 @@ macro_rules! asset {
 }
 
 /// The pages that are linked from every page.
-const PLACES: [(&str, &str); 4] =
-    [("/", "Ring"), ("/timeline", "Timeline"), ("/nodes", "Nodes"), ("/jobs", "Jobs")];
+const PLACES: [(&str, &str); 6] = [
+    ("/", "Ring"),
+    ("/timeline", "Timeline"),
+    ("/nodes", "Nodes"),
+    ("/jobs", "Jobs"),
+    ("/queues", "Queues"),
+    ("/schedules", "Schedules"),
+];
 /// How often a page that is live is loaded again by a browser without JavaScript, in seconds.
 const AGAIN_SECONDS: u32 = 3;
 

@@ -1,4 +1,4 @@
-//! Decides which jobs the demo enqueues, and how often. What becomes of them is the nodes' and the sample app's.
+//! Decides which jobs the demo enqueues, how often, and its schedule. What becomes of them is the nodes' and the sample app's.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use crate::job::{NewJob, When};
-use crate::store::{AnyStore, Store};
+use crate::schedule::{Cron, Misfire};
+use crate::store::{AnyStore, NewSchedule, Schedules, Store, StoreError};
 
 /// The most jobs a second: what three nodes and one sample app can well do on a laptop.
 const A_SECOND_MAX: f64 = 200.0;
@@ -20,6 +21,8 @@ const BUNDLES_A_SECOND: f64 = 20.0;
 /// The queues of the demo's jobs. A node of the demo takes jobs from no others: in a database that is not the demo's
 /// own, other jobs are left alone.
 pub(crate) const QUEUES: [&str; 3] = ["demo-mail", "demo-reports", "demo-flaky"];
+/// When the demo's schedule comes.
+const SCHEDULE: &str = "*/15 * * * * *";
 /// How often a job of the demo is tried.
 const MAX_ATTEMPTS: u32 = 5;
 
@@ -60,6 +63,11 @@ impl FromStr for JobsRate {
 }
 
 impl JobsRate {
+    /// Whether there are none.
+    pub(crate) fn is_none(self) -> bool {
+        self.0 <= 0.0
+    }
+
     /// In words.
     pub(crate) fn words(self) -> String {
         match self.0 {
@@ -80,7 +88,7 @@ pub(crate) async fn stream(
     mut chance: Pcg64Mcg,
     trouble: mpsc::UnboundedSender<String>,
 ) {
-    if rate.0 <= 0.0 {
+    if rate.is_none() {
         return;
     }
     let mut ticks =
@@ -98,7 +106,7 @@ pub(crate) async fn stream(
             jobs.push(job(number, chance.next_u32()));
         }
         match store.enqueue(&jobs).await {
-            Ok(()) => fails = false,
+            Ok(_) => fails = false,
             Err(error) if !fails => {
                 fails = true;
                 let _ = trouble.send(format!("jobs cannot be enqueued: {error}"));
@@ -106,6 +114,28 @@ pub(crate) async fn stream(
             Err(_) => {}
         }
     }
+}
+
+/// Set the demo's schedule: a report at every quarter of a minute.
+pub(crate) async fn set_schedule(store: &AnyStore) -> Result<(), StoreError> {
+    let [_, reports, _] = QUEUES;
+    let job = NewJob {
+        queue: reports.to_owned(),
+        max_attempts: MAX_ATTEMPTS,
+        ..NewJob::new("/jobs/report?scheduled=true")
+    };
+    let schedule = NewSchedule {
+        name: "quarter-minute-report".to_owned(),
+        cron: SCHEDULE.to_owned(),
+        zone: "UTC".to_owned(),
+        misfire: Misfire::Skip,
+        job,
+    };
+    let cron = Cron::parse(SCHEDULE, "UTC").ok();
+    let now = store.look().await?.clock.as_micros();
+    let next = cron.and_then(|cron| cron.next_after(now));
+    store.put_schedule(&schedule, next).await?;
+    Ok(())
 }
 
 /// One job: of twenty, fourteen are mail, three reports, and three go to a page that often fails.

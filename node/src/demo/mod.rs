@@ -183,6 +183,10 @@ impl Stage {
             farm.add().map_err(DemoError::NoNode)?;
         }
         let farm = Arc::new(Mutex::new(farm));
+        // In a database that stays it would go on when the demo is over.
+        if plan.database_url.is_none() && !plan.rate.is_none() {
+            jobs::set_schedule(&store).await?;
+        }
         let jobs = tokio::spawn(jobs::stream(store.clone(), plan.rate, chance(), said.clone()));
         let buttons = Arc::new(Buttons { farm: Arc::clone(&farm), said });
         let hub = Hub::new(store);

@@ -12,12 +12,15 @@ use tokio::task::JoinSet;
 use turnwise_engine::journal::{Header, VERSION};
 use turnwise_engine::{Input, NodeId};
 
+use super::aside::Aside;
+use super::cancels::CancelsTask;
 use super::ends::EndsTask;
 use super::holds::Holds;
 use super::journal::{Pen, Recorded};
 use super::observer;
 use super::retention::{Cue, Gain, RetentionTask};
 use super::runs::{Destinations, RunsTask};
+use super::schedules::SchedulesTask;
 use super::stop::Stop;
 use super::target::{self, TargetTask};
 use super::turns::{Channels, Pulse, Told, TurnsEnd, TurnsTask};
@@ -111,6 +114,7 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller, T: Stage>(
     let (jobs, jobs_out) = mpsc::unbounded_channel();
     let (ends, ends_out) = mpsc::unbounded_channel();
     let (refused, refused_out) = mpsc::unbounded_channel();
+    let (cancelled, cancelled_out) = mpsc::unbounded_channel();
     let (hand_back, hand_back_out) = watch::channel(false);
     let (clock, store, caller) =
         (leaves.clock.clone(), leaves.store.clone(), leaves.caller.clone());
@@ -129,6 +133,7 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller, T: Stage>(
     let (claimable, queues) =
         watch::channel(target::claimable(&way.destinations.targets, way.queues.as_ref(), &[]));
     let cue = Cue::new(&way.retention);
+    let (horizon, horizon_out) = watch::channel(None);
     let turns = TurnsTask::<_, _, T>::new(
         clock.clone(),
         store.clone(),
@@ -138,7 +143,8 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller, T: Stage>(
         channels,
     )
     .watched_by(Arc::clone(&way.observer))
-    .giving(cue.clone());
+    .giving(cue.clone())
+    .firing(horizon);
     let mut turns = stage.perform(turns.run()).fuse();
 
     let mut tasks = JoinSet::new();
@@ -163,11 +169,21 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller, T: Stage>(
         jobs: jobs_out,
         ends,
         hand_back: hand_back_out,
+        cancelled: cancelled_out,
         target_refused: refused,
         observer: Arc::clone(&way.observer),
         seed: way.seed,
     };
     tasks.spawn(stage.play(runs.run()));
+    let aside = Aside::of(store.clone());
+    let cancels = CancelsTask {
+        aside: aside.clone(),
+        stage: PhantomData::<T>,
+        node,
+        holds: holds.clone(),
+        cancelled,
+    };
+    tasks.spawn(stage.play(cancels.run()));
     let ends = EndsTask {
         clock: clock.clone(),
         store: store.clone(),
@@ -200,6 +216,8 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller, T: Stage>(
         pulse: pulse.subscribe(),
     };
     tasks.spawn(stage.play(retention.run()));
+    let schedules = SchedulesTask { aside, stage: PhantomData::<T>, horizon: horizon_out };
+    tasks.spawn(stage.play(schedules.run()));
 
     let end = course::<T>(&inputs, &mut turns, &mut tasks, &hand_back, way, pulse, stop).await;
     if matches!(end, LifeEnd::Stopped | LifeEnd::TimedOut) {

@@ -4,9 +4,10 @@
 //! - `turns`: the task that owns the engine and the beat's connection; `notes`: its log; `journal`: all that
 //!   the engine was told and asked for;
 //! - `work`: the other statements that the engine asks for;
-//! - `runs`: the calls; `ends`: recording what became of them; `holds`: the list of both; `target`: whether the
-//!   target is there;
-//! - `retention`: ended jobs that are old enough to go;
+//! - `runs`: the calls; `ends`: recording what became of them; `holds`: the list of both; `cancels`: which of them people
+//!   have cancelled; `target`: whether the target is there;
+//! - `retention`: ended jobs that are old enough to go; `schedules`: times that are to be fired; `aside`: a connection for
+//!   what must hold up nobody;
 //! - `observer`: who is told of what the node does, to count it;
 //! - `patience`: how long a try is waited for; `stage`: the thread on which the engine's task is on time; `lead`: how
 //!   much earlier it is woken for that.
@@ -14,6 +15,8 @@
 //! It is generic over its leaves (clock, store, caller): production's are wired in `crate::run`.
 
 mod aim;
+mod aside;
+mod cancels;
 mod ends;
 mod holds;
 mod journal;
@@ -24,6 +27,7 @@ mod observer;
 pub(crate) mod patience;
 mod retention;
 mod runs;
+mod schedules;
 mod stage;
 mod start;
 mod stop;

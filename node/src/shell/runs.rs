@@ -8,16 +8,16 @@ use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, Id, JoinSet};
-use turnwise_engine::{LocalInstant, ServerInstant};
+use turnwise_engine::{LocalInstant, ServerInstant, Token};
 
 use super::life::Stage;
 use super::observer;
 use super::turns::Pulse;
 use crate::caller::{
-    AllowedOrigins, CallOutcome, Caller, Targets, Verdict, give_back, judge, prepare,
+    AllowedOrigins, CallOutcome, Caller, Targets, Verdict, cancelled, give_back, judge, prepare,
 };
 use crate::clock::Clock;
-use crate::job::{ClaimedJob, End, JobFate};
+use crate::job::{ClaimedJob, End, JobFate, JobId};
 use crate::sabotage::{Bug, Sabotage};
 
 /// Why a call that was cut short is given back.
@@ -41,6 +41,8 @@ pub(crate) struct RunsTask<C: Clock, K: Caller, T: Stage> {
     pub(crate) ends: mpsc::UnboundedSender<End>,
     /// Set once: cut the calls short and give their jobs back.
     pub(crate) hand_back: watch::Receiver<bool>,
+    /// Jobs that somebody has cancelled, each with its claim: their calls are dropped.
+    pub(crate) cancelled: mpsc::UnboundedReceiver<Vec<(JobId, Token)>>,
     /// Told of the queue whose target, one of this node's own, refuses connections.
     pub(crate) target_refused: mpsc::UnboundedSender<String>,
     pub(crate) observer: observer::Told,
@@ -92,6 +94,14 @@ impl<C: Clock, K: Caller, T: Stage> RunsTask<C, K, T> {
                             }
                             self.give_back(&run.job, STOPPED, random.next_u64());
                         }
+                    }
+                }
+                Some(those) = self.cancelled.recv() => {
+                    let is_one = |run: &Running| those.contains(&(run.job.id, run.job.token));
+                    for (_, run) in running.extract_if(.., |_, run| is_one(run)) {
+                        run.handle.abort();
+                        tracing::info!(job = %run.job.id, "cancelled: its call is dropped");
+                        let _ = self.ends.send(cancelled().into_end(&run.job));
                     }
                 }
                 jobs = self.jobs.recv() => {

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use turnwise_engine::{
-    Fate, Input, LocalInstant, Note, Output, Period, Reason, RequestId, Status, TurnAnswer,
-    TurnKind, TurnStatement, WorkStatement,
+    Fate, Input, LocalInstant, Note, Output, Period, Reason, RequestId, ServerInstant, Status,
+    TurnAnswer, TurnKind, TurnStatement, WorkStatement,
 };
 
 use super::holds::{Held, Holds};
@@ -21,6 +21,7 @@ use super::notes::NoteLog;
 use super::observer::{self, Nobody};
 use super::patience::Patience;
 use super::retention::Cue;
+use super::schedules::{self, Horizon};
 use crate::clock::Clock;
 use crate::job::ClaimedJob;
 use crate::sabotage::{Bug, Sabotage};
@@ -167,6 +168,9 @@ pub(crate) struct TurnsTask<C: Clock, S: Store, T: Stage> {
     log: NoteLog,
     observer: observer::Told,
     cue: Cue,
+    horizon: Horizon,
+    /// When a schedule is to be fired next, as the last answer told, and when it was told.
+    next_schedule: Option<(ServerInstant, ServerInstant)>,
 }
 
 /// What the task woke up for.
@@ -205,6 +209,8 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
             log,
             observer: Arc::new(Nobody),
             cue: Cue::default(),
+            horizon: watch::channel(None).0,
+            next_schedule: None,
         }
     }
 
@@ -216,6 +222,11 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
     /// Give this cue.
     pub(crate) fn giving(self, cue: Cue) -> Self {
         Self { cue, ..self }
+    }
+
+    /// Tell this one up to when schedules are to be fired.
+    pub(crate) fn firing(self, horizon: Horizon) -> Self {
+        Self { horizon, ..self }
     }
 
     pub(crate) async fn run(mut self) -> TurnsEnd {
@@ -340,6 +351,9 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
                     (&note, self.engine.row())
                 {
                     self.cue.beaten(*slot, row);
+                    if let Some((at, next)) = self.next_schedule.take() {
+                        schedules::beaten(&self.horizon, at, Some(next), period);
+                    }
                 }
             }
         }
@@ -451,6 +465,8 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
                 self.line = Line::Ready(turns);
                 self.trouble = None;
                 self.drain_asked |= reply.drain_asked;
+                self.next_schedule =
+                    reply.next_schedule.map(|next| (reply.exchange.answered, next));
                 self.log.reachable();
                 self.observer
                     .turn_answered(Some(reply.exchange.received.since(reply.exchange.sent)));

@@ -8,6 +8,8 @@ use turnwise_engine::{
 use super::bulk::{Bulk, Deed};
 use super::mysql::{MySqlStore, MySqlTurns};
 use super::postgres::{PgStore, PgTurns};
+use super::queues::{PausedQueue, QueueOrders};
+use super::schedules::{Fire, NewSchedule, ScheduleView, Schedules};
 use super::sqlite::{SqliteStore, SqliteTurns};
 use super::urls::{self, Kind};
 use super::views::{BeatView, RunView, Tally, Views};
@@ -202,7 +204,7 @@ impl Store for AnyStore {
         delegate!(self, store => store.end(node, ends).await)
     }
 
-    async fn enqueue(&self, jobs: &[NewJob]) -> Result<(), StoreError> {
+    async fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<JobId>, StoreError> {
         delegate!(self, store => store.enqueue(jobs).await)
     }
 
@@ -218,8 +220,27 @@ impl Store for AnyStore {
         delegate!(self, store => store.retry(id).await)
     }
 
+    async fn cancelled(
+        &self,
+        node: NodeId,
+        held: &[(JobId, Token)],
+    ) -> Result<Vec<(JobId, Token)>, StoreError> {
+        delegate!(self, store => store.cancelled(node, held).await)
+    }
+
     async fn cancel(&self, id: JobId) -> Result<Option<bool>, StoreError> {
         delegate!(self, store => store.cancel(id).await)
+    }
+
+    async fn due_schedules(
+        &self,
+        until: ServerInstant,
+    ) -> Result<(ServerInstant, Vec<ScheduleView>), StoreError> {
+        delegate!(self, store => store.due_schedules(until).await)
+    }
+
+    async fn fire(&self, fire: &Fire) -> Result<bool, StoreError> {
+        delegate!(self, store => store.fire(fire).await)
     }
 
     async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {
@@ -250,6 +271,47 @@ impl Store for AnyStore {
 impl Bulk for AnyStore {
     async fn alter(&self, deed: Deed, jobs: &[JobId]) -> Result<u32, StoreError> {
         delegate!(self, store => store.alter(deed, jobs).await)
+    }
+}
+
+impl Schedules for AnyStore {
+    async fn schedules(&self) -> Result<Vec<ScheduleView>, StoreError> {
+        delegate!(self, store => store.schedules().await)
+    }
+
+    async fn put_schedule(
+        &self,
+        schedule: &NewSchedule,
+        next: Option<i64>,
+    ) -> Result<bool, StoreError> {
+        delegate!(self, store => store.put_schedule(schedule, next).await)
+    }
+
+    async fn remove_schedule(&self, name: &str) -> Result<bool, StoreError> {
+        delegate!(self, store => store.remove_schedule(name).await)
+    }
+
+    async fn pause_schedule(
+        &self,
+        name: &str,
+        pause: bool,
+        next: Option<i64>,
+    ) -> Result<bool, StoreError> {
+        delegate!(self, store => store.pause_schedule(name, pause, next).await)
+    }
+}
+
+impl QueueOrders for AnyStore {
+    async fn pause(&self, queue: &str) -> Result<bool, StoreError> {
+        delegate!(self, store => store.pause(queue).await)
+    }
+
+    async fn resume(&self, queue: &str) -> Result<bool, StoreError> {
+        delegate!(self, store => store.resume(queue).await)
+    }
+
+    async fn paused(&self) -> Result<Vec<PausedQueue>, StoreError> {
+        delegate!(self, store => store.paused().await)
     }
 }
 

@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use turnwise_engine::{
-    Change, Claim, LocalInstant, NodeId, Period, ServerIdentity, Slot, Token, TurnRow,
+    Change, Claim, LocalInstant, NodeId, Period, ServerIdentity, ServerInstant, Slot, Token,
+    TurnRow,
 };
 
 use super::{
-    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Prune, Pruned, Queues, Registration,
-    Store, StoreError, TargetView, TurnReply, TurnRequest, Turns,
+    CheckIn, Claimed, DrainAnswer, Fire, Look, NodeReport, NodeView, Prune, Pruned, Queues,
+    Registration, ScheduleView, Store, StoreError, TargetView, TurnReply, TurnRequest, Turns,
 };
 use crate::clock::{BootClock, Clock};
 use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
@@ -235,7 +236,7 @@ impl<S: Store> Store for Distant<S> {
         self.road.trip(self.store.end(node, ends)).await
     }
 
-    async fn enqueue(&self, jobs: &[NewJob]) -> Result<(), StoreError> {
+    async fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<JobId>, StoreError> {
         self.road.trip(self.store.enqueue(jobs)).await
     }
 
@@ -251,8 +252,27 @@ impl<S: Store> Store for Distant<S> {
         self.road.trip(self.store.retry(id)).await
     }
 
+    async fn cancelled(
+        &self,
+        node: NodeId,
+        held: &[(JobId, Token)],
+    ) -> Result<Vec<(JobId, Token)>, StoreError> {
+        self.road.trip(self.store.cancelled(node, held)).await
+    }
+
     async fn cancel(&self, id: JobId) -> Result<Option<bool>, StoreError> {
         self.road.trip(self.store.cancel(id)).await
+    }
+
+    async fn due_schedules(
+        &self,
+        until: ServerInstant,
+    ) -> Result<(ServerInstant, Vec<ScheduleView>), StoreError> {
+        self.road.trip(self.store.due_schedules(until)).await
+    }
+
+    async fn fire(&self, fire: &Fire) -> Result<bool, StoreError> {
+        self.road.trip(self.store.fire(fire)).await
     }
 
     async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {

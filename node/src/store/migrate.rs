@@ -39,6 +39,9 @@ pub const POSTGRES: &[Migration] = &[
     migration!(5, "postgres", "0005_hot_path"),
     migration!(6, "postgres", "0006_plans_are_kept"),
     migration!(7, "postgres", "0007_enqueue"),
+    migration!(8, "postgres", "0008_unique_keys"),
+    migration!(9, "postgres", "0009_pauses"),
+    migration!(10, "postgres", "0010_schedules"),
 ];
 
 /// The schema for MariaDB and MySQL.
@@ -48,6 +51,9 @@ pub const MYSQL: &[Migration] = &[
     migration!(3, "mysql", "0003_jobs_that_were_given_up"),
     migration!(4, "mysql", "0004_retention"),
     migration!(5, "mysql", "0005_hot_path"),
+    migration!(6, "mysql", "0006_unique_keys"),
+    migration!(7, "mysql", "0007_pauses"),
+    migration!(8, "mysql", "0008_schedules"),
 ];
 
 /// The schema for SQLite.
@@ -57,6 +63,9 @@ pub const SQLITE: &[Migration] = &[
     migration!(3, "sqlite", "0003_drain_and_targets"),
     migration!(4, "sqlite", "0004_retention"),
     migration!(5, "sqlite", "0005_hot_path"),
+    migration!(6, "sqlite", "0006_unique_keys"),
+    migration!(7, "sqlite", "0007_pauses"),
+    migration!(8, "sqlite", "0008_schedules"),
 ];
 
 /// The version of this binary.

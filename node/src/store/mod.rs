@@ -21,8 +21,10 @@ mod marks;
 pub mod migrate;
 pub mod mysql;
 pub mod postgres;
+mod queues;
 mod retention;
 mod rows;
+mod schedules;
 mod servers;
 pub mod sqlite;
 mod tls;
@@ -35,7 +37,9 @@ use std::sync::Arc;
 pub use any::{AnyStore, AnyTurns};
 pub use bulk::{Altered, BATCH, Bulk, Deed};
 pub use distant::{Distance, Distant, DistantTurns, Road};
+pub use queues::{PausedQueue, QueueOrders};
 pub use retention::{Ended, PRUNED_AT_ONCE_MAX, Prune, Pruned};
+pub use schedules::{DUE_AT_ONCE, Fire, NAME_BYTES_MAX, NewSchedule, ScheduleView, Schedules};
 pub use views::{
     ATTEMPTS_SHOWN, BeatView, COUNTED_MAX, Capped, JobsPage, LOOKED_THROUGH_MAX, NodeView,
     QueueView, RECENT_JOBS, RunView, TARGETS_BYTES_MAX, Tally, TargetView, Views,
@@ -168,9 +172,13 @@ pub trait Store: Clone + Send + Sync + 'static {
         ends: &[End],
     ) -> impl Future<Output = Result<(Vec<EndOutcome>, CheckIn), StoreError>> + Send;
 
-    /// Insert jobs, all or none. An id that exists already is left as it is. Fails with
+    /// Insert jobs, all or none; their ids, in their order. An id that exists already is left as it is, and where the
+    /// unique key of a job is held by another, nothing is inserted and the id is that one's. Fails with
     /// [`StoreError::TooLong`], nothing sent, when a part of a job is longer than the table takes.
-    fn enqueue(&self, jobs: &[NewJob]) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn enqueue(
+        &self,
+        jobs: &[NewJob],
+    ) -> impl Future<Output = Result<Vec<JobId>, StoreError>> + Send;
 
     /// Jobs, newest first.
     fn jobs(
@@ -188,12 +196,32 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// more. False when it is running or succeeded.
     fn retry(&self, id: JobId) -> impl Future<Output = Result<Option<bool>, StoreError>> + Send;
 
-    /// Cancel a job: at once while it is queued; a running one is not tried again after this attempt. False
+    /// Which of these jobs, each with the claim that it runs under here, somebody has cancelled meanwhile: they are still
+    /// running, under this claim of this node.
+    fn cancelled(
+        &self,
+        node: NodeId,
+        held: &[(JobId, Token)],
+    ) -> impl Future<Output = Result<Vec<(JobId, Token)>, StoreError>> + Send;
+
+    /// Cancel a job: at once while it is queued; of a running one the node hears ([`Store::cancelled`]) and drops the call,
+    /// and whatever becomes of that, it is not tried again. False
     /// when it has ended. None when there is no such job (as with `retry`).
     fn cancel(&self, id: JobId) -> impl Future<Output = Result<Option<bool>, StoreError>> + Send;
 
+    /// The schedules of which a time comes at `until` or before, or that no node has looked at, the earliest first, at most
+    /// [`DUE_AT_ONCE`]; and the server's clock.
+    fn due_schedules(
+        &self,
+        until: ServerInstant,
+    ) -> impl Future<Output = Result<(ServerInstant, Vec<ScheduleView>), StoreError>> + Send;
+
+    /// Insert the jobs of these times of a schedule, each once whoever else fires it, and note what comes next; unless the
+    /// schedule has been changed, fired, removed or paused since it was looked at: then nothing is done, and it is false.
+    fn fire(&self, fire: &Fire) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
     /// Remove ended jobs that are old enough, of each state those that ended first, with their attempts: how many, and what
-    /// to go on with. Decided by the state that stands in the row and by the server's clock, in a transaction of its own that locks the
+    /// to go on with. A job that holds its unique key, since its window lasts, stays. Decided by the state that stands in the row and by the server's clock, in a transaction of its own that locks the
     /// jobs that it removes and nothing else: one that somebody holds just now is passed over, and none is waited for.
     /// What was removed need not outlive a crash of the server at once.
     fn prune(&self, prune: &Prune) -> impl Future<Output = Result<Pruned, StoreError>> + Send;
@@ -299,6 +327,8 @@ pub struct TurnReply {
     pub lost: bool,
     /// Somebody asked the node to drain ([`Store::drain`]).
     pub drain_asked: bool,
+    /// The earliest time that a schedule is to be fired for; none: there is none.
+    pub next_schedule: Option<ServerInstant>,
 }
 
 /// A node that announces itself.

@@ -140,7 +140,7 @@ pub(super) const NOT_RECEIVED: &str =
 pub(super) const END_UNKNOWN: &str =
     "given back: the database server that took over does not know how this attempt ended";
 
-/// A job as the lists of both databases return it; the last column is the server's clock.
+/// A job as the lists of all databases return it; the last column but one is the server's clock.
 pub(super) type JobColumns = (
     String,
     String,
@@ -157,6 +157,7 @@ pub(super) type JobColumns = (
     Option<i64>,
     Option<String>,
     i64,
+    Option<String>,
 );
 
 pub(super) fn job_view(columns: JobColumns) -> Result<JobView, Trouble> {
@@ -176,6 +177,7 @@ pub(super) fn job_view(columns: JobColumns) -> Result<JobView, Trouble> {
         last_status,
         last_error,
         now,
+        unique_key,
     ) = columns;
     let state = match stored.as_str() {
         "queued" if scheduled_at <= now => JobState::Ready,
@@ -202,6 +204,7 @@ pub(super) fn job_view(columns: JobColumns) -> Result<JobView, Trouble> {
         node: node.and_then(|node| node.parse().ok()),
         last_status: status(last_status),
         last_error,
+        unique_key,
     })
 }
 
@@ -413,6 +416,19 @@ pub(super) fn check_lengths(jobs: &[NewJob]) -> Result<(), StoreError> {
             }
         }
     })
+}
+
+/// Those of the jobs that run under the very claims that are held.
+pub(super) fn those_held(
+    found: Vec<(String, i64)>,
+    held: &[(JobId, Token)],
+) -> Result<Vec<(JobId, Token)>, Trouble> {
+    let mut those = Vec::with_capacity(found.len());
+    for (id, token) in found {
+        those.push((job_id(&id)?, Token(token)));
+    }
+    those.retain(|job| held.contains(job));
+    Ok(those)
 }
 
 /// The text without NUL characters, which PostgreSQL does not store.

@@ -343,7 +343,7 @@ fn the_keyboard_is_enough(browser: &mut Chromium, farm: &Farm) {
         let at = page.value("document.activeElement.getAttribute('href') ?? ''");
         reached.push(at.as_str().unwrap_or_default().to_owned());
     }
-    for path in ["/", "/timeline", "/nodes", "/jobs"] {
+    for path in ["/", "/timeline", "/nodes", "/jobs", "/queues", "/schedules"] {
         assert!(reached.iter().any(|at| at == path), "{path} is reached by keys: {reached:?}");
     }
     assert!(reached.iter().any(|at| at.starts_with("/nodes/")), "{reached:?}");

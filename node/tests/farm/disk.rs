@@ -78,7 +78,7 @@ async fn overfill(farm: &Farm) -> (i64, String) {
         job.body = Some(vec![b'x'; 100_000]);
         job.when = When::In(Duration::from_secs(86_400));
         match tokio::time::timeout(Duration::from_secs(10), store.enqueue(&[job])).await {
-            Ok(Ok(())) => kept += 1,
+            Ok(Ok(_)) => kept += 1,
             Ok(Err(error)) => return (kept, error.to_string()),
             Err(_) => return (kept, "no answer".to_owned()),
         }

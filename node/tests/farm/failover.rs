@@ -31,7 +31,7 @@ impl App {
                 let job = NewJob::new(path);
                 let enqueued = store.enqueue(std::slice::from_ref(&job));
                 let done = tokio::time::timeout(Duration::from_secs(5), enqueued).await;
-                if matches!(done, Ok(Ok(()))) {
+                if matches!(done, Ok(Ok(_))) {
                     seen.lock().unwrap().insert(job.id);
                 }
                 tokio::time::sleep(Duration::from_millis(25)).await;

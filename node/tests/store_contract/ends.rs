@@ -167,3 +167,33 @@ pub(crate) async fn an_attempt_that_succeeded_stands_in_its_jobs_row<W: World>(w
         assert_eq!(a.end_as(&other).await, EndOutcome::Stale, "another claim");
     }
 }
+
+pub(crate) async fn who_holds_a_cancelled_job_hears_of_it<W: World>(w: W) {
+    let (a, b) = (Member::register(&w, 1).await, Member::register(&w, 2).await);
+    for _ in 0..3 {
+        enqueue(&a.store, job()).await;
+    }
+    let jobs = a.claim(5, 3).await;
+    let held: Vec<_> = jobs.iter().map(|job| (job.id, job.token)).collect();
+    assert_eq!(a.store.cancelled(a.id, &held).await.unwrap(), []);
+    assert_eq!(a.store.cancelled(a.id, &[]).await.unwrap(), []);
+    for job in &jobs[..2] {
+        assert_eq!(a.store.cancel(job.id).await.unwrap(), Some(true));
+    }
+    let mut told = a.store.cancelled(a.id, &held).await.unwrap();
+    told.sort();
+    let mut cancelled = held[..2].to_vec();
+    cancelled.sort();
+    assert_eq!(told, cancelled);
+    // Not another node, nor under another claim, nor of jobs that are not asked for.
+    assert_eq!(b.store.cancelled(b.id, &held).await.unwrap(), []);
+    assert_eq!(a.store.cancelled(a.id, &[(held[0].0, Token(4))]).await.unwrap(), []);
+    assert_eq!(a.store.cancelled(a.id, &held[1..]).await.unwrap(), [held[1]]);
+    // The call is dropped: the job is not tried again.
+    let end = turnwise_node::caller::cancelled().into_end(&jobs[0]);
+    assert_eq!(a.end_as(&end).await, EndOutcome::Ended);
+    assert_eq!(state(&a.store, jobs[0].id).await, JobState::Cancelled);
+    assert_eq!(a.store.cancelled(a.id, &held).await.unwrap(), [held[1]]);
+    let (_, attempts) = a.store.job(jobs[0].id).await.unwrap().unwrap();
+    assert!(attempts[0].error.as_deref().unwrap().contains("cancelled while it ran"));
+}

@@ -5,7 +5,10 @@ use std::future::Future;
 use std::time::Instant;
 
 use crate::world::{State, Tried, World};
-use crate::{claims, ends, hand_backs, leases, nodes, retention, rows, turns, views};
+use crate::{
+    claims, ends, hand_backs, leases, nodes, queues, retention, rows, schedules, turns,
+    unique_keys, views,
+};
 
 /// Keeps the score of the promises.
 pub(crate) struct Score {
@@ -130,11 +133,27 @@ pub(crate) async fn contract<W: World>(score: &mut Score) {
         retention::a_removal_is_bounded_and_repeated_ones_drain,
         retention::a_removal_disturbs_nobody_at_work,
         retention::a_store_apart_is_the_same_database,
+        unique_keys::a_unique_key_is_held_until_the_job_has_ended,
+        unique_keys::a_unique_key_is_held_through_its_window,
+        unique_keys::a_job_that_has_lost_its_key_may_run_again,
+        unique_keys::an_enqueue_with_a_key_can_be_repeated,
+        unique_keys::many_jobs_with_and_without_keys_have_their_ids_in_order,
+        unique_keys::of_many_who_come_at_once_one_gets_the_key,
+        unique_keys::plain_sql_can_take_a_key_too,
+        schedules::a_schedule_is_set_changed_and_removed,
+        schedules::each_time_of_a_schedule_is_fired_once,
+        schedules::of_many_who_fire_at_once_one_does,
+        schedules::a_paused_schedule_fires_when_a_person_says_so,
+        schedules::a_schedule_by_plain_sql_begins_with_its_next_time,
+        queues::nothing_is_claimed_from_a_paused_queue,
+        queues::what_runs_when_its_queue_is_paused_goes_on,
+        queues::queues_are_paused_each_by_itself,
         views::jobs_are_listed_by_state_queue_and_page,
         views::a_running_attempt_is_the_last,
         views::the_newest_attempts_are_shown_and_all_are_counted,
         views::retry_makes_it_run_now,
         views::cancel_stops_what_has_not_ended,
+        ends::who_holds_a_cancelled_job_hears_of_it,
         views::nodes_are_shown_in_turn_order,
         views::beats_are_shown_from_a_slot_on,
         views::what_runs_and_what_ran_is_shown,

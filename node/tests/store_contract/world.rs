@@ -5,12 +5,12 @@ use std::future::Future;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use turnwise_node::job::JobId;
-use turnwise_node::store::Views;
+use turnwise_node::store::{QueueOrders, Schedules, Views};
 
 /// A database under test.
 pub(crate) trait World: Send + Sync + Sized + 'static {
     /// Its store.
-    type Store: Views;
+    type Store: Views + QueueOrders + Schedules;
 
     /// Try a promise on a new database.
     fn attempt<P, F>(state: State, promise: P) -> impl Future<Output = Tried>

@@ -44,6 +44,12 @@ pub fn misfit(scenario: &Scenario, replica: bool) -> Option<String> {
                 .to_owned(),
         );
     }
+    if !scenario.orders.are_none() {
+        return Some(
+            "orders: its judge knows of no keys, cancellations and pauses; the cluster's does"
+                .to_owned(),
+        );
+    }
     for (number, node) in scenario.nodes.iter().enumerate() {
         if node.there.duplicate_ppm + node.back.duplicate_ppm > 0 {
             return Some(format!(

@@ -534,7 +534,7 @@ async fn enqueue(store: AnyStore, scenario: Scenario, history: History) {
         let since = history.now();
         while !matches!(
             tokio::time::timeout(CALL_DEADLINE, store.enqueue(std::slice::from_ref(&job))).await,
-            Ok(Ok(()))
+            Ok(Ok(_))
         ) {
             tokio::time::sleep(AGAIN).await;
         }

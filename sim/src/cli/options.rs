@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use turnwise_engine::Period;
 
-use crate::scenario::{Every, Options, Range, Retention, Scenario, Shift, Span};
+use crate::scenario::{Every, Options, Orders, Range, Retention, Scenario, Shift, Span};
 
 /// The farm.
 #[derive(Args, Debug)]
@@ -72,6 +72,22 @@ pub(super) struct Farm {
     #[arg(long, value_name = "TIME")]
     keep_dead: Option<Span>,
 
+    /// How many jobs are enqueued with one of a few unique keys, such as 200000ppm; in the cluster
+    #[arg(long, value_name = "PPM", default_value = "0", value_parser = ppm)]
+    keyed: f64,
+
+    /// How many jobs are cancelled soon after, wherever they are then, such as 100000ppm; in the cluster
+    #[arg(long, value_name = "PPM", default_value = "0", value_parser = ppm)]
+    cancelled: f64,
+
+    /// How often a second queue, with a third of the jobs, is paused for up to 6 s, such as 1/20s; in the cluster
+    #[arg(long, value_name = "RATE", default_value = "0")]
+    queue_pause_rate: Every,
+
+    /// How many schedules there are, of different intervals of a few seconds; in the cluster
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=3))]
+    schedules: u32,
+
     /// How long is simulated
     #[arg(long, value_name = "TIME", default_value = "10m")]
     duration: Span,
@@ -110,6 +126,12 @@ impl Farm {
             steps: self.step.clone(),
             jobs: self.jobs_rate,
             retention: Retention { succeeded: self.keep_succeeded, dead: self.keep_dead },
+            orders: Orders {
+                keyed_ppm: self.keyed as u32,
+                cancelled_ppm: self.cancelled as u32,
+                pauses_every: self.queue_pause_rate.0,
+                schedules: self.schedules,
+            },
             duration: self.duration,
             seed: self.seed,
         };

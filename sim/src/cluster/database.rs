@@ -30,9 +30,10 @@ pub(super) struct Session {
     turns: Option<SqliteTurns<PlantedInShell>>,
 }
 
-/// Wait for the store while the simulated world stands still.
+/// Wait for the store while the simulated world stands still. A task may poll only so often before it is to let others go on;
+/// there are none that could.
 pub(super) fn at_once<F: Future>(future: F) -> F::Output {
-    futures_executor::block_on(future)
+    futures_executor::block_on(tokio::task::coop::unconstrained(future))
 }
 
 impl Session {

@@ -15,6 +15,7 @@ use turnwise_node::store::sqlite::ServerClock;
 
 use super::database::Database;
 use super::mail::Mail;
+use super::orders::Orders;
 use super::watch::Answered;
 use crate::oracle::{Disturbance, Invariant, Oracle};
 use crate::random::Stream;
@@ -90,6 +91,8 @@ pub(super) struct World {
     pub(super) touched: BTreeMap<u64, u64>,
     /// When the end of a job was recorded.
     pub(super) ended_at: BTreeMap<u64, u64>,
+    /// What apps and people ordered.
+    pub(super) orders: Orders,
     /// When the server's clock was set forward, or another one's that is ahead came in its place.
     pub(super) steps_forward: Vec<u64>,
     /// Jobs that a server which took over knew to run, and for whom.
@@ -265,6 +268,7 @@ impl World {
             claims: BTreeMap::new(),
             touched: BTreeMap::new(),
             ended_at: BTreeMap::new(),
+            orders: Orders::new(seed),
             steps_forward: Vec::new(),
             kept: BTreeMap::new(),
             done: BTreeMap::new(),

@@ -3,11 +3,12 @@
 use turmoil::Sim;
 use turnwise_engine::{Change, Period, ServerIdentity, TurnRow};
 use turnwise_node::job::JobState;
-use turnwise_node::store::Store;
+use turnwise_node::store::{QueueOrders, Store};
 
 use super::database::{Database, at_once};
 use super::farm::{Farm, World};
 use super::mail::DATABASE;
+use super::orders::SECOND_QUEUE;
 use super::target::{MACHINES, machine};
 use super::{Cluster, What, node};
 use crate::oracle::Disturbance;
@@ -263,7 +264,10 @@ impl Cluster<'_> {
             lose_what_came_after(&self.farm, &older);
             self.farm.look().store = Some(older);
         }
+        let store = self.farm.look().store.clone();
+        let paused = store.and_then(|store| at_once(store.paused()).ok()).unwrap_or_default();
         let mut world = self.farm.look();
+        world.orders_may_be_lost(paused.iter().any(|paused| paused.queue == SECOND_QUEUE));
         step_server(&mut world, clock.0);
         {
             let mut server = world.server.look();

@@ -5,7 +5,7 @@
 //! - `farm`: all of it as it truly is; `mail`, `passage`: how a request gets to the database and its answer back;
 //! - `clock`, `store`, `caller`, `stage`: what the shell stands on;
 //! - `database`, `target`: the other machines;
-//! - `faults`: what goes wrong; `watch`: what the judge is told;
+//! - `orders`: what apps and people ask of it; `faults`: what goes wrong; `watch`: what the judge is told;
 //! - [`contract`]: the leaves by themselves, for the suites of promises.
 //!
 //! This module decides in which order things happen: time goes in milliseconds; in each, what the scenario has
@@ -19,6 +19,7 @@ mod farm;
 mod faults;
 mod fit;
 mod mail;
+mod orders;
 mod passage;
 mod stage;
 mod store;
@@ -36,13 +37,13 @@ use turnwise_engine::journal::Entry;
 use turnwise_engine::{Slot, TurnRow};
 use turnwise_node::caller::{AllowedOrigins, Targets};
 use turnwise_node::config::{Keep, LogFormat, Retention, RunConfig};
-use turnwise_node::job::{JobFilter, JobView, NewJob};
+use turnwise_node::job::{JobFilter, JobView};
 use turnwise_node::shell::{self, Journal, Leaves, Pulse, stop};
 use turnwise_node::store::Store;
 
 pub use fit::{fit, misfit};
 
-use self::caller::{CALL_DEADLINE, SimCaller};
+use self::caller::SimCaller;
 use self::clock::NodeClock;
 use self::database::{Database, at_once};
 use self::farm::{Farm, set_true_now};
@@ -54,7 +55,6 @@ use self::target::{MACHINES, machine, origin};
 use crate::oracle::{Invariant, Mark};
 use crate::report::Report;
 use crate::scenario::{self, Fault, Scenario, Span};
-use crate::world::id_of;
 
 /// The body of each job where bodies fill a claim.
 const BODY: [u8; 1_024] = [b'x'; 1_024];
@@ -138,6 +138,10 @@ enum What {
     Deploy(u32),
     Return(u32),
     Enqueue,
+    Cancel(u64),
+    Pause,
+    Resume,
+    SetSchedules,
     Look,
 }
 
@@ -200,6 +204,12 @@ impl<'a> Cluster<'a> {
         if scenario.load.every > Span::ZERO {
             cluster.plan(scenario.period.as_nanos() as u64, What::Enqueue);
         }
+        if scenario.orders.pauses_every > Span::ZERO {
+            cluster.plan(scenario.orders.pauses_every.0, What::Pause);
+        }
+        if scenario.orders.schedules > 0 {
+            cluster.plan(LOOK_EVERY, What::SetSchedules);
+        }
         cluster.plan(LOOK_EVERY, What::Look);
         cluster
     }
@@ -253,11 +263,16 @@ impl<'a> Cluster<'a> {
             What::Deploy(number) => self.deploy(number),
             What::Return(number) => self.comes_back(number),
             What::Enqueue => self.enqueue(),
+            What::Cancel(job) => self.cancel(job),
+            What::Pause => self.pause(),
+            What::Resume => self.resume(),
+            What::SetSchedules => self.set_schedules(),
             What::Look => {
                 let mut world = self.farm.look();
                 world.check_last_words();
                 world.check_lost();
                 world.check_lifeless();
+                world.check_cancelled();
                 let next = world.now + LOOK_EVERY;
                 drop(world);
                 self.plan(next, What::Look);
@@ -294,42 +309,6 @@ impl<'a> Cluster<'a> {
         } else {
             self.sim.bounce(name.as_str());
         }
-    }
-
-    fn enqueue(&mut self) {
-        let mut world = self.farm.look();
-        let (now, load) = (world.now, world.scenario.load);
-        if now > load.until.0 {
-            return;
-        }
-        let wait = -(load.every.0 as f64) * world.load.ln_uniform();
-        let store = world.store.clone();
-        let number = world.jobs + 1;
-        // An application that cannot reach the database does not enqueue.
-        let reachable = world.out_until <= now && !world.lives.is_empty();
-        drop(world);
-        if let (true, Some(store)) = (reachable, store) {
-            let job = NewJob {
-                id: id_of(number),
-                max_attempts: load.max_attempts,
-                body: (load.jobs_a_claim > 0).then(|| BODY.to_vec()),
-                deadline: CALL_DEADLINE,
-                ..NewJob::new(format!("/jobs/{number}"))
-            };
-            let done = at_once(store.enqueue(&[job]));
-            let mut world = self.farm.look();
-            match done {
-                Ok(()) => {
-                    world.jobs = number;
-                    world.oracle.jobs.enqueued(now, number);
-                }
-                Err(error) => {
-                    let say = || format!("a job cannot be enqueued: {error}");
-                    world.violated(Invariant::NoJobLost, say);
-                }
-            }
-        }
-        self.plan(now + 1 + wait as u64, What::Enqueue);
     }
 
     fn into_report(self) -> (Report, Vec<(Slot, u32)>) {

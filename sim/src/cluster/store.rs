@@ -12,9 +12,9 @@ use turnwise_engine::{
 };
 use turnwise_node::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 use turnwise_node::store::{
-    BeatView, CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Prune, Pruned, Queues,
-    Registration, RunView, Store, StoreError, Tally, TargetView, TurnReply, TurnRequest, Turns,
-    Views,
+    BeatView, CheckIn, Claimed, DrainAnswer, Fire, Look, NewSchedule, NodeReport, NodeView,
+    PausedQueue, Prune, Pruned, QueueOrders, Queues, Registration, RunView, ScheduleView,
+    Schedules, Store, StoreError, Tally, TargetView, TurnReply, TurnRequest, Turns, Views,
 };
 
 use super::all_jobs;
@@ -275,7 +275,7 @@ impl Store for RemoteStore {
         .await
     }
 
-    async fn enqueue(&self, jobs: &[NewJob]) -> Result<(), StoreError> {
+    async fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<JobId>, StoreError> {
         let jobs = jobs.to_vec();
         self.ask(What::Work, move |session| at_once(session.store.enqueue(&jobs))).await
     }
@@ -293,8 +293,42 @@ impl Store for RemoteStore {
         self.ask(What::Work, move |session| at_once(session.store.retry(id))).await
     }
 
+    async fn cancelled(
+        &self,
+        node: NodeId,
+        held: &[(JobId, Token)],
+    ) -> Result<Vec<(JobId, Token)>, StoreError> {
+        let held = held.to_vec();
+        self.ask(What::Work, move |session| {
+            session.durable = false;
+            at_once(session.store.cancelled(node, &held))
+        })
+        .await
+    }
+
     async fn cancel(&self, id: JobId) -> Result<Option<bool>, StoreError> {
         self.ask(What::Work, move |session| at_once(session.store.cancel(id))).await
+    }
+
+    async fn due_schedules(
+        &self,
+        until: ServerInstant,
+    ) -> Result<(ServerInstant, Vec<ScheduleView>), StoreError> {
+        self.ask(What::Work, move |session| at_once(session.store.due_schedules(until))).await
+    }
+
+    async fn fire(&self, fire: &Fire) -> Result<bool, StoreError> {
+        let fire = fire.clone();
+        self.ask(What::Work, move |session| {
+            let done = at_once(session.store.fire(&fire))?;
+            if done {
+                let has_job = |job| at_once(session.store.job(job)).is_ok_and(|job| job.is_some());
+                let jobs = fire.times.iter().map(|(_, job)| has_job(*job)).collect::<Vec<_>>();
+                session.farm.look().fired(&fire, &jobs);
+            }
+            Ok(done)
+        })
+        .await
     }
 
     async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {
@@ -348,5 +382,55 @@ impl Views for RemoteStore {
 
     async fn floor(&self, before: Option<JobId>, jobs: u32) -> Result<Option<JobId>, StoreError> {
         self.ask(What::Work, move |session| at_once(session.store.floor(before, jobs))).await
+    }
+}
+
+impl QueueOrders for RemoteStore {
+    async fn pause(&self, queue: &str) -> Result<bool, StoreError> {
+        let queue = queue.to_owned();
+        self.ask(What::Work, move |session| at_once(session.store.pause(&queue))).await
+    }
+
+    async fn resume(&self, queue: &str) -> Result<bool, StoreError> {
+        let queue = queue.to_owned();
+        self.ask(What::Work, move |session| at_once(session.store.resume(&queue))).await
+    }
+
+    async fn paused(&self) -> Result<Vec<PausedQueue>, StoreError> {
+        self.ask(What::Work, |session| at_once(session.store.paused())).await
+    }
+}
+
+impl Schedules for RemoteStore {
+    async fn schedules(&self) -> Result<Vec<ScheduleView>, StoreError> {
+        self.ask(What::Work, |session| at_once(session.store.schedules())).await
+    }
+
+    async fn put_schedule(
+        &self,
+        schedule: &NewSchedule,
+        next: Option<i64>,
+    ) -> Result<bool, StoreError> {
+        let schedule = schedule.clone();
+        self.ask(What::Work, move |session| at_once(session.store.put_schedule(&schedule, next)))
+            .await
+    }
+
+    async fn remove_schedule(&self, name: &str) -> Result<bool, StoreError> {
+        let name = name.to_owned();
+        self.ask(What::Work, move |session| at_once(session.store.remove_schedule(&name))).await
+    }
+
+    async fn pause_schedule(
+        &self,
+        name: &str,
+        pause: bool,
+        next: Option<i64>,
+    ) -> Result<bool, StoreError> {
+        let name = name.to_owned();
+        self.ask(What::Work, move |session| {
+            at_once(session.store.pause_schedule(&name, pause, next))
+        })
+        .await
     }
 }

@@ -93,6 +93,7 @@ async fn serve(
 /// A call that is being served.
 struct Called {
     farm: Farm,
+    answered: bool,
     /// Which job, and for which life.
     run: Option<(u64, u32)>,
 }
@@ -106,14 +107,18 @@ impl Called {
         if let Some((job, life)) = run {
             farm.look().run_begins(host, job, life);
         }
-        Self { farm, run }
+        Self { farm, answered: false, run }
     }
 
-    async fn go(self, (length, course): (u64, Course)) -> io::Result<Response<Full<Bytes>>> {
+    async fn go(mut self, (length, course): (u64, Course)) -> io::Result<Response<Full<Bytes>>> {
         tokio::time::sleep(std::time::Duration::from_nanos(length)).await;
+        self.answered = true;
         let mut response = Response::new(Full::new(Bytes::from_static(b"done")));
         match course {
-            Course::Hang => std::future::pending::<()>().await,
+            Course::Hang => {
+                self.answered = false;
+                std::future::pending::<()>().await;
+            }
             Course::Break => return Err(io::ErrorKind::ConnectionReset.into()),
             Course::AnswerLost => {
                 self.is_done();
@@ -144,7 +149,7 @@ impl Called {
 impl Drop for Called {
     fn drop(&mut self) {
         if let Some((job, life)) = self.run {
-            self.farm.look().run_over(job, life);
+            self.farm.look().run_over(job, life, self.answered);
         }
     }
 }

@@ -44,8 +44,17 @@ const REBIRTH: u64 = 50_000_000;
 /// A node that left for a new version comes up with it after so long.
 const DEPLOYED: u64 = 500_000_000;
 
-/// What does not happen in its swarm: its database forgets a job with its end.
-pub const NEVER_REACHES: &[Mark] = &[Mark::JobRemoved];
+/// What does not happen in its swarm: its database forgets a job with its end, and nobody orders anything of it.
+pub const NEVER_REACHES: &[Mark] = &[
+    Mark::JobRemoved,
+    Mark::KeyHeld,
+    Mark::KeyFreed,
+    Mark::CancelledWaiting,
+    Mark::CancelledRunning,
+    Mark::QueuePaused,
+    Mark::ScheduleFired,
+    Mark::FiredForTheDead,
+];
 
 /// Run a scenario with the engine of the product.
 pub fn run(scenario: &Scenario) -> Report {

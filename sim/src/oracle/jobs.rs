@@ -105,6 +105,11 @@ impl JobsJudge {
         }
     }
 
+    /// The job was cancelled: nothing more is due to it.
+    pub fn cancelled(&mut self, job: u64) {
+        self.open.remove(&job);
+    }
+
     /// The database declared a life lost. `excused`: something was done to it that explains it.
     pub fn lapsed(
         &mut self,

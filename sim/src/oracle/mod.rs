@@ -59,6 +59,14 @@ pub enum Invariant {
     ClaimsAllowed,
     /// A node that knows of more jobs and could run some asks for them at once, not at its next turn.
     Drains,
+    /// At most one job holds a unique key, and whoever asks for one that is free gets it.
+    UniqueKeys,
+    /// A job that was cancelled does not run: not at all when it waited, and not on when it ran.
+    Cancels,
+    /// Nothing is claimed from a queue that is paused.
+    Pauses,
+    /// A schedule fires each of its times once, and, when all is well, before it comes.
+    Schedules,
     /// An engine that is told what the node's engine was told asks for the same.
     Replay,
     /// No task of a process panics.
@@ -85,6 +93,10 @@ impl Invariant {
         Self::Accounting,
         Self::ClaimsAllowed,
         Self::Drains,
+        Self::UniqueKeys,
+        Self::Cancels,
+        Self::Pauses,
+        Self::Schedules,
         Self::Replay,
         Self::NoPanic,
     ];
@@ -109,6 +121,10 @@ impl Invariant {
             Self::Accounting => "accounting",
             Self::ClaimsAllowed => "claims_allowed",
             Self::Drains => "drains",
+            Self::UniqueKeys => "unique_keys",
+            Self::Cancels => "cancels",
+            Self::Pauses => "pauses",
+            Self::Schedules => "schedules",
             Self::Replay => "replay",
             Self::NoPanic => "no_panic",
         }

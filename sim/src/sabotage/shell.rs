@@ -43,6 +43,13 @@ impl Plantable for Bug {
         match self {
             Self::AgeIsIgnored | Self::NothingIsPruned | Self::PruneTakesWhatRuns => removes,
             Self::MoreIsNotTold => scenario.load.jobs_a_claim > 0,
+            Self::CancelIsNotHeard => scenario.orders.cancelled_ppm > 0,
+            Self::UniqueKeyIsForgotten => scenario.orders.keyed_ppm > 0,
+            Self::PauseIsIgnored => scenario.orders.pauses_every.0 > 0,
+            Self::NothingIsFired
+            | Self::NextTimeIsPassedOver
+            | Self::TimesAreFiredLate
+            | Self::FiringHasNoJob => scenario.orders.schedules > 0,
             Self::StepMakesOlder => removes && has(sets_clock_forward),
             Self::ReconcileIsARenewal | Self::ListLacksClaims => {
                 has(|fault| matches!(fault, Fault::Failover { .. }))

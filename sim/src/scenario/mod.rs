@@ -47,6 +47,9 @@ pub struct Scenario {
     /// How long ended jobs are kept.
     #[serde(default, skip_serializing_if = "Retention::is_forever")]
     pub retention: Retention,
+    /// What apps and people order beside that.
+    #[serde(default, skip_serializing_if = "Orders::are_none")]
+    pub orders: Orders,
     /// What goes wrong, and when.
     pub faults: Vec<Planned>,
 }
@@ -141,6 +144,24 @@ pub struct Retention {
     pub succeeded: Option<Span>,
     /// Those that were given up; none: for ever.
     pub dead: Option<Span>,
+}
+
+/// What apps and people order of jobs and queues, in the tier that has a store to order it from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Orders {
+    /// How many of a million jobs are enqueued with a unique key, one of a few.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub keyed_ppm: u32,
+    /// How many of a million jobs are cancelled soon after, wherever they are then.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cancelled_ppm: u32,
+    /// The mean time between two pauses of a second queue, in which a third of the jobs are then; zero: there is none.
+    #[serde(default, skip_serializing_if = "Span::is_zero")]
+    pub pauses_every: Span,
+    /// How many schedules there are.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub schedules: u32,
 }
 
 /// A fault and its time.
@@ -500,6 +521,13 @@ impl Retention {
     }
 }
 
+impl Orders {
+    /// Whether nothing is ordered.
+    pub fn are_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl Scenario {
     /// A calm farm of `nodes` with default roads and no load.
     pub fn calm(seed: u64, nodes: u32, duration: Span) -> Self {
@@ -512,6 +540,7 @@ impl Scenario {
             nodes: vec![Node::default(); nodes as usize],
             load: Load::default(),
             retention: Retention::default(),
+            orders: Orders::default(),
             faults: Vec::new(),
         }
     }

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use turnwise_engine::Period;
 
 use super::{
-    Database, Fault, Load, LocalClock, Node, Planned, Retention, Road, Scenario, Shift, Span,
-    SpanError, VERSION,
+    Database, Fault, Load, LocalClock, Node, Orders, Planned, Retention, Road, Scenario, Shift,
+    Span, SpanError, VERSION,
 };
 use crate::random::Stream;
 
@@ -105,6 +105,8 @@ pub struct Options {
     pub jobs: Every,
     /// How long ended jobs are kept.
     pub retention: Retention,
+    /// What apps and people order beside that.
+    pub orders: Orders,
     /// How long is simulated.
     pub duration: Span,
     /// The seed.
@@ -129,6 +131,7 @@ impl Options {
                 ..Load::default()
             },
             retention: self.retention,
+            orders: self.orders,
             faults: Vec::new(),
         };
         for (by, at) in &self.steps {

@@ -42,6 +42,12 @@ impl Span {
     /// No time.
     pub const ZERO: Self = Self(0);
 
+    /// Whether it is none.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+    pub(super) fn is_zero(&self) -> bool {
+        *self == Self::ZERO
+    }
+
     /// From whole milliseconds.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis * 1_000_000)

@@ -4,8 +4,8 @@
 use turnwise_engine::Period;
 
 use super::{
-    Database, Fault, Load, LocalClock, Node, Planned, Retention, Road, Scenario, Shift, Span,
-    VERSION,
+    Database, Fault, Load, LocalClock, Node, Orders, Planned, Retention, Road, Scenario, Shift,
+    Span, VERSION,
 };
 use crate::random::Stream;
 
@@ -55,6 +55,9 @@ pub fn swarm_of_processes(seed: u64) -> Scenario {
         scenario.duration.0 += 20_000_000_000;
     }
     scenario.retention = short_retention(seed);
+    if scenario.load.every > Span::ZERO {
+        scenario.orders = orders(seed);
+    }
     // What is running when a node dies, drains or is declared lost is what there is to lose.
     if random.below(2) == 0 {
         scenario.load.runs = Span::from_millis(1_000 + random.below(3_000));
@@ -81,6 +84,19 @@ fn short_retention(seed: u64) -> Retention {
         return Retention::default();
     }
     Retention { succeeded: Some(succeeded), dead: (!forever).then_some(dead) }
+}
+
+/// In a third of the runs each: unique keys, cancelled jobs, a queue that is paused now and then.
+fn orders(seed: u64) -> Orders {
+    let mut random = Stream::new(seed, "swarm orders");
+    let mut some = |most: u64| {
+        let (wanted, many) = (random.below(3) == 0, most / 8 + random.below(most));
+        if wanted { many } else { 0 }
+    };
+    let (keyed_ppm, cancelled_ppm) = (some(800_000) as u32, some(400_000) as u32);
+    let pauses_every = Span(some(10_000_000_000));
+    let schedules = some(8).min(3) as u32;
+    Orders { keyed_ppm, cancelled_ppm, pauses_every, schedules }
 }
 
 /// In a quarter of the runs a claim brings one to four jobs at most.
@@ -161,6 +177,7 @@ fn drawn(seed: u64, random: Stream, period: u32, count: u32, course: Course) -> 
         nodes,
         load,
         retention: Retention::default(),
+        orders: Orders::default(),
         faults,
     }
 }

@@ -387,6 +387,7 @@ pub(super) mod tests {
             node: None,
             last_status: Some(500),
             last_error: Some("the target answered 500".to_owned()),
+            unique_key: None,
         }
     }
 

@@ -121,12 +121,6 @@ pub(in super::super) async fn show(
             }
         }
         @if let Ok(filter) = wanted.filter() { div data-live="all" { (bulk::buttons(&wanted, &filter)) } }
-        div data-live="queues" {
-            @if !tally.queues.is_empty() {
-                h2 { "Queues with waiting jobs" }
-                (queues(&tally))
-            }
-        }
     };
     let mut response = page::live(&shared, "Jobs", "/jobs", &asked, &body);
     if found.is_err() {
@@ -218,25 +212,6 @@ fn row(job: &JobView, now: ServerInstant) -> Markup {
                 @if let Some(error) = &job.last_error { (page::short(error, 80)) }
             }
         }
-    }
-}
-
-fn queues(tally: &Tally) -> Markup {
-    html! {
-        table {
-            thead { tr { th { "Queue" } th .number { "Ready" } th .number { "Later" } th { "Oldest ready for" } } }
-            tbody {
-                @for queue in &tally.queues {
-                    tr {
-                        td { (page::short(&queue.queue, 60)) }
-                        td .number { (queue.ready) }
-                        td .number { (queue.later) }
-                        td { @if let Some(oldest) = queue.oldest_us { (page::span(oldest)) } @else { "–" } }
-                    }
-                }
-            }
-        }
-        @if !tally.all_queues { p .quiet { "There are more queues than were counted." } }
     }
 }
 

@@ -5,7 +5,9 @@ pub(super) mod drain;
 pub(super) mod job;
 pub(super) mod jobs;
 pub(super) mod nodes;
+pub(super) mod queues;
 pub(super) mod ring;
+pub(super) mod schedules;
 pub(super) mod timeline;
 
 use axum::response::Response;

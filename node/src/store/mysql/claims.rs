@@ -137,12 +137,14 @@ pub(super) async fn take(
                 "(SELECT id, scheduled_at - INTERVAL {} SECOND AS place
                   FROM turnwise_jobs FORCE INDEX (turnwise_jobs_queued)
                   WHERE state = 'queued' AND queue = {} AND priority = {}
-                    AND scheduled_at BETWEEN {} AND {due}
+                    AND scheduled_at BETWEEN {} AND {due} AND NOT EXISTS (
+                        SELECT 1 FROM turnwise_queues q WHERE q.name = {} AND q.paused_at IS NOT NULL)
                   ORDER BY scheduled_at, id LIMIT {look})",
                 lane.priority * PRIORITY_SECONDS,
                 text(&lane.queue),
                 lane.priority,
-                instant(*first_us)
+                instant(*first_us),
+                text(&lane.queue)
             )
         })
         .collect();

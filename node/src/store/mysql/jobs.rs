@@ -1,35 +1,80 @@
 //! What apps and people ask and order of jobs: enqueue, list, show, retry, cancel. Decides what a job may be ordered to
 //! become, from what was read under its lock.
 
+use std::collections::BTreeMap;
+
 use sqlx::mysql::MySqlRow;
 use sqlx::{FromRow, Row};
+use turnwise_engine::{NodeId, Token};
 
-use super::literals::{bytes_or_null, instant, text, text_or_null};
+use super::literals::{self, bytes, bytes_or_null, instant, text, text_or_null};
 use super::{MySqlStore, inserts, micros_of};
 use crate::job::{Attempts, JobFilter, JobId, JobState, JobView, NewJob, When};
 use crate::store::errors::Trouble;
 use crate::store::rows::{self, AttemptColumns, JobColumns, headers_json, micros};
 use crate::store::{ATTEMPTS_SHOWN, StoreError};
 
+/// How often jobs are inserted at most when the server undoes it and says that it may pass.
+const ENQUEUE_TRIES: u32 = 10;
+
 impl MySqlStore {
-    pub(super) async fn enqueue_jobs(&self, jobs: &[NewJob]) -> Result<(), StoreError> {
+    pub(super) async fn enqueue_jobs(&self, jobs: &[NewJob]) -> Result<Vec<JobId>, StoreError> {
         if jobs.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         rows::check_lengths(jobs)?;
+        // Two who insert the same key at once can each hold a lock that the other waits for, whatever the order: InnoDB then
+        // undoes one of them.
+        let mut tries = 1;
+        loop {
+            match self.enqueue_once(jobs).await {
+                Err(StoreError::Failed { may_pass: true, .. }) if tries < ENQUEUE_TRIES => {
+                    tries += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn enqueue_once(&self, jobs: &[NewJob]) -> Result<Vec<JobId>, StoreError> {
         let clock = format!("SELECT {}", self.now());
-        let (session, found) = self.begin(self.session().await?, &clock).await?;
+        let (mut session, found) = self.begin(self.session().await?, &clock).await?;
         let now: i64 = self.column(self.one(&found)?, 0)?;
-        let rows = jobs.iter().map(|job| new_row(job, now));
-        let statements = inserts(
+        // Those with a key in the order of their keys, so that two who enqueue the same keys wait for each other one way
+        // round.
+        let mut rows: Vec<&NewJob> = jobs.iter().collect();
+        rows.sort_by_key(|job| job.unique.as_ref().map(|unique| &unique.key));
+        let keyed: Vec<&NewJob> = rows.iter().copied().filter(|job| job.unique.is_some()).collect();
+        let mut statements: Vec<String> = keyed.iter().filter_map(|job| free(job, now)).collect();
+        statements.extend(inserts(
             "INSERT INTO turnwise_jobs
                 (id, queue, method, url, headers, body, priority, scheduled_at, created_at,
-                queued_at, max_attempts, deadline_ms) VALUES ",
-            rows,
-            // An id that exists already, and no other error, is passed over.
+                queued_at, max_attempts, deadline_ms, unique_key, unique_until) VALUES ",
+            rows.into_iter().map(|job| new_row(job, now)),
+            // An id or a key that exists already, and no other error, is passed over.
             " ON DUPLICATE KEY UPDATE id = turnwise_jobs.id",
-        );
-        self.commit(session, statements).await
+        ));
+        let mut holders = BTreeMap::new();
+        if !keyed.is_empty() {
+            self.write(&mut session, std::mem::take(&mut statements)).await?;
+            // What was passed over is locked: it holds its key until the commit.
+            for row in self.ask(&mut session, holders_of(&keyed)).await? {
+                let holder: String = self.column(&row, 0)?;
+                let holder = rows::job_id(&holder).map_err(|trouble| self.trouble(trouble))?;
+                let key: Option<Vec<u8>> = self.column(&row, 1)?;
+                holders.insert(holder, key);
+            }
+        }
+        self.commit(session, statements).await?;
+        let of_key: BTreeMap<&[u8], JobId> =
+            holders.iter().filter_map(|(id, key)| Some((key.as_deref()?, *id))).collect();
+        let id = |job: &NewJob| match &job.unique {
+            Some(unique) if !holders.contains_key(&job.id) => {
+                of_key.get(unique.key.as_str().as_bytes()).copied().unwrap_or(job.id)
+            }
+            _ => job.id,
+        };
+        Ok(jobs.iter().map(id).collect())
     }
 
     pub(super) async fn list_jobs(&self, filter: &JobFilter) -> Result<Vec<JobView>, StoreError> {
@@ -58,7 +103,7 @@ impl MySqlStore {
     fn views(&self, by: &str, which: &str, limit: u32) -> String {
         format!(
             "SELECT j.id, j.queue, j.method, j.url, j.state, j.priority, j.attempt, j.max_attempts, {}, {}, {},
-                j.node, j.last_status, j.last_error, {}
+                j.node, j.last_status, j.last_error, {}, CONVERT(j.unique_key USING utf8mb4)
              FROM (SELECT {} AS now LIMIT 1) c, turnwise_jobs j{by}
              WHERE {which} ORDER BY j.id DESC LIMIT {limit}",
             micros_of!("j.scheduled_at"),
@@ -85,6 +130,29 @@ impl MySqlStore {
 
     pub(super) async fn retry_job(&self, id: JobId) -> Result<Option<bool>, StoreError> {
         self.alter_job(id, &["queued", "dead", "cancelled"], retry_set).await
+    }
+
+    pub(super) async fn cancelled_jobs(
+        &self,
+        node: NodeId,
+        held: &[(JobId, Token)],
+    ) -> Result<Vec<(JobId, Token)>, StoreError> {
+        if held.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<String> = held.iter().map(|(job, _)| format!("'{job}'")).collect();
+        let found = self.run(format!(
+            "SELECT id, token FROM turnwise_jobs FORCE INDEX (PRIMARY)
+             WHERE id IN ({}) AND state = 'running' AND node = {} AND cancel_requested",
+            ids.join(", "),
+            literals::node(node)
+        ));
+        let found = found.await?;
+        let found: Result<Vec<_>, _> = found.iter().map(<(String, i64)>::from_row).collect();
+        found
+            .map_err(Trouble::from)
+            .and_then(|found| rows::those_held(found, held))
+            .map_err(|trouble| self.trouble(trouble))
     }
 
     pub(super) async fn cancel_job(&self, id: JobId) -> Result<Option<bool>, StoreError> {
@@ -170,9 +238,12 @@ fn new_row(job: &NewJob, now: i64) -> String {
         When::In(wait) => now.saturating_add(micros(wait)),
         When::At(instant) => instant.as_micros(),
     };
+    let window = job.unique.as_ref().and_then(|unique| unique.window);
+    let until = window.map(|window| instant(now.saturating_add(micros(window))));
     let now = instant(now);
+    let key = job.unique.as_ref().map(|unique| unique.key.as_str().as_bytes());
     format!(
-        "('{}', {}, {}, {}, {}, {}, {}, {}, {now}, {now}, {}, {})",
+        "('{}', {}, {}, {}, {}, {}, {}, {}, {now}, {now}, {}, {}, {}, {})",
         job.id,
         text(&job.queue),
         text(&job.method),
@@ -183,6 +254,34 @@ fn new_row(job: &NewJob, now: i64) -> String {
         instant(scheduled_at),
         job.max_attempts,
         i64::try_from(job.deadline.as_millis()).unwrap_or(i64::MAX).max(1),
+        bytes_or_null(key),
+        until.unwrap_or_else(|| "NULL".to_owned()),
+    )
+}
+
+/// What takes the key of a new job away from a job that has ended and whose window has passed.
+fn free(job: &NewJob, now: i64) -> Option<String> {
+    let key = bytes(job.unique.as_ref()?.key.as_str().as_bytes());
+    Some(format!(
+        "UPDATE turnwise_jobs FORCE INDEX (turnwise_jobs_unique_key)
+         SET unique_key = NULL, unique_until = NULL
+         WHERE unique_key = {key} AND id <> '{}' AND state IN ('succeeded', 'dead', 'cancelled')
+            AND (unique_until IS NULL OR unique_until <= {})",
+        job.id,
+        instant(now)
+    ))
+}
+
+/// Reads the jobs that there are with these ids or these keys.
+fn holders_of(keyed: &[&NewJob]) -> String {
+    let ids: Vec<String> = keyed.iter().map(|job| format!("'{}'", job.id)).collect();
+    let keys = keyed.iter().filter_map(|job| job.unique.as_ref());
+    let keys: Vec<String> = keys.map(|unique| bytes(unique.key.as_str().as_bytes())).collect();
+    format!(
+        "SELECT id, unique_key FROM turnwise_jobs WHERE id IN ({})
+         UNION SELECT id, unique_key FROM turnwise_jobs WHERE unique_key IN ({})",
+        ids.join(", "),
+        keys.join(", ")
     )
 }
 

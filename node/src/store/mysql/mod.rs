@@ -13,8 +13,10 @@ mod lanes;
 mod literals;
 mod nodes;
 mod parameters;
+mod queues;
 mod rescue;
 mod retention;
+mod schedules;
 mod session;
 mod turns;
 mod views;
@@ -39,8 +41,8 @@ use super::errors::Trouble;
 use super::servers::{Line, Servers};
 use super::urls;
 use super::{
-    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Prune, Pruned, Queues, Registration,
-    Store, StoreError, TargetView, lease_nanos,
+    CheckIn, Claimed, DrainAnswer, Fire, Look, NodeReport, NodeView, Prune, Pruned, Queues,
+    Registration, ScheduleView, Store, StoreError, TargetView, lease_nanos,
 };
 use super::{migrate, rows};
 use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
@@ -213,6 +215,17 @@ impl MySqlStore {
         found.map_err(|trouble| self.trouble(trouble))
     }
 
+    /// Write something within a transaction that goes on.
+    async fn write(
+        &self,
+        line: &mut Lent<Line<Session>>,
+        statements: Vec<String>,
+    ) -> Result<(), StoreError> {
+        let Line { session, bond } = &mut **line;
+        let done = bond.carry(send(&mut session.connection, statements)).await;
+        done.map_err(|trouble| self.trouble(trouble))
+    }
+
     /// End a transaction with what it writes.
     async fn commit(
         &self,
@@ -233,6 +246,11 @@ async fn commit(
     mut statements: Vec<String>,
 ) -> Result<(), Trouble> {
     statements.push("COMMIT".to_owned());
+    send(connection, statements).await
+}
+
+/// Send statements in one packet, unless it is very large.
+async fn send(connection: &mut MySqlConnection, statements: Vec<String>) -> Result<(), Trouble> {
     let mut packet = String::new();
     for statement in statements {
         if !packet.is_empty() && packet.len() + statement.len() > PACKET_BYTES_MAX {
@@ -243,7 +261,9 @@ async fn commit(
         }
         packet.push_str(&statement);
     }
-    session::run(connection, packet).await?;
+    if !packet.is_empty() {
+        session::run(connection, packet).await?;
+    }
     Ok(())
 }
 
@@ -390,7 +410,7 @@ impl Store for MySqlStore {
         self.end_jobs(node, ends).await
     }
 
-    async fn enqueue(&self, jobs: &[NewJob]) -> Result<(), StoreError> {
+    async fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<JobId>, StoreError> {
         self.enqueue_jobs(jobs).await
     }
 
@@ -406,8 +426,27 @@ impl Store for MySqlStore {
         self.retry_job(id).await
     }
 
+    async fn cancelled(
+        &self,
+        node: NodeId,
+        held: &[(JobId, Token)],
+    ) -> Result<Vec<(JobId, Token)>, StoreError> {
+        self.cancelled_jobs(node, held).await
+    }
+
     async fn cancel(&self, id: JobId) -> Result<Option<bool>, StoreError> {
         self.cancel_job(id).await
+    }
+
+    async fn due_schedules(
+        &self,
+        until: ServerInstant,
+    ) -> Result<(ServerInstant, Vec<ScheduleView>), StoreError> {
+        self.list_due_schedules(until).await
+    }
+
+    async fn fire(&self, fire: &Fire) -> Result<bool, StoreError> {
+        self.fire_schedule(fire).await
     }
 
     async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {

@@ -57,11 +57,13 @@ fn old_enough(old: &Old, now: i64, most: u32) -> String {
     format!(
         "SELECT j.id, j.state, {} FROM turnwise_jobs j FORCE INDEX (turnwise_jobs_ended)
          WHERE {given_up} AND j.finished_at >= {} AND j.finished_at <= {} AND j.state = '{}'
+            AND (j.unique_until IS NULL OR j.unique_until <= {})
          ORDER BY j.finished_at LIMIT {most} FOR UPDATE SKIP LOCKED",
         micros_of!("j.finished_at"),
         instant(old.from.as_micros()),
         instant(until),
-        old.ended.as_str()
+        old.ended.as_str(),
+        instant(now)
     )
 }
 

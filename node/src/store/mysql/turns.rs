@@ -17,6 +17,7 @@ use super::claims::{self, Taken};
 use super::lanes;
 use super::literals::{self, instant, number_or_null, text};
 use super::rescue;
+use super::schedules;
 use super::session::{self, Session};
 use super::{MySqlStore, PACKET_BYTES_MAX, check_in, commit, lease_end, micros_of, rows_of};
 use crate::job::ClaimedJob;
@@ -66,10 +67,11 @@ fn read_text(store: &MySqlStore, node: &str, look: Option<&Look>) -> String {
     };
     format!(
         "SELECT {COLUMNS}, n.token_floor, {now}, {holders}, {lanes}, {arrived}, {answered},
-            n.drain_asked_at IS NOT NULL
+            n.drain_asked_at IS NOT NULL, {schedule}
          FROM turnwise_turn t LEFT JOIN turnwise_nodes n ON n.id = {node} AND n.state <> 'lost'
          WHERE t.id = 1 FOR UPDATE",
         now = store.now(),
+        schedule = schedules::NEXT,
         arrived = micros_of!("NOW(6)"),
         answered = micros_of!("SYSDATE(6)"),
     )
@@ -159,6 +161,7 @@ impl Turns for MySqlTurns {
             more: done.more,
             lost: done.lost,
             drain_asked: done.drain_asked,
+            next_schedule: done.next_schedule,
         })
     }
 }
@@ -196,6 +199,7 @@ struct Done {
     more: bool,
     lost: bool,
     drain_asked: bool,
+    next_schedule: Option<ServerInstant>,
 }
 
 impl MySqlTurns {
@@ -207,8 +211,17 @@ impl MySqlTurns {
         rows: &[MySqlRow],
     ) -> Result<Done, Trouble> {
         let node = request.statement.node;
-        let Head { mut stored, lowest, at, holders, listed, arrived, answered, drain_asked } =
-            head(rows)?;
+        let Head {
+            mut stored,
+            lowest,
+            at,
+            holders,
+            listed,
+            arrived,
+            answered,
+            drain_asked,
+            next_schedule,
+        } = head(rows)?;
         let now = stored.row.stamp(at, Some(node), request.statement.believed);
         let period = stored.row.cadence.period;
         let (mut taken, mut sight) = (Taken::default(), None);
@@ -278,6 +291,7 @@ impl MySqlTurns {
             more: taken.more,
             lost,
             drain_asked,
+            next_schedule,
         })
     }
 }
@@ -303,6 +317,7 @@ struct Head {
     answered: ServerInstant,
     /// Somebody asked the node to drain.
     drain_asked: bool,
+    next_schedule: Option<ServerInstant>,
 }
 
 fn head(rows: &[MySqlRow]) -> Result<Head, Trouble> {
@@ -318,6 +333,9 @@ fn head(rows: &[MySqlRow]) -> Result<Head, Trouble> {
         arrived: micros(COLUMNS_COUNT + 4)?,
         answered: micros(COLUMNS_COUNT + 5)?,
         drain_asked: row.try_get::<i64, _>(COLUMNS_COUNT + 6)? != 0,
+        next_schedule: row
+            .try_get::<Option<i64>, _>(COLUMNS_COUNT + 7)?
+            .map(ServerInstant::from_micros),
     })
 }
 

@@ -10,6 +10,7 @@ use super::statement::Statement;
 use super::turns::claimed;
 use super::{PgStore, check_in, integer};
 use crate::job::{Attempts, JobFilter, JobId, JobState, JobView, NewJob, When};
+use crate::store::errors::Trouble;
 use crate::store::rows::{
     self, AttemptColumns, END_UNKNOWN, JobColumns, NOT_RECEIVED, headers_json, micros,
 };
@@ -19,7 +20,7 @@ const JOB_COLUMNS: &str =
     "SELECT j.id::text, j.queue, j.method, j.url, j.state, j.priority::bigint,
     j.attempt::bigint, j.max_attempts::bigint, turnwise.micros(j.scheduled_at),
     turnwise.micros(j.created_at), turnwise.micros(j.finished_at), j.node::text,
-    j.last_status::bigint, j.last_error, turnwise.micros(c.now)
+    j.last_status::bigint, j.last_error, turnwise.micros(c.now), j.unique_key
     FROM (SELECT turnwise.clock() AS now OFFSET 0) c, ";
 
 /// Whether a job's row `j` is the record of its last attempt: it succeeded, and no older binary wrote a row of `attempts`.
@@ -125,9 +126,9 @@ impl PgStore {
         Ok(Claimed { jobs: Vec::new(), check_in, more: false })
     }
 
-    pub(super) async fn enqueue_jobs(&self, jobs: &[NewJob]) -> Result<(), StoreError> {
+    pub(super) async fn enqueue_jobs(&self, jobs: &[NewJob]) -> Result<Vec<JobId>, StoreError> {
         if jobs.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         rows::check_lengths(jobs)?;
         let (mut at, mut wait) = (Vec::new(), Vec::new());
@@ -140,18 +141,15 @@ impl PgStore {
             at.push(job_at);
             wait.push(job_wait);
         }
+        let unique =
+            |job: &NewJob| job.unique.as_ref().map(|unique| unique.key.as_str().to_owned());
+        let window =
+            |job: &NewJob| job.unique.as_ref().and_then(|unique| unique.window).map(micros);
         let statement = Statement::of(
-            "INSERT INTO turnwise.jobs
-                (id, queue, method, url, headers, body, priority, scheduled_at, created_at, queued_at,
-                max_attempts, deadline_ms)
-             SELECT n.id::uuid, n.queue, n.method, n.url, n.headers::jsonb, n.body, n.priority,
-                coalesce(turnwise.instant(n.at), c.now + n.wait * interval '1 microsecond'),
-                c.now, c.now, n.max_attempts, n.deadline_ms
-             FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[],
-                    $7::smallint[], $8::bigint[], $9::bigint[], $10::integer[], $11::bigint[])
-                n (id, queue, method, url, headers, body, priority, at, wait, max_attempts, deadline_ms),
-                (SELECT turnwise.clock() AS now OFFSET 0) c
-             ON CONFLICT (id) DO NOTHING",
+            "SELECT turnwise.jobs_enqueue(
+                $1::text[]::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]::jsonb[], $6::bytea[],
+                $7::smallint[]::integer[], $8::bigint[], $9::bigint[], $10::integer[], $11::bigint[],
+                $12::text[], $13::bigint[])",
         )
         .bind(jobs.iter().map(|job| job.id.to_string()).collect::<Vec<_>>())
         .bind(jobs.iter().map(|job| job.queue.as_str()).collect::<Vec<_>>())
@@ -163,9 +161,12 @@ impl PgStore {
         .bind(at)
         .bind(wait)
         .bind(jobs.iter().map(|job| integer(job.max_attempts)).collect::<Vec<_>>())
-        .bind(jobs.iter().map(deadline_ms).collect::<Vec<_>>());
-        self.ask(statement).await?;
-        Ok(())
+        .bind(jobs.iter().map(deadline_ms).collect::<Vec<_>>())
+        .bind(jobs.iter().map(unique).collect::<Vec<_>>())
+        .bind(jobs.iter().map(window).collect::<Vec<_>>());
+        let (ids,): (Vec<String>,) = self.ask_for_one(statement).await?;
+        let ids: Result<Vec<JobId>, _> = ids.iter().map(|id| rows::job_id(id)).collect();
+        ids.map_err(|trouble| self.trouble(trouble))
     }
 
     pub(super) async fn list_jobs(&self, filter: &JobFilter) -> Result<Vec<JobView>, StoreError> {
@@ -249,6 +250,26 @@ impl PgStore {
             ),
         )
         .await
+    }
+
+    pub(super) async fn cancelled_jobs(
+        &self,
+        node: NodeId,
+        held: &[(JobId, Token)],
+    ) -> Result<Vec<(JobId, Token)>, StoreError> {
+        let statement = Statement::of(
+            "SELECT j.id::text, j.token FROM turnwise.jobs j
+             WHERE j.id = ANY ($1::text[]::uuid[])
+                AND (j.state = 'running' AND j.node = $2::text::uuid AND j.cancel_requested) IS TRUE",
+        )
+        .bind(held.iter().map(|(job, _)| job.to_string()).collect::<Vec<_>>())
+        .bind(node.to_string());
+        let found = self.ask(statement).await?;
+        let found: Result<Vec<_>, _> = found.iter().map(<(String, i64)>::from_row).collect();
+        found
+            .map_err(Trouble::from)
+            .and_then(|found| rows::those_held(found, held))
+            .map_err(|trouble| self.trouble(trouble))
     }
 
     pub(super) async fn cancel_job(&self, id: JobId) -> Result<Option<bool>, StoreError> {

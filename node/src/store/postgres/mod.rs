@@ -9,7 +9,9 @@ mod errors;
 mod jobs;
 mod nodes;
 mod parameters;
+mod queues;
 mod retention;
+mod schedules;
 mod session;
 mod statement;
 mod turns;
@@ -21,7 +23,9 @@ use std::time::Duration;
 use sqlx::FromRow;
 use sqlx::postgres::PgRow;
 use tokio::time::timeout;
-use turnwise_engine::{Change, Claim, NodeId, Period, ServerIdentity, Slot, Token, TurnRow};
+use turnwise_engine::{
+    Change, Claim, NodeId, Period, ServerIdentity, ServerInstant, Slot, Token, TurnRow,
+};
 
 pub use turns::PgTurns;
 
@@ -35,8 +39,8 @@ use super::rows;
 use super::servers::{Line, Servers};
 use super::urls;
 use super::{
-    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Prune, Pruned, Queues, Registration,
-    Store, StoreError, TargetView,
+    CheckIn, Claimed, DrainAnswer, Fire, Look, NodeReport, NodeView, Prune, Pruned, Queues,
+    Registration, ScheduleView, Store, StoreError, TargetView,
 };
 use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 
@@ -312,7 +316,7 @@ impl Store for PgStore {
         self.end_jobs(node, ends).await
     }
 
-    async fn enqueue(&self, jobs: &[NewJob]) -> Result<(), StoreError> {
+    async fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<JobId>, StoreError> {
         self.enqueue_jobs(jobs).await
     }
 
@@ -328,8 +332,27 @@ impl Store for PgStore {
         self.retry_job(id).await
     }
 
+    async fn cancelled(
+        &self,
+        node: NodeId,
+        held: &[(JobId, Token)],
+    ) -> Result<Vec<(JobId, Token)>, StoreError> {
+        self.cancelled_jobs(node, held).await
+    }
+
     async fn cancel(&self, id: JobId) -> Result<Option<bool>, StoreError> {
         self.cancel_job(id).await
+    }
+
+    async fn due_schedules(
+        &self,
+        until: ServerInstant,
+    ) -> Result<(ServerInstant, Vec<ScheduleView>), StoreError> {
+        self.list_due_schedules(until).await
+    }
+
+    async fn fire(&self, fire: &Fire) -> Result<bool, StoreError> {
+        self.fire_schedule(fire).await
     }
 
     async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {

@@ -24,6 +24,7 @@ const PRUNE: &str = "WITH here AS MATERIALIZED (
             SELECT j.id, j.finished_at FROM turnwise.jobs j
             WHERE j.state = old.state AND j.finished_at >= turnwise.instant(old.since)
                 AND j.finished_at <= h.now - old.age * interval '1 microsecond'
+                AND (j.unique_until IS NULL OR j.unique_until <= h.now)
             ORDER BY j.finished_at LIMIT $4 FOR UPDATE SKIP LOCKED
         ) ended
         LIMIT $4

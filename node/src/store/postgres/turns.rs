@@ -21,13 +21,13 @@ use crate::store::rows::{self, TurnColumns, Unreadable, json};
 use crate::store::servers::Line;
 use crate::store::{Look, NodeReport, StoreError, TurnReply, TurnRequest, Turns};
 
-/// What a function answers, and whether the sender was asked to drain: beside the function, since functions are never
-/// replaced under a running farm, and no statement more.
+/// What a function answers, whether the sender was asked to drain, and when a schedule is to be fired: beside the function, since
+/// functions are never replaced under a running farm, and no statement more.
 macro_rules! answer_of {
     ($function:literal) => {
         concat!(
             "SELECT a.*, (SELECT n.drain_asked_at IS NOT NULL FROM turnwise.nodes n
-                WHERE n.id = $1::text::uuid) FROM turnwise.",
+                WHERE n.id = $1::text::uuid), turnwise.next_schedule() FROM turnwise.",
             $function,
             " a"
         )
@@ -126,6 +126,7 @@ impl Turns for PgTurns {
             more: answer.seen.is_some_and(|seen| seen.more),
             lost: answer.lost,
             drain_asked: answer.drain_asked,
+            next_schedule: answer.next_schedule,
         })
     }
 }
@@ -202,6 +203,7 @@ pub(super) struct Answer {
     pub(super) done: bool,
     pub(super) lost: bool,
     drain_asked: bool,
+    next_schedule: Option<ServerInstant>,
     pub(super) arrived: ServerInstant,
     pub(super) answered: ServerInstant,
 }
@@ -223,6 +225,7 @@ pub(super) fn answer(rows: &[PgRow]) -> Result<Answer, Trouble> {
         arrived: ServerInstant::from_micros(turn.try_get(at + 4)?),
         answered: ServerInstant::from_micros(turn.try_get(at + 5)?),
         drain_asked: turn.try_get::<Option<bool>, _>(at + 6)?.unwrap_or(false),
+        next_schedule: next_schedule(turn, at + 7)?,
     })
 }
 
@@ -250,7 +253,12 @@ fn beat_answer(rows: &[PgRow], claim: Option<Claim>) -> Result<Answer, Trouble> 
         arrived: ServerInstant::from_micros(turn.try_get(at + 3)?),
         answered: ServerInstant::from_micros(turn.try_get(at + 4)?),
         drain_asked: turn.try_get::<Option<bool>, _>(at + 5)?.unwrap_or(false),
+        next_schedule: next_schedule(turn, at + 6)?,
     })
+}
+
+fn next_schedule(row: &PgRow, at: usize) -> Result<Option<ServerInstant>, Trouble> {
+    Ok(row.try_get::<Option<i64>, _>(at)?.map(ServerInstant::from_micros))
 }
 
 /// How many columns make up the turn row.

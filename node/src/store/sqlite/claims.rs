@@ -10,6 +10,7 @@ use turnwise_engine::{Claim, NodeId, ServerInstant, Token};
 use super::nodes::{Known, check_in, pass_by};
 use super::{known, period, text};
 use crate::job::{BODY_BYTES_MAX, ClaimedJob};
+use crate::sabotage::{Bug, Sabotage};
 use crate::store::claim_bytes;
 use crate::store::errors::Trouble;
 use crate::store::rows::{self, Unreadable, json};
@@ -36,7 +37,7 @@ pub(super) async fn renew(
     check_in(connection, node, at, period, Some(report)).await
 }
 
-pub(super) async fn claim(
+pub(super) async fn claim<B: Sabotage>(
     connection: &mut SqliteConnection,
     at: ServerInstant,
     node: NodeId,
@@ -49,7 +50,7 @@ pub(super) async fn claim(
     let row = pass_by(connection, node, at, period, Some(report)).await?;
     let Taken { jobs, more } = match row {
         Some(row) if claim.token.0 >= row.lowest => {
-            take(connection, node, claim, queues, (at, at), bytes_max).await?
+            take::<B>(connection, node, claim, queues, (at, at), bytes_max).await?
         }
         _ => Taken::default(),
     };
@@ -59,7 +60,7 @@ pub(super) async fn claim(
 /// Claim jobs that are due at `due`, the longest waiting first, where each point of priority counts as ten
 /// seconds of waiting; as many as their bodies come to so many bytes. Looks at the head of each lane (queue and priority)
 /// and at nothing else.
-pub(super) async fn take(
+pub(super) async fn take<B: Sabotage>(
     connection: &mut SqliteConnection,
     node: NodeId,
     claim: Claim,
@@ -82,6 +83,8 @@ pub(super) async fn take(
             WHERE name IS NOT NULL AND name NOT IN (SELECT value FROM json_each(?2))
             UNION
             SELECT value FROM json_each(?1) WHERE ?1 IS NOT NULL
+            EXCEPT
+            SELECT name FROM turnwise_queues WHERE paused_at IS NOT NULL AND NOT ?3
          ), lane (queue, priority) AS (
             SELECT w.name, (SELECT j.priority FROM turnwise_jobs j
                 WHERE j.state = 'queued' AND j.queue = w.name ORDER BY j.priority LIMIT 1)
@@ -96,6 +99,7 @@ pub(super) async fn take(
     )
     .bind(only)
     .bind(except)
+    .bind(B::plants(Bug::PauseIsIgnored))
     .fetch_all(&mut *connection)
     .await?;
     let limit = i64::from(claim.limit);

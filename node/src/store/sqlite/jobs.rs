@@ -3,13 +3,14 @@
 
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{QueryBuilder, Row, Sqlite};
-use turnwise_engine::ServerInstant;
+use turnwise_engine::{NodeId, ServerInstant, Token};
 
 use super::text;
-use crate::job::{Attempts, JobFilter, JobId, JobState, JobView, NewJob, When};
+use crate::job::{Attempts, JobFilter, JobId, JobState, JobView, NewJob, UniqueKey, When};
+use crate::sabotage::{Bug, Sabotage};
 use crate::store::ATTEMPTS_SHOWN;
 use crate::store::errors::Trouble;
-use crate::store::rows::{self, AttemptColumns, headers_json, micros};
+use crate::store::rows::{self, AttemptColumns, headers_json, json, micros};
 
 /// Which jobs, in a table `j`, hold an attempt in their own row: one that runs, or that succeeded. An older binary has
 /// written a row for the latter.
@@ -24,24 +25,29 @@ macro_rules! holds_an_attempt {
 }
 pub(super) use holds_an_attempt;
 
-pub(super) async fn enqueue(
+pub(super) async fn enqueue<B: Sabotage>(
     connection: &mut SqliteConnection,
     at: ServerInstant,
     jobs: &[NewJob],
-) -> Result<(), Trouble> {
+) -> Result<Vec<JobId>, Trouble> {
     let now = at.as_micros();
+    let mut ids = Vec::with_capacity(jobs.len());
     for job in jobs {
         let scheduled_at = match job.when {
             When::Now => now,
             When::In(wait) => now.saturating_add(micros(wait)),
             When::At(instant) => instant.as_micros(),
         };
-        sqlx::query(
+        if let Some(unique) = &job.unique {
+            free(connection, now, job.id, &unique.key).await?;
+        }
+        let unique = job.unique.as_ref().filter(|_| !B::plants(Bug::UniqueKeyIsForgotten));
+        let done = sqlx::query(
             "INSERT INTO turnwise_jobs
                 (id, queue, method, url, headers, body, priority, scheduled_at, created_at, queued_at,
-                max_attempts, deadline_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11)
-             ON CONFLICT (id) DO NOTHING",
+                max_attempts, deadline_ms, unique_key, unique_until)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13)
+             ON CONFLICT DO NOTHING",
         )
         .bind(job.id.to_string())
         .bind(&job.queue)
@@ -54,15 +60,60 @@ pub(super) async fn enqueue(
         .bind(now)
         .bind(i64::from(job.max_attempts))
         .bind(i64::try_from(job.deadline.as_millis()).unwrap_or(i64::MAX).max(1))
+        .bind(unique.map(|unique| unique.key.as_str()))
+        .bind(unique.and_then(|unique| unique.window).map(|window| now.saturating_add(micros(window))))
         .execute(&mut *connection)
         .await?;
+        let holder = match unique {
+            Some(unique) if done.rows_affected() == 0 => {
+                holder(connection, job.id, &unique.key).await?
+            }
+            _ => None,
+        };
+        ids.push(holder.unwrap_or(job.id));
     }
+    Ok(ids)
+}
+
+/// Take the key away from a job that has ended and whose window has passed.
+async fn free(
+    connection: &mut SqliteConnection,
+    now: i64,
+    job: JobId,
+    key: &UniqueKey,
+) -> Result<(), Trouble> {
+    sqlx::query(
+        "UPDATE turnwise_jobs SET unique_key = NULL, unique_until = NULL
+         WHERE unique_key = ?1 AND id <> ?2 AND state IN ('succeeded', 'dead', 'cancelled')
+            AND (unique_until IS NULL OR unique_until <= ?3)",
+    )
+    .bind(key.as_str())
+    .bind(job.to_string())
+    .bind(now)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
-/// The columns of a job for people; the last is the clock, bound first.
+/// Whose key it is, when there is no job with the id.
+async fn holder(
+    connection: &mut SqliteConnection,
+    job: JobId,
+    key: &UniqueKey,
+) -> Result<Option<JobId>, Trouble> {
+    let id: Option<String> = sqlx::query_scalar(
+        "SELECT id FROM turnwise_jobs WHERE id = ?1 OR unique_key = ?2 ORDER BY id <> ?1 LIMIT 1",
+    )
+    .bind(job.to_string())
+    .bind(key.as_str())
+    .fetch_optional(connection)
+    .await?;
+    id.map(|id| rows::job_id(&id)).transpose()
+}
+
+/// The columns of a job for people; the last but one is the clock, bound first.
 const JOB_COLUMNS: &str = "SELECT id, queue, method, url, state, priority, attempt, max_attempts,
-    scheduled_at, created_at, finished_at, node, last_status, last_error, c.now
+    scheduled_at, created_at, finished_at, node, last_status, last_error, c.now, unique_key
     FROM turnwise_jobs, (SELECT ";
 
 fn job_view(row: &SqliteRow) -> Result<JobView, Trouble> {
@@ -82,6 +133,7 @@ fn job_view(row: &SqliteRow) -> Result<JobView, Trouble> {
         row.try_get(12)?,
         text(row, 13)?,
         row.try_get(14)?,
+        text(row, 15)?,
     ))
 }
 
@@ -196,6 +248,24 @@ pub(super) async fn retry(
     .execute(&mut *connection)
     .await?;
     outcome(connection, id, done.rows_affected()).await
+}
+
+pub(super) async fn cancelled(
+    connection: &mut SqliteConnection,
+    node: NodeId,
+    held: &[(JobId, Token)],
+) -> Result<Vec<(JobId, Token)>, Trouble> {
+    let jobs: Vec<JobId> = held.iter().map(|(job, _)| *job).collect();
+    let found: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT id, token FROM turnwise_jobs
+         WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'running' AND node = ?2
+            AND cancel_requested",
+    )
+    .bind(json(&jobs)?)
+    .bind(node.to_string())
+    .fetch_all(connection)
+    .await?;
+    rows::those_held(found, held)
 }
 
 pub(super) async fn cancel(

@@ -9,8 +9,10 @@ mod ends;
 mod errors;
 mod jobs;
 mod nodes;
+mod queues;
 mod rescue;
 mod retention;
+mod schedules;
 mod turns;
 mod views;
 
@@ -33,8 +35,8 @@ use super::claim_bytes::{BEAT_BYTES_MAX, CLAIM_BYTES_MAX};
 use super::connections::{Connections, Lent};
 use super::errors::{Trouble, without_password};
 use super::{
-    CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Prune, Pruned, Queues, Registration,
-    Store, StoreError, TargetView, lease_nanos,
+    CheckIn, Claimed, DrainAnswer, Fire, Look, NodeReport, NodeView, Prune, Pruned, Queues,
+    Registration, ScheduleView, Store, StoreError, TargetView, lease_nanos,
 };
 use super::{migrate, rows};
 use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
@@ -395,7 +397,7 @@ impl<B: Sabotage> Store for SqliteStore<B> {
     ) -> Result<Claimed, StoreError> {
         let mut connection = self.begin().await?;
         let (at, most) = (self.now(), self.claim_bytes);
-        let done = claims::claim(&mut connection, at, node, claim, queues, report, most).await;
+        let done = claims::claim::<B>(&mut connection, at, node, claim, queues, report, most).await;
         self.settle(connection, done).await
     }
 
@@ -443,10 +445,10 @@ impl<B: Sabotage> Store for SqliteStore<B> {
         self.settle(connection, done).await
     }
 
-    async fn enqueue(&self, jobs: &[NewJob]) -> Result<(), StoreError> {
+    async fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<JobId>, StoreError> {
         rows::check_lengths(jobs)?;
         let mut connection = self.begin().await?;
-        let done = jobs::enqueue(&mut connection, self.now(), jobs).await;
+        let done = jobs::enqueue::<B>(&mut connection, self.now(), jobs).await;
         self.settle(connection, done).await
     }
 
@@ -470,9 +472,36 @@ impl<B: Sabotage> Store for SqliteStore<B> {
         self.settle(connection, done).await
     }
 
+    async fn cancelled(
+        &self,
+        node: NodeId,
+        held: &[(JobId, Token)],
+    ) -> Result<Vec<(JobId, Token)>, StoreError> {
+        let mut connection = self.connection().await?;
+        let found = jobs::cancelled(&mut connection, node, held).await;
+        connection.give_back();
+        found.map_err(|trouble| self.trouble(trouble))
+    }
+
     async fn cancel(&self, id: JobId) -> Result<Option<bool>, StoreError> {
         let mut connection = self.begin().await?;
         let done = jobs::cancel(&mut connection, self.now(), id).await;
+        self.settle(connection, done).await
+    }
+
+    async fn due_schedules(
+        &self,
+        until: ServerInstant,
+    ) -> Result<(ServerInstant, Vec<ScheduleView>), StoreError> {
+        let mut connection = self.connection().await?;
+        let found = schedules::due(&mut connection, until).await;
+        connection.give_back();
+        Ok((self.now(), found.map_err(|trouble| self.trouble(trouble))?))
+    }
+
+    async fn fire(&self, fire: &Fire) -> Result<bool, StoreError> {
+        let mut connection = self.begin().await?;
+        let done = schedules::fire::<B>(&mut connection, self.now(), fire).await;
         self.settle(connection, done).await
     }
 

@@ -15,10 +15,12 @@ const ROWS_MAX: i64 = 500;
 
 const OLD: &str = "SELECT rowid, finished_at, 1 + attempt + hand_backs FROM turnwise_jobs
     WHERE state = ?1 AND finished_at >= ?2 AND finished_at <= ?3
+        AND (unique_until IS NULL OR unique_until <= ?5)
     ORDER BY finished_at LIMIT ?4";
 /// A bug that can be planted: what has not ended counts as ended long ago.
 const OLD_OR_RUNNING: &str = "SELECT rowid, coalesce(finished_at, ?2), 1 FROM turnwise_jobs
     WHERE state IN (?1, 'running') AND coalesce(finished_at, ?2) >= ?2 AND coalesce(finished_at, ?2) <= ?3
+        AND (unique_until IS NULL OR unique_until <= ?5)
     ORDER BY finished_at LIMIT ?4";
 
 pub(super) async fn prune<B: Sabotage>(
@@ -36,6 +38,7 @@ pub(super) async fn prune<B: Sabotage>(
             .bind(old.from.as_micros())
             .bind(at.as_micros().saturating_sub(micros(old.age)))
             .bind(left)
+            .bind(at.as_micros())
             .fetch_all(&mut *connection)
             .await?;
         for row in &found {

@@ -9,7 +9,7 @@ use turnwise_engine::{
 
 use super::claims::Taken;
 use super::nodes::check_in;
-use super::{SqliteStore, begin, claims, lease_end, rescue, settle};
+use super::{SqliteStore, begin, claims, lease_end, rescue, schedules, settle};
 use crate::sabotage::{Bug, Sabotage, Sound};
 use crate::store::errors::Trouble;
 use crate::store::rows::TurnColumns;
@@ -61,6 +61,7 @@ impl<B: Sabotage> Turns for SqliteTurns<B> {
             more: done.claimed.more,
             lost: done.lost,
             drain_asked: done.drain_asked,
+            next_schedule: done.next_schedule,
         })
     }
 }
@@ -75,6 +76,7 @@ struct Done {
     claimed: Taken,
     lost: bool,
     drain_asked: bool,
+    next_schedule: Option<ServerInstant>,
 }
 
 impl<B: Sabotage> SqliteTurns<B> {
@@ -114,8 +116,8 @@ impl<B: Sabotage> SqliteTurns<B> {
                         let due = at.max(boundary.min(at.offset(EARLY_NANOS)));
                         let (queues, times) = (request.queues, (due, at));
                         let most = self.store.beat_bytes;
-                        claimed =
-                            claims::take(connection, node, *claim, queues, times, most).await?;
+                        claimed = claims::take::<B>(connection, node, *claim, queues, times, most)
+                            .await?;
                     }
                     record(connection, now, node, arrived, claimed.jobs.len()).await?;
                     stored.beaten_at = Some(at);
@@ -129,6 +131,7 @@ impl<B: Sabotage> SqliteTurns<B> {
             }
         };
         save(connection, &stored).await?;
+        let next_schedule = schedules::next(connection).await?;
         Ok(Done {
             arrived,
             answered: self.store.inner.clock.now(),
@@ -138,6 +141,7 @@ impl<B: Sabotage> SqliteTurns<B> {
             claimed,
             lost: known.is_none(),
             drain_asked: known.is_some_and(|known| known.drain_asked),
+            next_schedule,
         })
     }
 }

@@ -39,6 +39,7 @@ fn seen() -> Seen {
         ],
         load: Default::default(),
         retention: Default::default(),
+        orders: Default::default(),
         faults: Vec::new(),
     };
     let history = History::begin();
@@ -88,6 +89,7 @@ fn seen() -> Seen {
         node: None,
         last_status: Some(200),
         last_error: None,
+        unique_key: None,
     };
     let facts =
         Facts { events, beats, attempts: Vec::new(), jobs: vec![job], journals: Vec::new() };
@@ -241,6 +243,7 @@ fn what_users_ask_for_can_be_done_to_real_processes() {
         steps: Vec::new(),
         jobs: rates("5/s"),
         retention: Default::default(),
+        orders: Default::default(),
         duration: Span::from_secs(600),
         seed: 3,
     };

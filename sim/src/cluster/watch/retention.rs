@@ -86,6 +86,7 @@ impl World {
         let (well_since, now) = (ends.max().unwrap_or(0), self.now);
         let is_left = |job: &&JobView| {
             let ended = self.ended_at.get(&job_of(job.id)).copied();
+            let ended = ended.map(|ended| ended + self.kept_for_key(job_of(job.id)));
             // It is looked for about as often as the shortest time lasts.
             let wait = |kept: Span| kept.0 + 2 * self.scenario.retention.shortest() + grace;
             let kept = self.kept_for(job.state);

@@ -69,7 +69,7 @@ impl World {
     }
 
     /// Nothing has kept this host from working since then, nor for long enough before to be over it.
-    fn is_quiet(&self, host: u32, since: u64) -> bool {
+    pub(super) fn is_quiet(&self, host: u32, since: u64) -> bool {
         let host = &self.hosts[host as usize];
         let troubled = host.target_down_until.max(host.errors_until).max(host.storm_until);
         self.oracle.ring.is_calm(self.now) && troubled + REFUSED_FOR < since
@@ -78,6 +78,7 @@ impl World {
     /// The database gave these jobs to a life.
     pub(super) fn handed_out(&mut self, life: u32, jobs: &[ClaimedJob]) {
         for job in jobs {
+            self.may_be_handed_out(job_of(job.id), &job.queue);
             self.touched.insert(job_of(job.id), self.now);
             self.claims.insert(job_of(job.id), (life, job.token));
         }
@@ -131,6 +132,8 @@ impl World {
                 let Oracle { jobs, marks, .. } = &mut self.oracle;
                 jobs.ended(job, succeeded, marks);
                 self.idle_since = now;
+            } else {
+                self.ends_for_good_if_cancelled(job);
             }
         }
     }
@@ -183,7 +186,8 @@ impl World {
     }
 
     /// It serves it no more.
-    pub(in crate::cluster) fn run_over(&mut self, job: u64, life: u32) {
+    pub(in crate::cluster) fn run_over(&mut self, job: u64, life: u32, answered: bool) {
+        self.call_is_over(job, answered);
         self.trace([9, job, u64::from(life)]);
         self.touched.insert(job, self.now);
         if let Some(count) = self.served.get_mut(&(job, life)) {
@@ -199,6 +203,7 @@ impl World {
     pub(in crate::cluster) fn finish(&mut self, jobs: &[JobView]) {
         self.check_overdue(jobs);
         self.check_left(jobs);
+        self.check_fired(OVERDUE + OVERDUE_PERIODS * self.period);
         let now = self.now;
         let Oracle { ring, clock, violations, marks, .. } = &mut self.oracle;
         ring.finish(now, marks, violations);
@@ -238,6 +243,7 @@ impl World {
         };
         let lost: Vec<u64> = jobs
             .iter()
+            .filter(|job| !self.waits_for_its_queue(&job.queue, grace))
             .filter(|job| match job.state {
                 JobState::Ready => free && job.scheduled_at < shown,
                 // None of them is for later; but clocks are set.

@@ -1,0 +1,153 @@
+//! The page *Queues*: what waits in each, which are paused, and the buttons that pause and resume them.
+
+use axum::extract::{Form, Query, State};
+use axum::response::Response;
+use maud::{Markup, html};
+use serde::Deserialize;
+use turnwise_engine::ServerInstant;
+use url::form_urlencoded::Serializer;
+
+use super::super::{Shared, actions, page};
+use crate::job::QUEUE_BYTES_MAX;
+use crate::store::{COUNTED_MAX, PausedQueue, QueueOrders, QueueView, Tally, Views};
+use crate::watch::{ANSWER_TIMEOUT, within};
+
+/// What the form says.
+#[derive(Deserialize)]
+pub(in super::super) struct Named {
+    #[serde(default)]
+    queue: String,
+}
+
+pub(in super::super) async fn show(
+    State(shared): State<Shared>,
+    Query(asked): Query<page::Asked>,
+) -> Response {
+    let store = shared.hub.store();
+    let count = || within(ANSWER_TIMEOUT, store.tally(COUNTED_MAX));
+    let tally = match shared.tally.get(count).await {
+        Ok(tally) => tally,
+        Err(error) => return page::failed(&error),
+    };
+    let read = async { Ok((store.paused().await?, shared.hub.farm().await?)) };
+    let (paused, now) = match within(ANSWER_TIMEOUT, read).await {
+        Ok((paused, farm)) => (paused, shared.hub.clock(&farm)),
+        Err(error) => return page::failed(&error),
+    };
+    let body = html! {
+        h1 { "Queues" }
+        div data-live="queues" { (table(&tally, &paused, now)) }
+        h2 { "Pause a queue" }
+        p .quiet { "No node claims its jobs until it is resumed. What runs goes on, and jobs can be enqueued all the while." }
+        form .filter method="post" action="/queues/pause" {
+            label for="queue" { "Queue" }
+            input #queue name="queue" required maxlength=(QUEUE_BYTES_MAX);
+            button { "Pause" }
+        }
+    };
+    page::live(&shared, "Queues", "/queues", &asked, &body)
+}
+
+pub(in super::super) async fn pause(
+    State(shared): State<Shared>,
+    Form(named): Form<Named>,
+) -> Response {
+    order(&shared, &named.queue, true).await
+}
+
+pub(in super::super) async fn resume(
+    State(shared): State<Shared>,
+    Form(named): Form<Named>,
+) -> Response {
+    order(&shared, &named.queue, false).await
+}
+
+async fn order(shared: &Shared, queue: &str, pause: bool) -> Response {
+    if let Err(wrong) = named(queue) {
+        return actions::back(shared, "/queues", Err(wrong));
+    }
+    let store = shared.hub.store();
+    let done = match pause {
+        true => within(ANSWER_TIMEOUT, store.pause(queue)).await,
+        false => within(ANSWER_TIMEOUT, store.resume(queue)).await,
+    };
+    let name = page::short(queue, 60);
+    let result = match (done, pause) {
+        (Err(error), _) => return page::failed(&error),
+        (Ok(true), true) => Ok(format!("{name} is paused.")),
+        (Ok(false), true) => Err(format!("Nothing was done: {name} is paused already.")),
+        (Ok(true), false) => Ok(format!("{name} is resumed.")),
+        (Ok(false), false) => Err(format!("Nothing was done: {name} is not paused.")),
+    };
+    actions::back(shared, "/queues", result)
+}
+
+fn named(queue: &str) -> Result<(), String> {
+    if queue.len() > QUEUE_BYTES_MAX {
+        return Err(format!("A queue’s name has at most {QUEUE_BYTES_MAX} bytes."));
+    }
+    if queue.is_empty() || queue.chars().any(char::is_control) {
+        return Err("A queue’s name is not empty and has no control characters.".to_owned());
+    }
+    Ok(())
+}
+
+fn table(tally: &Tally, paused: &[PausedQueue], now: ServerInstant) -> Markup {
+    let since = |name: &str| paused.iter().find(|paused| paused.queue == name);
+    let is_counted = |name: &str| tally.queues.iter().any(|queue| queue.queue == name);
+    let others: Vec<_> = paused.iter().filter(|paused| !is_counted(&paused.queue)).collect();
+    html! {
+        @if tally.queues.is_empty() && others.is_empty() {
+            p .empty-list { "No job waits, and no queue is paused." }
+        } @else {
+            div .wide {
+                table .queues {
+                    thead {
+                        tr {
+                            th { "Queue" } th { "State" } th .number { "Ready" } th .number { "Later" }
+                            th { "Oldest ready for" } th { }
+                        }
+                    }
+                    tbody {
+                        @for queue in &tally.queues { (row(&queue.queue, Some(queue), since(&queue.queue), now)) }
+                        @for paused in others { (row(&paused.queue, None, Some(paused), now)) }
+                    }
+                }
+            }
+            @if !tally.all_queues { p .quiet { "There are more queues than were counted." } }
+        }
+    }
+}
+
+fn row(
+    name: &str,
+    waits: Option<&QueueView>,
+    paused: Option<&PausedQueue>,
+    now: ServerInstant,
+) -> Markup {
+    let jobs = Serializer::new(String::new()).append_pair("queue", name).finish();
+    html! {
+        tr {
+            td { a href=(format!("/jobs?{jobs}")) { (page::short(name, 60)) } }
+            td {
+                @if let Some(paused) = paused {
+                    (page::state("paused")) " " (page::moment(paused.since, now))
+                } @else { (page::state("open")) }
+            }
+            @match waits {
+                Some(queue) => {
+                    td .number { (queue.ready) }
+                    td .number { (queue.later) }
+                    td { @if let Some(oldest) = queue.oldest_us { (page::span(oldest)) } @else { "–" } }
+                }
+                None => { td .number { "0" } td .number { "0" } td { "–" } }
+            }
+            td {
+                form method="post" action=(if paused.is_some() { "/queues/resume" } else { "/queues/pause" }) {
+                    input type="hidden" name="queue" value=(name);
+                    @if paused.is_some() { button { "Resume" } } @else { button { "Pause" } }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Schedules as the stores keep them: what a row says, what of it is fired at a look, and what people order. Which times an
+//! expression names is decided in `crate::schedule`; here, that each is fired once, by whoever comes first.
+
+use std::future::Future;
+
+use turnwise_engine::ServerInstant;
+
+use super::errors::Trouble;
+use super::{Store, StoreError};
+use crate::job::{JobId, NewJob};
+use crate::schedule::{Cron, CronError, Misfire, due};
+
+/// So many schedules are looked at, at once.
+pub const DUE_AT_ONCE: u32 = 100;
+/// The longest name of a schedule, in bytes.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// A schedule as it stands in the table, which anyone may have written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduleView {
+    /// Its name.
+    pub name: String,
+    /// The cron expression.
+    pub cron: String,
+    /// The time zone of the expression.
+    pub zone: String,
+    /// What becomes of times that were missed.
+    pub misfire: Misfire,
+    /// The lane of its jobs.
+    pub queue: String,
+    /// The HTTP method of its jobs.
+    pub method: String,
+    /// The path or URL of its jobs.
+    pub url: String,
+    /// Since when nothing is fired.
+    pub paused_since: Option<ServerInstant>,
+    /// The first time that has not been fired; times are fired a little ahead. None: there is none. On a row that no node
+    /// has looked at, any.
+    pub next_at: Option<ServerInstant>,
+    /// The last time that was fired.
+    pub last_at: Option<ServerInstant>,
+    /// How many times were passed over, since nobody looked when they came.
+    pub skipped: u64,
+    /// Why nothing is fired.
+    pub error: Option<String>,
+    /// Counts the changes of the row; 0: no node has looked at it yet.
+    pub revision: i64,
+}
+
+impl ScheduleView {
+    /// The expression, in its zone.
+    ///
+    /// # Errors
+    ///
+    /// Why the row says none.
+    pub fn parsed(&self) -> Result<Cron, CronError> {
+        Cron::parse(&self.cron, &self.zone)
+    }
+
+    /// What is to be fired of it at `now`, of times up to `horizon`. A row that nobody has looked at fires nothing yet.
+    pub fn fire(&self, now: ServerInstant, horizon: ServerInstant) -> Fire {
+        let nothing = Fire {
+            schedule: self.name.clone(),
+            revision: self.revision,
+            times: Vec::new(),
+            next: None,
+            skipped: 0,
+            error: None,
+            forced: false,
+        };
+        let now = now.as_micros();
+        match (self.parsed(), self.next_at) {
+            (Err(error), _) => Fire { error: Some(error.to_string()), ..nothing },
+            (Ok(cron), Some(next)) if self.revision > 0 => {
+                let firing = due(&cron, next.as_micros(), now, horizon.as_micros(), self.misfire);
+                let times = firing.times.iter().map(|at| self.time(*at)).collect();
+                Fire { times, next: firing.next, skipped: firing.skipped, ..nothing }
+            }
+            (Ok(cron), _) => Fire { next: cron.next_after(now), ..nothing },
+        }
+    }
+
+    /// To fire it at `now`, whatever its times are, and though it is paused.
+    pub fn fire_now(&self, now: ServerInstant) -> Fire {
+        Fire {
+            schedule: self.name.clone(),
+            revision: self.revision,
+            times: vec![self.time(now.as_micros())],
+            next: self.next_at.map(ServerInstant::as_micros),
+            skipped: 0,
+            error: self.error.clone(),
+            forced: true,
+        }
+    }
+
+    fn time(&self, at: i64) -> (i64, JobId) {
+        (at, JobId::of_schedule(&self.name, at))
+    }
+}
+
+/// Times of a schedule that are to be fired, if it is still as it was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fire {
+    /// Its name.
+    pub schedule: String,
+    /// What its row was looked at with.
+    pub revision: i64,
+    /// The times, in microseconds since the Unix epoch, earliest first, and the job of each.
+    pub times: Vec<(i64, JobId)>,
+    /// The first time after them; none: there is none.
+    pub next: Option<i64>,
+    /// How many times are passed over with that.
+    pub skipped: u64,
+    /// Why nothing is fired.
+    pub error: Option<String>,
+    /// Though it is paused.
+    pub forced: bool,
+}
+
+/// A schedule as people set it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSchedule {
+    /// Its name, from 1 to [`NAME_BYTES_MAX`] bytes.
+    pub name: String,
+    /// The cron expression.
+    pub cron: String,
+    /// The time zone of the expression.
+    pub zone: String,
+    /// What becomes of times that were missed.
+    pub misfire: Misfire,
+    /// The job of each time, whose id, time and unique key do not count.
+    pub job: NewJob,
+}
+
+/// What people order of schedules.
+pub trait Schedules: Store {
+    /// All of them, by name.
+    fn schedules(&self) -> impl Future<Output = Result<Vec<ScheduleView>, StoreError>> + Send;
+
+    /// Set a schedule, a new one or in the place of one with its name, whose pause stays: its first time is `next`. Whether it
+    /// is new.
+    fn put_schedule(
+        &self,
+        schedule: &NewSchedule,
+        next: Option<i64>,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Remove a schedule; jobs that it has inserted stay. False when there is none.
+    fn remove_schedule(&self, name: &str) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Pause it or go on with it; then its first time is `next`, and what came meanwhile is passed over without being counted.
+    /// False when it is so already, or there is none.
+    fn pause_schedule(
+        &self,
+        name: &str,
+        pause: bool,
+        next: Option<i64>,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+}
+
+/// The columns of a schedule, in the order in which all databases return them; instants in microseconds.
+pub(super) type Columns = (
+    String,
+    String,
+    String,
+    String,
+    i64,
+    String,
+    String,
+    String,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    i64,
+    Option<String>,
+    i64,
+);
+
+pub(super) fn view(columns: Columns) -> Result<ScheduleView, Trouble> {
+    let (
+        name,
+        cron,
+        zone,
+        misfire,
+        limit,
+        queue,
+        method,
+        url,
+        paused,
+        next,
+        last,
+        skipped,
+        error,
+        revision,
+    ) = columns;
+    let limit = u32::try_from(limit).unwrap_or(0);
+    let misfire = misfire.parse::<Misfire>().and_then(|misfire| misfire.with_limit(limit));
+    let misfire =
+        misfire.map_err(|error| Trouble::corrupt(format!("the schedule {name:?}: {error}")))?;
+    let instant = ServerInstant::from_micros;
+    Ok(ScheduleView {
+        name,
+        cron,
+        zone,
+        misfire,
+        queue,
+        method,
+        url,
+        paused_since: paused.map(instant),
+        next_at: next.map(instant),
+        last_at: last.map(instant),
+        skipped: u64::try_from(skipped).unwrap_or(0),
+        error,
+        revision,
+    })
+}
+
+/// Those that can be read: one bad row must hold up no other.
+pub(super) fn readable(
+    views: impl Iterator<Item = Result<ScheduleView, Trouble>>,
+) -> Vec<ScheduleView> {
+    views
+        .filter_map(|view| match view {
+            Ok(view) => Some(view),
+            Err(trouble) => {
+                tracing::warn!("a schedule is left out: its row cannot be read: {trouble}");
+                None
+            }
+        })
+        .collect()
+}
+
+/// The limit of a misfire policy, as it is stored.
+pub(super) fn limit_of(misfire: Misfire) -> i64 {
+    match misfire {
+        Misfire::All { limit } => i64::from(limit),
+        Misfire::Skip | Misfire::Once => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000;
+
+    fn schedule(cron: &str, revision: i64, next: i64) -> ScheduleView {
+        view((
+            "s".to_owned(),
+            cron.to_owned(),
+            "UTC".to_owned(),
+            "once".to_owned(),
+            1,
+            "default".to_owned(),
+            "POST".to_owned(),
+            "/x".to_owned(),
+            None,
+            Some(next),
+            None,
+            0,
+            None,
+            revision,
+        ))
+        .unwrap()
+    }
+
+    fn fire(schedule: &ScheduleView, now: i64) -> Fire {
+        let at = ServerInstant::from_micros;
+        schedule.fire(at(now), at(now + 2 * SECOND))
+    }
+
+    #[test]
+    fn a_new_row_fires_nothing_before_its_first_time() {
+        let fired = fire(&schedule("* * * * *", 0, 0), 61 * SECOND);
+        assert_eq!((fired.times, fired.next, fired.error), (vec![], Some(120 * SECOND), None));
+    }
+
+    #[test]
+    fn what_comes_within_the_horizon_is_fired_under_one_id() {
+        let every = schedule("* * * * * *", 3, 100 * SECOND);
+        let fired = fire(&every, 99 * SECOND);
+        let times: Vec<_> = fired.times.iter().map(|(at, _)| *at / SECOND).collect();
+        assert_eq!((times, fired.next), (vec![100, 101], Some(102 * SECOND)));
+        assert_eq!(fired.times[1].1, JobId::of_schedule("s", 101 * SECOND));
+        assert_ne!(fired.times[0].1, fired.times[1].1);
+        assert_ne!(fired.times[1].1, JobId::of_schedule("t", 101 * SECOND));
+        assert_eq!(fired.revision, 3);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said_and_stops() {
+        let fired = fire(&schedule("61 * * * *", 1, 0), SECOND);
+        assert!(fired.error.unwrap().contains("61"));
+        assert_eq!((fired.times, fired.next), (vec![], None));
+    }
+}

@@ -1,0 +1,200 @@
+//! Decides what apps and people order of the database: jobs, some with unique keys, some of which are cancelled soon after, and
+//! pauses of a queue, schedules.
+
+use turnwise_node::job::{NewJob, Unique};
+use turnwise_node::schedule::{Cron, Misfire};
+use turnwise_node::store::{NewSchedule, QueueOrders, Schedules, Store};
+
+use super::caller::CALL_DEADLINE;
+use super::database::{Database, at_once};
+use super::{BODY, Cluster, What};
+use crate::oracle::Invariant;
+use crate::random::Stream;
+use crate::world::id_of;
+
+/// The queue that is paused now and then.
+pub(super) const SECOND_QUEUE: &str = "second";
+/// So many keys there are: few, so that they are fought over.
+const KEYS: u64 = 3;
+/// The longest window of a key, in milliseconds.
+const WINDOW_MS: u64 = 8_000;
+/// A job that is cancelled is cancelled within so long.
+const CANCELLED_WITHIN: u64 = 6_000_000_000;
+/// A pause lasts at most so long.
+const PAUSED_FOR: u64 = 6_000_000_000;
+
+/// The schedules that there may be.
+const CRONS: [&str; 3] = ["*/5 * * * * *", "*/7 * * * * *", "30 * * * * *"];
+
+/// What was ordered, and the chance that decides what is.
+pub(super) struct Orders {
+    /// A stream for each kind, so that one more order of one kind shifts none of the others.
+    queues: Stream,
+    keys: Stream,
+    cancels: Stream,
+    pauses: Stream,
+    pub(super) told: super::watch::Ordered,
+}
+
+impl Orders {
+    pub(super) fn new(seed: u64) -> Self {
+        let stream = |name| Stream::new(seed, name);
+        Self {
+            queues: stream("orders: queues"),
+            keys: stream("orders: keys"),
+            cancels: stream("orders: cancels"),
+            pauses: stream("orders: pauses"),
+            told: Default::default(),
+        }
+    }
+}
+
+impl Cluster<'_> {
+    /// The database, when apps and people reach it now.
+    fn reachable(&self) -> Option<Database> {
+        let world = self.farm.look();
+        let is_there = world.out_until <= world.now && !world.lives.is_empty();
+        world.store.clone().filter(|_| is_there)
+    }
+
+    pub(super) fn enqueue(&mut self) {
+        let mut world = self.farm.look();
+        let (now, load) = (world.now, world.scenario.load);
+        if now > load.until.0 {
+            return;
+        }
+        let wait = -(load.every.0 as f64) * world.load.ln_uniform();
+        let number = world.jobs + 1;
+        drop(world);
+        // An application that cannot reach the database does not enqueue.
+        if let Some(store) = self.reachable() {
+            let job = self.drawn_job(number);
+            let key = job.unique.clone();
+            let done = at_once(store.enqueue(&[job]));
+            let mut world = self.farm.look();
+            match done {
+                Ok(ids) => {
+                    world.jobs = number;
+                    let holder = ids.first().copied().filter(|id| *id != id_of(number));
+                    if holder.is_none() {
+                        world.oracle.jobs.enqueued(now, number);
+                    }
+                    if let Some(key) = key {
+                        drop(world);
+                        let jobs = super::all_jobs(&store);
+                        self.farm.look().asked_for_key(number, &key, holder, &jobs);
+                    }
+                }
+                Err(error) => {
+                    let say = || format!("a job cannot be enqueued: {error}");
+                    world.violated(Invariant::NoJobLost, say);
+                }
+            }
+        }
+        self.plan(now + 1 + wait as u64, What::Enqueue);
+    }
+
+    /// The job of this number, and, perhaps, when it is cancelled.
+    fn drawn_job(&mut self, number: u64) -> NewJob {
+        let mut world = self.farm.look();
+        let (now, load, wanted) = (world.now, world.scenario.load, world.scenario.orders);
+        let orders = &mut world.orders;
+        let mut job = NewJob {
+            id: id_of(number),
+            max_attempts: load.max_attempts,
+            body: (load.jobs_a_claim > 0).then(|| BODY.to_vec()),
+            deadline: CALL_DEADLINE,
+            ..NewJob::new(format!("/jobs/{number}"))
+        };
+        if wanted.pauses_every.0 > 0 && orders.queues.below(3) == 0 {
+            job.queue = SECOND_QUEUE.to_owned();
+        }
+        if orders.keys.below(1_000_000) < u64::from(wanted.keyed_ppm) {
+            let key = format!("key {}", orders.keys.below(KEYS)).parse().ok();
+            let window = 1 + orders.keys.below(WINDOW_MS);
+            let window =
+                (orders.keys.below(2) == 0).then(|| std::time::Duration::from_millis(window));
+            job.unique = key.map(|key| Unique { key, window });
+        }
+        let is_cancelled = orders.cancels.below(1_000_000) < u64::from(wanted.cancelled_ppm);
+        let at = now + 1 + orders.cancels.below(CANCELLED_WITHIN);
+        drop(world);
+        if is_cancelled {
+            self.plan(at, What::Cancel(number));
+        }
+        job
+    }
+
+    /// Somebody cancels a job, wherever it is now.
+    pub(super) fn cancel(&mut self, number: u64) {
+        let Some(store) = self.reachable() else { return };
+        if let Ok(Some(true)) = at_once(store.cancel(id_of(number))) {
+            let job = at_once(store.job(id_of(number))).ok().flatten();
+            if let Some((job, _)) = job {
+                self.farm.look().cancelled(number, job.state);
+            }
+        }
+    }
+
+    /// Somebody pauses the second queue, for a while.
+    pub(super) fn pause(&mut self) {
+        let mut world = self.farm.look();
+        let (now, every) = (world.now, world.scenario.orders.pauses_every.0);
+        if now > world.scenario.load.until.0 {
+            return;
+        }
+        let wait = -(every as f64) * world.orders.pauses.ln_uniform();
+        let lasts = 1 + world.orders.pauses.below(PAUSED_FOR);
+        drop(world);
+        if let Some(store) = self.reachable()
+            && matches!(at_once(store.pause(SECOND_QUEUE)), Ok(true))
+        {
+            self.farm.look().paused(&super::all_jobs(&store));
+            self.plan(now + lasts, What::Resume);
+        }
+        self.plan(now + lasts + 1 + wait as u64, What::Pause);
+    }
+
+    /// And resumes it, as soon as the database can be reached.
+    pub(super) fn resume(&mut self) {
+        let now = self.farm.look().now;
+        match self.reachable() {
+            Some(store) => {
+                let _ = at_once(store.resume(SECOND_QUEUE));
+                self.farm.look().resumed();
+            }
+            None => self.plan(now + 500_000_000, What::Resume),
+        }
+    }
+
+    /// Somebody sets the schedules, once there is a database to set them in.
+    pub(super) fn set_schedules(&mut self) {
+        let now = self.farm.look().now;
+        let Some((store, clock)) = self.reachable().and_then(|store| {
+            let clock = at_once(store.look()).ok()?.clock;
+            Some((store, clock))
+        }) else {
+            self.plan(now + 500_000_000, What::SetSchedules);
+            return;
+        };
+        let count = self.scenario.orders.schedules as usize;
+        for cron in CRONS.iter().take(count) {
+            let Ok(parsed) = Cron::parse(cron, "UTC") else { continue };
+            let schedule = NewSchedule {
+                name: (*cron).to_owned(),
+                cron: (*cron).to_owned(),
+                zone: "UTC".to_owned(),
+                misfire: Misfire::All { limit: 1_000 },
+                job: NewJob {
+                    deadline: CALL_DEADLINE,
+                    max_attempts: self.scenario.load.max_attempts,
+                    ..NewJob::new("/jobs/scheduled")
+                },
+            };
+            let next = parsed.next_after(clock.as_micros());
+            if let (Some(next), Ok(_)) = (next, at_once(store.put_schedule(&schedule, next))) {
+                self.farm.look().scheduled(&schedule.name, parsed, next);
+            }
+        }
+    }
+}

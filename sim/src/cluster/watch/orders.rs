@@ -1,0 +1,257 @@
+//! Decides what is told of what apps and people ordered: who gets a unique key, that a cancelled job does not run, that a
+//! paused queue is left alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use turnwise_node::job::{JobId, JobState, JobView, Unique, UniqueKey};
+use turnwise_node::schedule::Cron;
+use turnwise_node::store::Fire;
+
+use crate::cluster::farm::World;
+use crate::cluster::orders::SECOND_QUEUE;
+use crate::oracle::{Invariant, Mark};
+use crate::scenario::Fault;
+use crate::sometimes;
+use crate::world::job_of;
+
+/// A call whose job was cancelled is over within so long: the node asks every second for jobs that have run for one, and some
+/// ways there and back are long.
+const DROPPED_WITHIN: u64 = 3_000_000_000;
+
+/// What was ordered.
+#[derive(Default)]
+pub(in crate::cluster) struct Ordered {
+    /// The jobs that got a unique key, and how long they hold it at least, in microseconds from their enqueue.
+    keyed: BTreeMap<u64, (UniqueKey, i64)>,
+    /// The jobs that were cancelled while they waited.
+    cancelled: BTreeMap<u64, u64>,
+    /// Those that were cancelled while they ran, and when.
+    dropped: BTreeMap<u64, u64>,
+    is_paused: bool,
+    /// When the second queue was resumed last.
+    resumed_at: u64,
+    schedules: BTreeMap<String, Watched>,
+}
+
+/// A schedule: its times, the first of them, and those that were fired.
+struct Watched {
+    cron: Cron,
+    first: i64,
+    fired: BTreeSet<i64>,
+}
+
+fn has_ended(job: &JobView) -> bool {
+    matches!(job.state, JobState::Succeeded | JobState::Dead | JobState::Cancelled)
+}
+
+impl World {
+    /// An app enqueued a job with a unique key. `holder`: whose id it was told instead. `jobs` are all that there are now.
+    pub(in crate::cluster) fn asked_for_key(
+        &mut self,
+        number: u64,
+        unique: &Unique,
+        holder: Option<JobId>,
+        jobs: &[JobView],
+    ) {
+        let server_now = self.server.look().0.stamp(self.now);
+        let keyed = &self.orders.told.keyed;
+        // Those that had the key before, the last of them last.
+        let mut before: Vec<&JobView> = jobs
+            .iter()
+            .filter(|job| keyed.get(&job_of(job.id)).is_some_and(|(key, _)| *key == unique.key))
+            .collect();
+        before.sort_by_key(|job| job_of(job.id));
+        let last = before.last().map(|job| {
+            let window = keyed.get(&job_of(job.id)).map_or(0, |(_, window)| *window);
+            let until = job.created_at.offset(window.saturating_mul(1_000));
+            (job_of(job.id), !has_ended(job) || until > server_now)
+        });
+        let key = unique.key.as_str().to_owned();
+        match (holder.map(job_of), last) {
+            (None, Some((other, true))) => self.violated(Invariant::UniqueKeys, || {
+                format!("job {number} got {key:?}, which job {other} holds")
+            }),
+            (Some(holder), Some((other, true))) if holder == other => {
+                self.oracle.marks.reach(Mark::KeyHeld);
+            }
+            (Some(holder), _) => self.violated(Invariant::UniqueKeys, || {
+                format!("job {number} was told that job {holder} holds {key:?}, which is free")
+            }),
+            (None, other) => sometimes!(self.oracle.marks, Mark::KeyFreed, other.is_some()),
+        }
+        if holder.is_none() {
+            let window = unique.window.map_or(0, |window| window.as_micros() as i64);
+            self.orders.told.keyed.insert(number, (unique.key.clone(), window));
+        }
+    }
+
+    /// How much longer a job is kept for its key's sake, in nanoseconds.
+    pub(super) fn kept_for_key(&self, job: u64) -> u64 {
+        let window = self.orders.told.keyed.get(&job).map_or(0, |(_, window)| *window);
+        window.unsigned_abs() * 1_000
+    }
+
+    /// Somebody cancelled a job, which is in this state since.
+    pub(in crate::cluster) fn cancelled(&mut self, job: u64, state: JobState) {
+        let now = self.now;
+        self.trace([12, job, u64::from(state == JobState::Cancelled)]);
+        if state == JobState::Cancelled {
+            self.oracle.marks.reach(Mark::CancelledWaiting);
+            self.orders.told.cancelled.insert(job, now);
+            self.job_is_over(job);
+        } else {
+            self.orders.told.dropped.entry(job).or_insert(now);
+        }
+    }
+
+    fn job_is_over(&mut self, job: u64) {
+        let now = self.now;
+        self.ended_at.insert(job, now);
+        self.oracle.jobs.cancelled(job);
+        self.idle_since = now;
+    }
+
+    /// An attempt at a job ended that is not to be tried again, if it was cancelled.
+    pub(super) fn ends_for_good_if_cancelled(&mut self, job: u64) {
+        if self.orders.told.dropped.remove(&job).is_some() {
+            self.job_is_over(job);
+        }
+    }
+
+    /// The database gave out this job of this queue.
+    pub(super) fn may_be_handed_out(&mut self, job: u64, queue: &str) {
+        if let Some(at) = self.orders.told.cancelled.get(&job).copied() {
+            self.violated(Invariant::Cancels, || {
+                format!("job {job} is claimed, which was cancelled at {} us", at / 1_000)
+            });
+        }
+        if queue == SECOND_QUEUE && self.orders.told.is_paused {
+            self.violated(Invariant::Pauses, || {
+                format!("job {job} is claimed, whose queue is paused")
+            });
+        }
+    }
+
+    /// Calls whose jobs were cancelled are dropped, unless the node cannot hear of it.
+    pub(in crate::cluster) fn check_cancelled(&mut self) {
+        let now = self.now;
+        let served = self.served.keys().filter_map(|(job, life)| {
+            let at = self.orders.told.dropped.get(job)?;
+            let here = &self.lives[*life as usize];
+            let host = &self.hosts[here.host as usize];
+            let hears =
+                here.lost_at.is_none() && !host.is_paused(now) && self.is_quiet(here.host, *at);
+            (hears && at + DROPPED_WITHIN < now).then_some((*job, *life, now - at))
+        });
+        if let Some((job, life, since)) = served.min() {
+            self.violated(Invariant::Cancels, || {
+                format!(
+                    "life {life} runs job {job} {} ms after it was cancelled",
+                    since / 1_000_000
+                )
+            });
+        }
+    }
+
+    /// A call is over.
+    pub(super) fn call_is_over(&mut self, job: u64, answered: bool) {
+        let dropped = self.orders.told.dropped.contains_key(&job) && !answered;
+        sometimes!(self.oracle.marks, Mark::CancelledRunning, dropped);
+    }
+
+    /// Somebody paused the second queue.
+    pub(in crate::cluster) fn paused(&mut self, jobs: &[JobView]) {
+        let waits = |job: &JobView| job.queue == SECOND_QUEUE && !has_ended(job);
+        sometimes!(self.oracle.marks, Mark::QueuePaused, jobs.iter().any(waits));
+        self.trace([13, 1, 0]);
+        self.orders.told.is_paused = true;
+    }
+
+    /// And resumed it.
+    pub(in crate::cluster) fn resumed(&mut self) {
+        self.trace([13, 0, 0]);
+        self.orders.told.is_paused = false;
+        self.orders.told.resumed_at = self.now;
+    }
+
+    /// Whether a job may still wait for its queue's sake.
+    pub(super) fn waits_for_its_queue(&self, queue: &str, grace: u64) -> bool {
+        let Ordered { is_paused, resumed_at, .. } = self.orders.told;
+        queue == SECOND_QUEUE && (is_paused || resumed_at + grace >= self.now)
+    }
+
+    /// A schedule was set, whose first time is this.
+    pub(in crate::cluster) fn scheduled(&mut self, name: &str, cron: Cron, first: i64) {
+        let watched = Watched { cron, first, fired: BTreeSet::new() };
+        self.orders.told.schedules.insert(name.to_owned(), watched);
+    }
+
+    /// A node fired these times; for each, whether there is a job.
+    pub(in crate::cluster) fn fired(&mut self, fire: &Fire, has_job: &[bool]) {
+        let now = self.now;
+        self.trace([14, fire.times.len() as u64, 0]);
+        let shown = self.server.exact().as_micros();
+        let hosts = 0..self.hosts.len() as u32;
+        let ahead = 4 * self.period + 5_000_000_000;
+        let is_well = self.oracle.ring.is_calm(now)
+            && hosts.into_iter().all(|host| self.is_quiet(host, now.saturating_sub(ahead)))
+            && self.lives.iter().all(|life| life.born + ahead < now && !life.draining);
+        for ((time, job), has_job) in fire.times.iter().zip(has_job) {
+            self.oracle.marks.reach(Mark::ScheduleFired);
+            sometimes!(self.oracle.marks, Mark::FiredForTheDead, *time < shown);
+            let told = &mut self.orders.told.schedules;
+            let is_new = told.get_mut(&fire.schedule).is_none_or(|s| s.fired.insert(*time));
+            if !has_job || !is_new {
+                let what = if is_new { "without a job" } else { "a second time" };
+                self.violated(Invariant::Schedules, || {
+                    format!("{:?} is fired {what} for {time} us", fire.schedule)
+                });
+            } else if *time < shown && is_well {
+                self.violated(Invariant::Schedules, || {
+                    let late = shown - time;
+                    format!("{:?} is fired {late} us late, and nothing is wrong", fire.schedule)
+                });
+            }
+            self.oracle.jobs.enqueued(now, job_of(*job));
+        }
+    }
+
+    /// The run is over: what has come has been fired. (Where a clock was set, what has come is another question.)
+    pub(super) fn check_fired(&mut self, grace: u64) {
+        let sets_clocks = |fault| {
+            matches!(
+                fault,
+                Fault::Failover { .. } | Fault::ServerStep { .. } | Fault::ServerSlew { .. }
+            )
+        };
+        let nobody = !self.lives.iter().any(|life| life.staying && life.born + grace < self.now);
+        let is_out = self.out_until + grace >= self.now || !self.oracle.ring.is_calm(self.now);
+        if nobody || is_out || self.scenario.faults.iter().any(|p| sets_clocks(p.fault)) {
+            return;
+        }
+        let shown = self.server.look().0.exact(self.now.saturating_sub(grace)).as_micros();
+        let missing = self.orders.told.schedules.iter().find_map(|(name, watched)| {
+            let mut times =
+                std::iter::once(watched.first).chain(watched.cron.times_after(watched.first));
+            let missing = times.find(|time| *time >= shown || !watched.fired.contains(time))?;
+            (missing < shown).then(|| (name.clone(), missing))
+        });
+        if let Some((name, time)) = missing {
+            self.violated(Invariant::Schedules, || format!("{name:?} was not fired for {time} us"));
+        }
+    }
+
+    /// Another server took over, with an older state: what was ordered last may be forgotten.
+    pub(in crate::cluster) fn orders_may_be_lost(&mut self, second_is_paused: bool) {
+        let told = &mut self.orders.told;
+        told.cancelled.clear();
+        told.dropped.clear();
+        for watched in told.schedules.values_mut() {
+            watched.fired.clear();
+        }
+        if told.is_paused != second_is_paused {
+            told.is_paused = second_is_paused;
+            told.resumed_at = self.now;
+        }
+    }
+}
