@@ -33,8 +33,10 @@ CREATE TABLE IF NOT EXISTS turnwise_schedules (
     skipped BIGINT NOT NULL DEFAULT 0,
     -- Why nothing is fired, when the row says what cannot be.
     error TEXT,
-    -- NULL while it is paused, so that the earliest of the others is found at once.
-    due_at DATETIME(6) AS (IF(paused_at IS NULL, next_at, NULL)) VIRTUAL,
+    -- NULL while it is paused, so that the earliest of the others is found at once. A row that no node has looked at is due.
+    due_at DATETIME(6) AS (
+        CASE WHEN paused_at IS NOT NULL THEN NULL WHEN revision = 0 THEN TIMESTAMP'1970-01-01 00:00:00' ELSE next_at END
+    ) VIRTUAL,
     INDEX turnwise_schedules_due (due_at),
     CONSTRAINT name_has_1_to_128_bytes CHECK (OCTET_LENGTH(name) BETWEEN 1 AND 128),
     CONSTRAINT cron_has_1_to_256_bytes CHECK (OCTET_LENGTH(cron) BETWEEN 1 AND 256),

@@ -82,7 +82,9 @@ CREATE FUNCTION turnwise.jobs_enqueue(
     p_ids uuid[], p_queues text[], p_methods text[], p_urls text[], p_headers jsonb[], p_bodies bytea[],
     p_priorities integer[], p_at bigint[], p_waits_us bigint[], p_max_attempts integer[],
     p_deadlines_ms bigint[], p_keys text[], p_windows_us bigint[]
-) RETURNS text[] LANGUAGE plpgsql AS $$
+) RETURNS text[] LANGUAGE plpgsql
+-- For whoever enqueues the same key just now.
+SET lock_timeout = '5s' AS $$
 DECLARE
     moment CONSTANT timestamptz := turnwise.clock();
     ids uuid[] := p_ids;
@@ -211,7 +213,8 @@ BEGIN
 END $$;
 
 -- A JSON array of objects whose fields are the arguments of `turnwise.enqueue` (but for `body`, which is text here); their
--- ids, in the array's order. All of them or none. Of two with one id, or one unique key, the first counts.
+-- ids, in the array's order. All of them or none. Of two with one id, or one unique key,
+-- the first counts, those without a key before those with one.
 CREATE OR REPLACE FUNCTION turnwise.enqueue_many(jobs jsonb) RETURNS SETOF uuid LANGUAGE plpgsql AS $$
 DECLARE
     known CONSTANT text[] := ARRAY['url', 'json', 'body', 'queue', 'scheduled_at', 'priority',

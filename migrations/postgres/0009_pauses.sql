@@ -9,6 +9,23 @@ CREATE TABLE turnwise.queues (
     paused_at timestamptz
 );
 
+-- Whoever was given a privilege on the jobs is given it on a new table too: nodes need not be its owner.
+CREATE FUNCTION turnwise.granted_as_jobs(new_table regclass) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    given record;
+BEGIN
+    FOR given IN
+        SELECT a.privilege_type, a.is_grantable,
+            CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS role
+        FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
+        WHERE c.oid = 'turnwise.jobs'::regclass AND a.grantee <> c.relowner
+    LOOP
+        EXECUTE format('GRANT %s ON %s TO %s%s', given.privilege_type, new_table, given.role,
+            CASE WHEN given.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
+    END LOOP;
+END $$;
+SELECT turnwise.granted_as_jobs('turnwise.queues');
+
 CREATE FUNCTION turnwise.paused_queues() RETURNS text[] LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN coalesce((SELECT array_agg(q.name) FROM turnwise.queues q WHERE q.paused_at IS NOT NULL), '{}');

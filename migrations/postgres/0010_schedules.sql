@@ -41,6 +41,7 @@ CREATE TABLE turnwise.schedules (
     error text
 );
 CREATE INDEX schedules_next ON turnwise.schedules (next_at) WHERE next_at IS NOT NULL AND paused_at IS NULL;
+CREATE INDEX schedules_new ON turnwise.schedules (name) WHERE revision = 0;
 
 CREATE TABLE turnwise.firings (
     schedule text NOT NULL,
@@ -49,9 +50,15 @@ CREATE TABLE turnwise.firings (
     PRIMARY KEY (schedule, at)
 );
 
--- The earliest time that is to be fired, in microseconds; null: there is none.
+SELECT turnwise.granted_as_jobs('turnwise.schedules');
+SELECT turnwise.granted_as_jobs('turnwise.firings');
+
+-- The earliest time that is to be fired, in microseconds; null: there is none. A row that no node has looked at is due.
 CREATE FUNCTION turnwise.next_schedule() RETURNS bigint LANGUAGE plpgsql STABLE AS $$
 BEGIN
+    IF EXISTS (SELECT FROM turnwise.schedules s WHERE s.revision = 0 AND s.paused_at IS NULL) THEN
+        RETURN 0;
+    END IF;
     RETURN turnwise.micros((
         SELECT min(s.next_at) FROM turnwise.schedules s
         WHERE s.next_at IS NOT NULL AND s.paused_at IS NULL));
@@ -73,7 +80,11 @@ BEGIN
         last_at = coalesce(turnwise.instant(p_times[cardinality(p_times)]), d.last_at),
         skipped = d.skipped + p_skipped,
         error = p_error
-    WHERE d.name = p_name AND d.revision = p_revision AND (p_forced OR d.paused_at IS NULL)
+    WHERE d.name = (
+            -- One that somebody holds just now is left for the next look: it must hold up no other.
+            SELECT h.name FROM turnwise.schedules h
+            WHERE h.name = p_name AND h.revision = p_revision AND (p_forced OR h.paused_at IS NULL)
+            FOR UPDATE SKIP LOCKED)
     RETURNING d.* INTO s;
     IF NOT FOUND THEN
         RETURN false;

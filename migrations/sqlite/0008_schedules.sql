@@ -45,6 +45,7 @@ CREATE TABLE turnwise_schedules (
 ) STRICT;
 CREATE INDEX turnwise_schedules_next ON turnwise_schedules (next_at)
     WHERE next_at IS NOT NULL AND paused_at IS NULL;
+CREATE INDEX turnwise_schedules_new ON turnwise_schedules (name) WHERE revision = 0;
 
 CREATE TABLE turnwise_firings (
     schedule TEXT NOT NULL,

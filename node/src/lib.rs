@@ -4,6 +4,7 @@ pub mod api;
 mod cached;
 pub mod caller;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod dashboard;
@@ -21,3 +22,6 @@ pub mod shell;
 pub mod store;
 pub mod tampering;
 pub mod watch;
+
+/// The database drivers that this crate was built with: what [`client`] is given a connection of.
+pub use sqlx;

@@ -158,6 +158,9 @@ impl Served {
                 CAST('{hostile}' AS BLOB) FROM turnwise_jobs WHERE id = '{job}';
              UPDATE turnwise_turn SET slot = 1000, high = 1000, versions = '[{{\"from\":1,\"ring\":[\"{id}\"]}}]',
                 epoch = 1;
+             INSERT INTO turnwise_queues VALUES ('{hostile}', 1), ('2{hostile}', 1);
+             INSERT INTO turnwise_schedules (name, cron, zone, url, error, revision)
+                VALUES ('{hostile}', '@daily', 'UTC', '/{hostile}', '{hostile}', 1), ('2{hostile}', '@daily', 'UTC', '/x', NULL, 1);
              INSERT INTO turnwise_beats VALUES (999, '{id}', 999000000, 3), (1000, '{id}', 1000400000, 0);"
         ))
         .await;
@@ -222,6 +225,41 @@ async fn hostile_texts_are_inert_on_every_page() {
         };
         assert_inert(&path, &page);
         assert!(page.contains("hostile"), "{page}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queues_and_schedules_are_ordered_from_their_pages() {
+    let served = Served::start(None).await;
+    served.poison().await;
+    let name = "mail%20%26%20more";
+    for (path, form, says) in [
+        ("/queues/pause", format!("queue={name}"), "is paused."),
+        ("/queues/pause", format!("queue={name}"), "is paused already"),
+        ("/queues/resume", format!("queue={name}"), "is resumed."),
+        ("/queues/resume", format!("queue={name}"), "is not paused"),
+        ("/queues/pause", "queue=".to_owned(), "is not empty"),
+        ("/queues/pause", format!("queue={}", "q".repeat(129)), "128 bytes"),
+        ("/schedules/do", "name=none&deed=run".to_owned(), "there is no schedule none"),
+        ("/schedules/do", "name=2%3Cb&deed=run".to_owned(), "there is no schedule"),
+    ] {
+        let said = served.said(&served.post(path, &form).await).await;
+        assert!(said.contains(says), "{path} {form}: {said}");
+    }
+    let hostile: String =
+        url::form_urlencoded::byte_serialize(format!("2{HOSTILE}").as_bytes()).collect();
+    for (deed, says) in [
+        ("run", "is enqueued."),
+        ("pause", "is paused."),
+        ("pause", "is paused already"),
+        ("resume", "is resumed."),
+        ("resume", "is not paused"),
+        ("dance", "no such button"),
+    ] {
+        let answer = served.post("/schedules/do", &format!("name={hostile}&deed={deed}")).await;
+        let said = served.said(&answer).await;
+        assert!(said.contains(says), "{deed}: {said}");
+        assert_inert("/schedules/do", &said);
     }
 }
 

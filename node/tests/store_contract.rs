@@ -25,6 +25,8 @@ mod nodes;
 mod only;
 #[path = "store_contract/only_claims.rs"]
 mod only_claims;
+#[path = "store_contract/only_client.rs"]
+mod only_client;
 #[path = "store_contract/only_enqueue.rs"]
 mod only_enqueue;
 #[path = "store_contract/only_mariadb.rs"]
@@ -73,6 +75,7 @@ async fn sqlite_keeps_the_contract() {
         bulk::many_are_altered_a_batch_at_a_time_up_to_a_limit,
     }
     promises! { score, Sqlite, Fresh;
+        only_client::an_app_enqueues_in_its_own_transaction_on_sqlite,
         only::files_that_will_not_do_are_named,
         only::a_database_in_memory_is_shared_by_its_store,
         only::a_writer_is_waited_for_and_then_told,
@@ -108,8 +111,10 @@ async fn postgres_keeps_the_contract() {
         only::a_crash_of_the_server_loses_nothing_acknowledged,
         only_claims::claims_do_not_walk_over_what_was_claimed_under_an_old_snapshot,
         only_claims::nothing_is_compiled_for_a_claim_or_an_end,
+        only_client::an_app_enqueues_in_its_own_transaction_on_postgres,
         only_enqueue::a_function_enqueues_what_it_is_given,
         only_enqueue::a_function_enqueues_many,
+        only_enqueue::a_function_knows_unique_keys,
         only_enqueue::a_function_says_what_is_wrong_and_enqueues_nothing,
     }
     score.judge();
@@ -151,6 +156,7 @@ async fn mariadb_keeps_the_contract() {
         only_mariadb::a_beat_that_is_given_up_frees_the_turn_row,
         only_mariadb::nodes_at_work_at_once_get_no_error,
         only_mariadb::times_are_utc_whoever_writes_them,
+        only_client::an_app_enqueues_in_its_own_transaction_on_mariadb,
         only_mariadb::errors_say_what_to_do,
         only_mariadb::a_server_that_cannot_tell_its_stamps_apart_is_refused,
         only_mariadb::the_server_that_takes_writes_is_found_and_found_again,

@@ -110,7 +110,7 @@ struct RetryArgs {
 
 /// Cancel jobs
 ///
-/// A job that is queued will not run; one that runs ends its attempt and is not tried again. Exits with 1
+/// A job that is queued will not run; of one that runs the node drops the call within some two seconds. Exits with 1
 /// when one of the jobs has ended or is not known; the others are cancelled all the same.
 #[derive(Debug, clap::Args)]
 struct CancelArgs {

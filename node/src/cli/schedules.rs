@@ -15,7 +15,9 @@ use crate::exit;
 use crate::job::JobId;
 use crate::rfc3339;
 use crate::schedule::{Cron, LIMIT_MAX, Misfire};
-use crate::store::{AnyStore, NAME_BYTES_MAX, NewSchedule, ScheduleView, Schedules, Store};
+use crate::store::{
+    AnyStore, NAME_BYTES_MAX, NewSchedule, ScheduleView, Schedules, Store, limit_of,
+};
 
 /// So many times to come are shown.
 const TIMES_SHOWN: usize = 5;
@@ -136,6 +138,7 @@ struct Line {
     cron: String,
     zone: String,
     misfire: &'static str,
+    misfire_limit: i64,
     queue: String,
     method: String,
     url: String,
@@ -211,7 +214,14 @@ async fn set(args: SetArgs) -> Result<ExitCode, Failure> {
     let store = args.common.store().await?;
     let now = store.look().await?.clock.as_micros();
     let schedule = NewSchedule { name: args.name, cron: args.cron, zone: args.zone, misfire, job };
-    let new = store.put_schedule(&schedule, cron.next_after(now)).await?;
+    // The same as before goes on where it was: a time that has come and was not fired yet is not lost.
+    let before = store.schedules().await?.into_iter().find(|known| known.name == schedule.name);
+    let goes_on = before.filter(|known| {
+        let same = (&known.cron, &known.zone) == (&schedule.cron, &schedule.zone);
+        same && known.error.is_none() && known.paused_since.is_none() && known.revision > 0
+    });
+    let next = goes_on.and_then(|known| known.next_at).map(ServerInstant::as_micros);
+    let new = store.put_schedule(&schedule, next.or_else(|| cron.next_after(now))).await?;
     let times = cron.next_times(now, TIMES_SHOWN);
     if args.json {
         show::print_json(&Set {
@@ -235,7 +245,7 @@ async fn pause(args: NameArgs, pause: bool) -> Result<ExitCode, Failure> {
     let schedule = found(&store, &args.name).await?;
     let now = store.look().await?.clock.as_micros();
     let next = match pause {
-        true => schedule.next_at.map(ServerInstant::as_micros),
+        true => schedule.next_time(ServerInstant::from_micros(now)),
         false => {
             let cron = schedule.parsed().map_err(|error| Failure::failed(error.to_string()))?;
             cron.next_after(now)
@@ -290,7 +300,8 @@ fn rfc(at: i64) -> String {
 
 /// The times to come, unless it is paused.
 fn times(schedule: &ScheduleView, now: ServerInstant) -> Vec<i64> {
-    let cron = schedule.parsed().ok().filter(|_| schedule.paused_since.is_none());
+    let fires = schedule.paused_since.is_none() && schedule.error.is_none();
+    let cron = schedule.parsed().ok().filter(|_| fires);
     cron.map_or_else(Vec::new, |cron| cron.next_times(now.as_micros(), TIMES_SHOWN))
 }
 
@@ -300,6 +311,7 @@ fn line(schedule: &ScheduleView, now: ServerInstant) -> Line {
         cron: schedule.cron.clone(),
         zone: schedule.zone.clone(),
         misfire: schedule.misfire.as_str(),
+        misfire_limit: limit_of(schedule.misfire),
         queue: schedule.queue.clone(),
         method: schedule.method.clone(),
         url: schedule.url.clone(),

@@ -133,7 +133,7 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller, T: Stage>(
     let (claimable, queues) =
         watch::channel(target::claimable(&way.destinations.targets, way.queues.as_ref(), &[]));
     let cue = Cue::new(&way.retention);
-    let (horizon, horizon_out) = watch::channel(None);
+    let (horizon, _) = watch::channel(None);
     let turns = TurnsTask::<_, _, T>::new(
         clock.clone(),
         store.clone(),
@@ -144,7 +144,7 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller, T: Stage>(
     )
     .watched_by(Arc::clone(&way.observer))
     .giving(cue.clone())
-    .firing(horizon);
+    .firing(horizon.clone());
     let mut turns = stage.perform(turns.run()).fuse();
 
     let mut tasks = JoinSet::new();
@@ -216,7 +216,7 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller, T: Stage>(
         pulse: pulse.subscribe(),
     };
     tasks.spawn(stage.play(retention.run()));
-    let schedules = SchedulesTask { aside, stage: PhantomData::<T>, horizon: horizon_out };
+    let schedules = SchedulesTask { aside, stage: PhantomData::<T>, horizon };
     tasks.spawn(stage.play(schedules.run()));
 
     let end = course::<T>(&inputs, &mut turns, &mut tasks, &hand_back, way, pulse, stop).await;

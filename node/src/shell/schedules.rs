@@ -12,15 +12,23 @@ use super::aside::Aside;
 use super::life::Stage;
 use super::notes::LastingLog;
 use crate::sabotage::{Bug, Sabotage};
-use crate::store::{DUE_AT_ONCE, Store, StoreError};
+use crate::store::{DUE_AT_ONCE, Fire, Store, StoreError};
 
 /// Times are fired so many periods ahead.
 const PERIODS_AHEAD: i64 = 2;
 /// A look that takes longer is given up; the next beat of somebody looks again.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Up to when times are to be fired now, when any is: given at a beat.
-pub(crate) type Horizon = watch::Sender<Option<ServerInstant>>;
+/// What is to be looked at, given at a beat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Times up to then.
+    Until(ServerInstant),
+    /// All that is to come: a clock was set, or another server answers.
+    Anew,
+}
+
+pub(crate) type Horizon = watch::Sender<Option<Due>>;
 
 /// A beat of this node, stamped `at`, was accepted, and told that the next time of a schedule is `next`.
 pub(crate) fn beaten(
@@ -31,7 +39,14 @@ pub(crate) fn beaten(
 ) {
     let until = at.offset(PERIODS_AHEAD.saturating_mul(period.as_nanos()));
     if next.is_some_and(|next| next <= until) {
-        horizon.send_replace(Some(until));
+        // Whoever is to look anew has not looked yet.
+        horizon.send_if_modified(|due| match due {
+            Some(Due::Anew) => false,
+            _ => {
+                *due = Some(Due::Until(until));
+                true
+            }
+        });
     }
 }
 
@@ -39,21 +54,34 @@ pub(crate) fn beaten(
 pub(crate) struct SchedulesTask<S: Store, T: Stage> {
     pub(crate) aside: Aside<S>,
     pub(crate) stage: PhantomData<T>,
-    pub(crate) horizon: watch::Receiver<Option<ServerInstant>>,
+    pub(crate) horizon: Horizon,
 }
 
 impl<S: Store, T: Stage> SchedulesTask<S, T> {
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(self) {
         let mut log = LastingLog::default();
-        while self.horizon.changed().await.is_ok() {
-            let Some(mut until) = *self.horizon.borrow_and_update() else { continue };
-            if T::Bugs::plants(Bug::TimesAreFiredLate) {
-                until = until.offset(-4_000_000_000);
-            }
+        let mut given = self.horizon.subscribe();
+        while given.changed().await.is_ok() {
+            let mut due = None;
+            // Taken, and nobody is told: this task would be woken again by itself.
+            self.horizon.send_if_modified(|given| {
+                due = given.take();
+                false
+            });
+            let Some(due) = due else { continue };
             if T::Bugs::plants(Bug::NothingIsFired) {
                 continue;
             }
-            match tokio::time::timeout(LOOK_TIMEOUT, self.look(until)).await {
+            let look = async {
+                match due {
+                    Due::Until(until) if T::Bugs::plants(Bug::TimesAreFiredLate) => {
+                        self.look(until.offset(-4_000_000_000)).await
+                    }
+                    Due::Until(until) => self.look(until).await,
+                    Due::Anew => self.realign().await,
+                }
+            };
+            match tokio::time::timeout(LOOK_TIMEOUT, look).await {
                 Ok(Ok(())) => log.succeeded(),
                 Ok(Err(error)) => {
                     if !log.failed("schedules cannot be fired", &error) {
@@ -70,32 +98,66 @@ impl<S: Store, T: Stage> SchedulesTask<S, T> {
         std::future::pending::<()>().await;
     }
 
-    /// Fire what comes up to then, a few schedules at a time.
+    /// Fire what comes up to then, a few schedules and a few times at once. One that cannot be fired holds up none of the
+    /// others.
     async fn look(&self, until: ServerInstant) -> Result<(), StoreError> {
         let store = self.aside.store();
         loop {
             let (now, schedules) = store.due_schedules(until).await?;
+            let (mut failed, mut is_done) = (None, true);
             for schedule in &schedules {
                 let mut fire = schedule.fire(now, until);
                 if T::Bugs::plants(Bug::NextTimeIsPassedOver) && !fire.times.is_empty() {
                     let later = schedule.parsed().ok().zip(fire.next);
                     fire.next = later.and_then(|(cron, next)| cron.next_after(next));
                 }
-                let (name, times, skipped) = (&fire.schedule, fire.times.len(), fire.skipped);
-                if !store.fire(&fire).await? {
-                    continue;
-                }
-                if let Some(error) = &fire.error {
-                    tracing::warn!(schedule = %name, "this schedule fires nothing any more: {error}");
-                } else if skipped > 0 {
-                    tracing::warn!(schedule = %name, times, skipped, "times of this schedule were missed");
-                } else {
-                    tracing::debug!(schedule = %name, times, "fired");
+                match store.fire(&fire).await {
+                    Ok(true) => {
+                        tell(&fire);
+                        let until = until.as_micros();
+                        is_done &=
+                            fire.error.is_some() || fire.next.is_none_or(|next| next > until);
+                    }
+                    // Somebody else has.
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::warn!(schedule = %fire.schedule, "a schedule was not fired: {error}");
+                        failed = Some(error);
+                    }
                 }
             }
-            if schedules.len() < DUE_AT_ONCE as usize {
-                return Ok(());
+            match failed {
+                Some(error) => return Err(error),
+                None if is_done && schedules.len() < DUE_AT_ONCE as usize => return Ok(()),
+                None => {}
             }
         }
+    }
+
+    /// A clock was set: what waits for a time that lies farther ahead than the next one by the clock as it is now waits for that
+    /// one. Times that were fired before are not fired again.
+    async fn realign(&self) -> Result<(), StoreError> {
+        let store = self.aside.store();
+        let (now, schedules) = store.due_schedules(ServerInstant::from_nanos(i64::MAX)).await?;
+        for schedule in &schedules {
+            if let Some(fire) = schedule.realigned(now)
+                && store.fire(&fire).await?
+            {
+                tracing::info!(schedule = %fire.schedule, "its next time is nearer: a clock was set back");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What became of a schedule, for the log.
+fn tell(fire: &Fire) {
+    let (schedule, times, skipped) = (&fire.schedule, fire.times.len(), fire.skipped);
+    if let Some(error) = &fire.error {
+        tracing::warn!(%schedule, "this schedule fires nothing, and is looked at again in an hour: {error}");
+    } else if skipped > 0 {
+        tracing::warn!(%schedule, times, skipped, "times of this schedule were missed");
+    } else {
+        tracing::debug!(%schedule, times, "fired");
     }
 }

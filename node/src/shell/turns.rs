@@ -171,6 +171,8 @@ pub(crate) struct TurnsTask<C: Clock, S: Store, T: Stage> {
     horizon: Horizon,
     /// When a schedule is to be fired next, as the last answer told, and when it was told.
     next_schedule: Option<(ServerInstant, ServerInstant)>,
+    /// A clock was set, or another server answers, and schedules have not been looked at since.
+    clock_was_set: bool,
 }
 
 /// What the task woke up for.
@@ -211,6 +213,7 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
             cue: Cue::default(),
             horizon: watch::channel(None).0,
             next_schedule: None,
+            clock_was_set: false,
         }
     }
 
@@ -347,11 +350,14 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
                 let period = self.engine.row().map_or(Period::DEFAULT, |row| row.cadence.period);
                 self.log.note(&note, period);
                 self.observer.noted(&note);
+                self.clock_was_set |= matches!(note, Note::ClockStep | Note::ServerChanged);
                 if let (Note::Beat { slot, accepted: true, .. }, Some(row)) =
                     (&note, self.engine.row())
                 {
                     self.cue.beaten(*slot, row);
-                    if let Some((at, next)) = self.next_schedule.take() {
+                    if std::mem::take(&mut self.clock_was_set) {
+                        self.horizon.send_replace(Some(schedules::Due::Anew));
+                    } else if let Some((at, next)) = self.next_schedule.take() {
                         schedules::beaten(&self.horizon, at, Some(next), period);
                     }
                 }

@@ -34,12 +34,17 @@ mod views;
 use std::future::Future;
 use std::sync::Arc;
 
+use errors::Trouble;
+
 pub use any::{AnyStore, AnyTurns};
 pub use bulk::{Altered, BATCH, Bulk, Deed};
 pub use distant::{Distance, Distant, DistantTurns, Road};
 pub use queues::{PausedQueue, QueueOrders};
 pub use retention::{Ended, PRUNED_AT_ONCE_MAX, Prune, Pruned};
-pub use schedules::{DUE_AT_ONCE, Fire, NAME_BYTES_MAX, NewSchedule, ScheduleView, Schedules};
+pub use schedules::{
+    DUE_AT_ONCE, FIRED_AT_ONCE, Fire, NAME_BYTES_MAX, NewSchedule, ScheduleView, Schedules,
+    limit_of,
+};
 pub use views::{
     ATTEMPTS_SHOWN, BeatView, COUNTED_MAX, Capped, JobsPage, LOOKED_THROUGH_MAX, NodeView,
     QueueView, RECENT_JOBS, RunView, TARGETS_BYTES_MAX, Tally, TargetView, Views,
@@ -398,6 +403,26 @@ pub struct Look {
     pub refused: i64,
     /// Ends that came too late and changed nothing, so far.
     pub stale_ends: i64,
+}
+
+/// Why jobs were not enqueued in a transaction of the app's.
+#[derive(Debug, thiserror::Error)]
+pub enum InTransactionError {
+    /// Nothing was sent.
+    #[error(transparent)]
+    Refused(#[from] StoreError),
+    /// The driver or the database said so; what becomes of the transaction is the app's.
+    #[error(transparent)]
+    Sql(#[from] sqlx::Error),
+}
+
+impl From<Trouble> for InTransactionError {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Sql(error) => Self::Sql(error),
+            other => Self::Sql(sqlx::Error::Protocol(other.to_string())),
+        }
+    }
 }
 
 /// Why a store did not do what it was asked.

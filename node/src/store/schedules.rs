@@ -5,13 +5,16 @@ use std::future::Future;
 
 use turnwise_engine::ServerInstant;
 
-use super::errors::Trouble;
 use super::{Store, StoreError};
 use crate::job::{JobId, NewJob};
-use crate::schedule::{Cron, CronError, Misfire, due};
+use crate::schedule::{Cron, CronError, LIMIT_MAX, Misfire, due};
 
 /// So many schedules are looked at, at once.
 pub const DUE_AT_ONCE: u32 = 100;
+/// So many times of one schedule are fired at once; the rest follows.
+pub const FIRED_AT_ONCE: usize = 100;
+/// A schedule that cannot be read is looked at again after so long, in microseconds.
+const AGAIN_US: i64 = 3_600_000_000;
 /// The longest name of a schedule, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
 
@@ -70,11 +73,20 @@ impl ScheduleView {
         };
         let now = now.as_micros();
         match (self.parsed(), self.next_at) {
-            (Err(error), _) => Fire { error: Some(error.to_string()), ..nothing },
-            (Ok(cron), Some(next)) if self.revision > 0 => {
+            (Err(error), _) => {
+                // Another version of the program may know the zone.
+                Fire { error: Some(error.to_string()), next: now.checked_add(AGAIN_US), ..nothing }
+            }
+            (Ok(cron), Some(next)) if self.revision > 0 && self.error.is_none() => {
                 let firing = due(&cron, next.as_micros(), now, horizon.as_micros(), self.misfire);
-                let times = firing.times.iter().map(|at| self.time(*at)).collect();
-                Fire { times, next: firing.next, skipped: firing.skipped, ..nothing }
+                let rest = firing.times.get(FIRED_AT_ONCE).copied();
+                let times = firing.times.iter().take(FIRED_AT_ONCE).map(|at| self.time(*at));
+                Fire {
+                    times: times.collect(),
+                    next: rest.or(firing.next),
+                    skipped: firing.skipped,
+                    ..nothing
+                }
             }
             (Ok(cron), _) => Fire { next: cron.next_after(now), ..nothing },
         }
@@ -86,11 +98,34 @@ impl ScheduleView {
             schedule: self.name.clone(),
             revision: self.revision,
             times: vec![self.time(now.as_micros())],
-            next: self.next_at.map(ServerInstant::as_micros),
+            next: self.next_time(now),
             skipped: 0,
             error: self.error.clone(),
             forced: true,
         }
+    }
+
+    /// The first time that has not been fired, of a row that no node has looked at the first one after `now`.
+    pub fn next_time(&self, now: ServerInstant) -> Option<i64> {
+        match self.revision {
+            0 => self.parsed().ok()?.next_after(now.as_micros()),
+            _ => self.next_at.map(ServerInstant::as_micros),
+        }
+    }
+
+    /// To wait for its next time by a clock that shows `now`, if it waits for a later one.
+    pub fn realigned(&self, now: ServerInstant) -> Option<Fire> {
+        let next = self.parsed().ok()?.next_after(now.as_micros())?;
+        let waits = self.next_at.is_some_and(|at| at.as_micros() > next) && self.error.is_none();
+        waits.then(|| Fire {
+            schedule: self.name.clone(),
+            revision: self.revision,
+            times: Vec::new(),
+            next: Some(next),
+            skipped: 0,
+            error: None,
+            forced: false,
+        })
     }
 
     fn time(&self, at: i64) -> (i64, JobId) {
@@ -176,7 +211,7 @@ pub(super) type Columns = (
     i64,
 );
 
-pub(super) fn view(columns: Columns) -> Result<ScheduleView, Trouble> {
+pub(super) fn view(columns: Columns) -> ScheduleView {
     let (
         name,
         cron,
@@ -193,12 +228,12 @@ pub(super) fn view(columns: Columns) -> Result<ScheduleView, Trouble> {
         error,
         revision,
     ) = columns;
-    let limit = u32::try_from(limit).unwrap_or(0);
-    let misfire = misfire.parse::<Misfire>().and_then(|misfire| misfire.with_limit(limit));
-    let misfire =
-        misfire.map_err(|error| Trouble::corrupt(format!("the schedule {name:?}: {error}")))?;
+    // What the table refuses may have passed by it all the same: it fires as one that says nothing.
+    let limit = u32::try_from(limit).unwrap_or(1).clamp(1, LIMIT_MAX);
+    let misfire = misfire.trim().parse::<Misfire>().and_then(|misfire| misfire.with_limit(limit));
+    let misfire = misfire.unwrap_or_default();
     let instant = ServerInstant::from_micros;
-    Ok(ScheduleView {
+    ScheduleView {
         name,
         cron,
         zone,
@@ -212,26 +247,11 @@ pub(super) fn view(columns: Columns) -> Result<ScheduleView, Trouble> {
         skipped: u64::try_from(skipped).unwrap_or(0),
         error,
         revision,
-    })
-}
-
-/// Those that can be read: one bad row must hold up no other.
-pub(super) fn readable(
-    views: impl Iterator<Item = Result<ScheduleView, Trouble>>,
-) -> Vec<ScheduleView> {
-    views
-        .filter_map(|view| match view {
-            Ok(view) => Some(view),
-            Err(trouble) => {
-                tracing::warn!("a schedule is left out: its row cannot be read: {trouble}");
-                None
-            }
-        })
-        .collect()
+    }
 }
 
 /// The limit of a misfire policy, as it is stored.
-pub(super) fn limit_of(misfire: Misfire) -> i64 {
+pub fn limit_of(misfire: Misfire) -> i64 {
     match misfire {
         Misfire::All { limit } => i64::from(limit),
         Misfire::Skip | Misfire::Once => 1,
@@ -261,7 +281,6 @@ mod tests {
             None,
             revision,
         ))
-        .unwrap()
     }
 
     fn fire(schedule: &ScheduleView, now: i64) -> Fire {
@@ -291,6 +310,38 @@ mod tests {
     fn what_cannot_be_read_is_said_and_stops() {
         let fired = fire(&schedule("61 * * * *", 1, 0), SECOND);
         assert!(fired.error.unwrap().contains("61"));
-        assert_eq!((fired.times, fired.next), (vec![], None));
+        assert_eq!((fired.times, fired.next), (vec![], Some(3_601 * SECOND)));
+        // Mended, it goes on with its next time, and fires none of those in between.
+        let mended = ScheduleView { error: Some("no".to_owned()), ..schedule("* * * * *", 2, 0) };
+        let fired = fire(&mended, 61 * SECOND);
+        assert_eq!((fired.times, fired.next, fired.error), (vec![], Some(120 * SECOND), None));
+    }
+
+    #[test]
+    fn many_times_are_fired_a_few_at_once() {
+        let all = ScheduleView {
+            misfire: Misfire::All { limit: 1_000 },
+            ..schedule("* * * * * *", 1, SECOND)
+        };
+        let fired = fire(&all, 500 * SECOND);
+        assert_eq!((fired.times.len(), fired.next), (100, Some(101 * SECOND)));
+    }
+
+    #[test]
+    fn a_row_that_nobody_has_looked_at_is_run_without_what_came_before() {
+        let new = schedule("* * * * *", 0, 0);
+        let at = ServerInstant::from_micros;
+        assert_eq!(new.fire_now(at(61 * SECOND)).next, Some(120 * SECOND));
+        let known = schedule("* * * * *", 1, 60 * SECOND);
+        assert_eq!(known.fire_now(at(61 * SECOND)).next, Some(60 * SECOND));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_brings_the_next_time_nearer() {
+        let at = ServerInstant::from_micros;
+        let waits = schedule("* * * * *", 4, 3_600 * SECOND);
+        let fire = waits.realigned(at(61 * SECOND)).unwrap();
+        assert_eq!((fire.times, fire.next, fire.revision), (vec![], Some(120 * SECOND), 4));
+        assert_eq!(schedule("* * * * *", 4, 120 * SECOND).realigned(at(61 * SECOND)), None);
     }
 }

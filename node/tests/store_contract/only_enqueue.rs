@@ -113,3 +113,34 @@ pub(crate) async fn a_function_says_what_is_wrong_and_enqueues_nothing(w: Postgr
     }
     assert_eq!(w.number("SELECT count(*) FROM turnwise.jobs").await, Some(0));
 }
+
+pub(crate) async fn a_function_knows_unique_keys(w: Postgres) {
+    let enqueue = "SELECT turnwise.enqueue('/a', unique_key => 'k', unique_for => '1 hour')::text";
+    let first = w.text(enqueue).await.unwrap();
+    assert_eq!(w.text(enqueue).await.as_deref(), Some(first.as_str()));
+    let many = "SELECT string_agg(id::text, ' ' ORDER BY place) FROM turnwise.enqueue_many('[
+        {\"url\": \"/l\", \"unique_key\": \"l\", \"unique_for\": \"2 days\"}, {\"url\": \"/plain\"},
+        {\"url\": \"/k\", \"unique_key\": \"k\"}, {\"url\": \"/again\", \"unique_key\": \"l\"}
+        ]') WITH ORDINALITY m (id, place)";
+    let ids = w.text(many).await.unwrap();
+    let ids: Vec<&str> = ids.split(' ').collect();
+    assert_eq!((ids.len(), ids[2]), (4, first.as_str()));
+    assert!(ids[0] == ids[3] && ids[0] != ids[1] && ids[1] != ids[2], "{ids:?}");
+    let rows =
+        "SELECT string_agg(format('%s %s', url, extract(epoch FROM unique_until - created_at)), ';'
+        ORDER BY url) FROM turnwise.jobs";
+    assert_eq!(w.text(rows).await.as_deref(), Some("/a 3600.000000;/l 172800.000000;/plain "));
+    for (arguments, reason) in [
+        ("unique_key => ''", "unique_key is empty"),
+        ("unique_for => '1 hour'", "unique_for is given without unique_key"),
+        ("unique_key => 'k', unique_for => '-1 s'", "unique_for is -00:00:01"),
+        ("unique_key => 'k', unique_for => '367 days'", "unique_for is 367 days"),
+        ("unique_key => repeat('k', 257)", "unique_key_has_1_to_256_bytes"),
+    ] {
+        let said = w.refused(&format!("SELECT turnwise.enqueue('/x', {arguments})")).await;
+        assert!(said.as_deref().is_some_and(|said| said.contains(reason)), "{arguments}: {said:?}");
+    }
+    let said =
+        w.refused("SELECT turnwise.enqueue_many('[{\"url\": \"/x\", \"unique_for\": \"1 s\"}]')");
+    assert!(said.await.unwrap().contains("job 1 of 1: unique_for is given without unique_key"));
+}

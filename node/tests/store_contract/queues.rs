@@ -15,8 +15,8 @@ pub(crate) async fn nothing_is_claimed_from_a_paused_queue<W: World>(w: W) {
     let store = a.store.clone();
     let waits = enqueue(&store, of("mail")).await;
     let goes = enqueue(&store, of("default")).await;
-    assert_eq!(store.pause("mail").await.unwrap(), true);
-    assert_eq!(store.pause("mail").await.unwrap(), false, "it is paused already");
+    assert!(store.pause("mail").await.unwrap());
+    assert!(!store.pause("mail").await.unwrap(), "it is paused already");
     w.set_clock(NOON + SECOND).await;
     let reply = a.beat_for(1, 10).await;
     assert_eq!((ids(&reply.jobs), reply.more), (vec![goes], false));
@@ -27,9 +27,9 @@ pub(crate) async fn nothing_is_claimed_from_a_paused_queue<W: World>(w: W) {
     let paused = store.paused().await.unwrap();
     assert_eq!(paused.len(), 1);
     assert_eq!((paused[0].queue.as_str(), paused[0].since.as_micros()), ("mail", NOON));
-    assert_eq!(store.resume("mail").await.unwrap(), true);
-    assert_eq!(store.resume("mail").await.unwrap(), false, "it is not paused any more");
-    assert_eq!(store.resume("never heard of").await.unwrap(), false);
+    assert!(store.resume("mail").await.unwrap());
+    assert!(!store.resume("mail").await.unwrap(), "it is not paused any more");
+    assert!(!store.resume("never heard of").await.unwrap());
     assert_eq!(store.paused().await.unwrap(), []);
     w.set_clock(NOON + 2 * SECOND).await;
     let jobs = a.beat_for(4, 10).await.jobs;
@@ -55,7 +55,7 @@ pub(crate) async fn queues_are_paused_each_by_itself<W: World>(w: W) {
         enqueue(&a.store, of(queue)).await;
     }
     for queue in ["ü \"q\"", "b", "empty"] {
-        assert_eq!(a.store.pause(queue).await.unwrap(), true, "{queue}");
+        assert!(a.store.pause(queue).await.unwrap(), "{queue}");
     }
     let names: Vec<_> = a.store.paused().await.unwrap().into_iter().map(|p| p.queue).collect();
     assert_eq!(names, ["b", "empty", "ü \"q\""]);

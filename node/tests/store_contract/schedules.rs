@@ -176,10 +176,48 @@ pub(crate) async fn a_schedule_by_plain_sql_begins_with_its_next_time<W: World>(
     assert_eq!((good.next_at, good.error.as_deref()), (Some(at(NOON + 5 * SECOND)), None));
     assert!(bad.error.as_deref().unwrap().contains("99"), "{bad:?}");
     assert!(lost.error.as_deref().unwrap().contains("Atlantis"), "{lost:?}");
-    assert_eq!((bad.next_at, lost.next_at), (None, None), "nobody looks at them again");
+    let later = Some(at(NOON + 3_600 * SECOND));
+    assert_eq!(
+        (bad.next_at, lost.next_at),
+        (later, later),
+        "they are looked at again, but not soon"
+    );
     assert_eq!(w.number("SELECT count(*) FROM turnwise.jobs").await, Some(0));
     let fire = found(&store, NOON + 5 * SECOND).await;
     assert_eq!(fire.len(), 1);
     assert!(store.fire(&fire[0]).await.unwrap());
     assert_eq!(w.number("SELECT count(*) FROM turnwise.jobs").await, Some(1));
+    // Mended by plain SQL, it is looked at at once.
+    w.run("UPDATE turnwise.schedules SET cron = '@hourly', revision = 0 WHERE name = 'bad'").await;
+    let mut a = Member::register(&w, 1).await;
+    assert!(a.beat().await.next_schedule.is_some_and(|next| next.as_micros() <= NOON));
+    let fire = found(&store, NOON + SECOND).await;
+    assert_eq!((fire.len(), fire[0].schedule.as_str()), (1, "bad"));
+    assert!(store.fire(&fire[0]).await.unwrap());
+    let mended = store.schedules().await.unwrap().remove(0);
+    assert_eq!((mended.next_at, mended.error), (later, None));
+}
+
+pub(crate) async fn a_clock_that_was_set_back_keeps_no_schedule_waiting<W: World>(w: W) {
+    let store = w.store();
+    store.put_schedule(&every_ten_seconds("tick"), Some(NOON + 86_400 * SECOND)).await.unwrap();
+    let (now, all) = store.due_schedules(at(i64::MAX / 1_000)).await.unwrap();
+    let fire = all[0].realigned(now).unwrap();
+    assert!(store.fire(&fire).await.unwrap());
+    let view = only_one(&store).await;
+    assert_eq!((view.next_at, view.last_at), (Some(at(NOON + 10 * SECOND)), None));
+    assert_eq!(w.number("SELECT count(*) FROM turnwise.jobs").await, Some(0));
+}
+
+pub(crate) async fn a_schedule_that_somebody_holds_keeps_no_other_waiting<W: World>(w: W) {
+    let store = w.store();
+    for name in ["a", "b"] {
+        store.put_schedule(&every_ten_seconds(name), Some(NOON)).await.unwrap();
+    }
+    let fires = found(&store, NOON).await;
+    let other = w.store();
+    let first = fires[0].clone();
+    let both = tokio::join!(other.fire(&first), store.fire(&fires[1]));
+    assert_eq!((both.0.unwrap(), both.1.unwrap()), (true, true));
+    assert_eq!(w.number("SELECT count(*) FROM turnwise.jobs").await, Some(2));
 }

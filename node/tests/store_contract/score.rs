@@ -145,6 +145,8 @@ pub(crate) async fn contract<W: World>(score: &mut Score) {
         schedules::of_many_who_fire_at_once_one_does,
         schedules::a_paused_schedule_fires_when_a_person_says_so,
         schedules::a_schedule_by_plain_sql_begins_with_its_next_time,
+        schedules::a_clock_that_was_set_back_keeps_no_schedule_waiting,
+        schedules::a_schedule_that_somebody_holds_keeps_no_other_waiting,
         queues::nothing_is_claimed_from_a_paused_queue,
         queues::what_runs_when_its_queue_is_paused_goes_on,
         queues::queues_are_paused_each_by_itself,

@@ -133,7 +133,7 @@ async fn words(
         (Deed::Retry, Ok(Some(true))) => "it runs again now".to_owned(),
         (Deed::Cancel, Ok(Some(true))) => match state().await {
             Some(JobState::Running) => {
-                "it is not tried again after the attempt that runs now".to_owned()
+                "it is cancelled: its call is dropped within some two seconds".to_owned()
             }
             _ => "it is cancelled".to_owned(),
         },
@@ -157,7 +157,7 @@ mod tests {
                 Deed::Cancel,
                 Some(true),
                 Some(Running),
-                "it is not tried again after the attempt that runs now",
+                "it is cancelled: its call is dropped within some two seconds",
             ),
             (Deed::Cancel, Some(false), Some(Succeeded), "nothing was done: it is succeeded now"),
             (Deed::Retry, Some(true), Some(Running), "it runs again now"),

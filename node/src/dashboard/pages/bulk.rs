@@ -120,7 +120,9 @@ async fn ask(shared: &Shared, wanted: &Wanted, deed: Deed, filter: &JobFilter) -
 fn told(deed: Deed, altered: &Altered) -> Result<String, String> {
     let what = match deed {
         Deed::Retry => "run again now",
-        Deed::Cancel => "are cancelled, or are not tried again after the attempt that runs now",
+        Deed::Cancel => {
+            "are cancelled; of those that run the calls are dropped within some two seconds"
+        }
     };
     let done = format!("{} jobs {what}.", altered.jobs);
     match &altered.broken_off {

@@ -73,7 +73,7 @@ pub(in super::super) async fn cancel(
         Ok(None) => return unknown(shared.kept),
         Ok(Some(true)) => Ok(match within(ANSWER_TIMEOUT, shared.hub.store().job(id)).await {
             Ok(Some((job, _))) if job.state == JobState::Running => {
-                "It is not tried again after the attempt that runs now.".to_owned()
+                "It is cancelled: its node drops the call within some two seconds.".to_owned()
             }
             _ => "It is cancelled.".to_owned(),
         }),
@@ -141,6 +141,7 @@ fn facts(farm: &Farm, job: &JobView, now: ServerInstant) -> Markup {
         dl .facts {
             dt { "State" } dd { (page::state(job.state.as_str())) }
             dt { "Queue" } dd { (page::short(&job.queue, 128)) }
+            @if let Some(key) = &job.unique_key { dt { "Unique key" } dd { (page::short(key, 256)) } }
             dt { "Priority" } dd { (job.priority) }
             dt { "Attempts" } dd { (job.attempt) " of " (job.max_attempts) }
             dt { "Enqueued" } dd { (page::moment(job.created_at, now)) }

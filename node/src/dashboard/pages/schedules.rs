@@ -66,7 +66,7 @@ async fn carry_out(
         return Ok(Err(format!("Nothing was done: there is no schedule {name}.")));
     };
     let now = store.look().await?.clock;
-    let next = schedule.next_at.map(ServerInstant::as_micros);
+    let next = schedule.next_time(now);
     Ok(match (wanted.deed.as_str(), schedule.parsed()) {
         ("pause", _) => match store.pause_schedule(&wanted.name, true, next).await? {
             true => Ok(format!("{name} is paused.")),

@@ -3,16 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::mysql::MySqlRow;
+use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{FromRow, Row};
 use turnwise_engine::{NodeId, Token};
 
 use super::literals::{self, bytes, bytes_or_null, instant, text, text_or_null};
-use super::{MySqlStore, inserts, micros_of};
+use super::{MySqlStore, inserts, micros_of, rows_of};
 use crate::job::{Attempts, JobFilter, JobId, JobState, JobView, NewJob, When};
 use crate::store::errors::Trouble;
 use crate::store::rows::{self, AttemptColumns, JobColumns, headers_json, micros};
-use crate::store::{ATTEMPTS_SHOWN, StoreError};
+use crate::store::{ATTEMPTS_SHOWN, InTransactionError, StoreError};
 
 /// How often jobs are inserted at most when the server undoes it and says that it may pass.
 const ENQUEUE_TRIES: u32 = 10;
@@ -28,7 +28,7 @@ impl MySqlStore {
         let mut tries = 1;
         loop {
             match self.enqueue_once(jobs).await {
-                Err(StoreError::Failed { may_pass: true, .. }) if tries < ENQUEUE_TRIES => {
+                Err(error) if tries < ENQUEUE_TRIES && was_undone(&error) => {
                     tries += 1;
                 }
                 done => return done,
@@ -40,41 +40,14 @@ impl MySqlStore {
         let clock = format!("SELECT {}", self.now());
         let (mut session, found) = self.begin(self.session().await?, &clock).await?;
         let now: i64 = self.column(self.one(&found)?, 0)?;
-        // Those with a key in the order of their keys, so that two who enqueue the same keys wait for each other one way
-        // round.
-        let mut rows: Vec<&NewJob> = jobs.iter().collect();
-        rows.sort_by_key(|job| job.unique.as_ref().map(|unique| &unique.key));
-        let keyed: Vec<&NewJob> = rows.iter().copied().filter(|job| job.unique.is_some()).collect();
-        let mut statements: Vec<String> = keyed.iter().filter_map(|job| free(job, now)).collect();
-        statements.extend(inserts(
-            "INSERT INTO turnwise_jobs
-                (id, queue, method, url, headers, body, priority, scheduled_at, created_at,
-                queued_at, max_attempts, deadline_ms, unique_key, unique_until) VALUES ",
-            rows.into_iter().map(|job| new_row(job, now)),
-            // An id or a key that exists already, and no other error, is passed over.
-            " ON DUPLICATE KEY UPDATE id = turnwise_jobs.id",
-        ));
-        let mut holders = BTreeMap::new();
-        if !keyed.is_empty() {
+        let Inserts { mut statements, holders } = Inserts::of(jobs, now);
+        let mut found = Vec::new();
+        if let Some(holders) = holders {
             self.write(&mut session, std::mem::take(&mut statements)).await?;
-            // What was passed over is locked: it holds its key until the commit.
-            for row in self.ask(&mut session, holders_of(&keyed)).await? {
-                let holder: String = self.column(&row, 0)?;
-                let holder = rows::job_id(&holder).map_err(|trouble| self.trouble(trouble))?;
-                let key: Option<Vec<u8>> = self.column(&row, 1)?;
-                holders.insert(holder, key);
-            }
+            found = self.ask(&mut session, holders).await?;
         }
         self.commit(session, statements).await?;
-        let of_key: BTreeMap<&[u8], JobId> =
-            holders.iter().filter_map(|(id, key)| Some((key.as_deref()?, *id))).collect();
-        let id = |job: &NewJob| match &job.unique {
-            Some(unique) if !holders.contains_key(&job.id) => {
-                of_key.get(unique.key.as_str().as_bytes()).copied().unwrap_or(job.id)
-            }
-            _ => job.id,
-        };
-        Ok(jobs.iter().map(id).collect())
+        ids(jobs, &found).map_err(|trouble| self.trouble(trouble))
     }
 
     pub(super) async fn list_jobs(&self, filter: &JobFilter) -> Result<Vec<JobView>, StoreError> {
@@ -229,6 +202,89 @@ pub(super) fn cancel_set(now: &str) -> String {
          state = CASE WHEN state = 'queued' THEN 'cancelled' ELSE state END,
          cancel_requested = 1"
     )
+}
+
+/// Whether the server undid a transaction for another one's sake: a deadlock, or a lock that was waited for for too long.
+fn was_undone(error: &StoreError) -> bool {
+    match error {
+        StoreError::Failed { may_pass, .. } => *may_pass,
+        StoreError::Unreachable { reason, .. } => reason.contains("(1205)"),
+        _ => false,
+    }
+}
+
+/// What enqueues jobs.
+struct Inserts {
+    statements: Vec<String>,
+    /// Reads who holds their keys, when they have any. What was passed over is locked by then: it holds its key until the
+    /// commit.
+    holders: Option<String>,
+}
+
+impl Inserts {
+    fn of(jobs: &[NewJob], now: i64) -> Self {
+        // Those with a key in the order of their keys, so that two who enqueue the same keys wait for each other one way
+        // round.
+        let mut rows: Vec<&NewJob> = jobs.iter().collect();
+        rows.sort_by_key(|job| job.unique.as_ref().map(|unique| &unique.key));
+        let keyed: Vec<&NewJob> = rows.iter().copied().filter(|job| job.unique.is_some()).collect();
+        let mut statements: Vec<String> = keyed.iter().filter_map(|job| free(job, now)).collect();
+        statements.extend(inserts(
+            "INSERT INTO turnwise_jobs
+                (id, queue, method, url, headers, body, priority, scheduled_at, created_at,
+                queued_at, max_attempts, deadline_ms, unique_key, unique_until) VALUES ",
+            rows.into_iter().map(|job| new_row(job, now)),
+            // An id or a key that exists already, and no other error, is passed over.
+            " ON DUPLICATE KEY UPDATE id = turnwise_jobs.id",
+        ));
+        let holders = (!keyed.is_empty()).then(|| holders_of(&keyed));
+        Self { statements, holders }
+    }
+}
+
+/// The ids of jobs that were enqueued, or of those which hold their keys: the rows that were found.
+fn ids(jobs: &[NewJob], found: &[MySqlRow]) -> Result<Vec<JobId>, Trouble> {
+    let mut holders: BTreeMap<JobId, Option<Vec<u8>>> = BTreeMap::new();
+    for row in found {
+        let id: String = row.try_get(0)?;
+        holders.insert(rows::job_id(&id)?, row.try_get(1)?);
+    }
+    let of_key: BTreeMap<&[u8], JobId> =
+        holders.iter().filter_map(|(id, key)| Some((key.as_deref()?, *id))).collect();
+    let id = |job: &NewJob| match &job.unique {
+        Some(unique) if !holders.contains_key(&job.id) => {
+            of_key.get(unique.key.as_str().as_bytes()).copied().unwrap_or(job.id)
+        }
+        _ => job.id,
+    };
+    Ok(jobs.iter().map(id).collect())
+}
+
+/// Enqueue jobs by a connection of the app's, in its transaction; their ids, as [`Store::enqueue`](crate::store::Store::enqueue)
+/// has it.
+///
+/// # Errors
+///
+/// A part of a job is too long, and nothing was sent; or what the database said.
+pub async fn enqueue_in(
+    connection: &mut MySqlConnection,
+    jobs: &[NewJob],
+) -> Result<Vec<JobId>, InTransactionError> {
+    if jobs.is_empty() {
+        return Ok(Vec::new());
+    }
+    rows::check_lengths(jobs)?;
+    let clock = concat!("SELECT ", micros_of!("UTC_TIMESTAMP(6)"));
+    let now: i64 = sqlx::query_scalar(clock).fetch_one(&mut *connection).await?;
+    let Inserts { statements, holders } = Inserts::of(jobs, now);
+    for statement in statements {
+        rows_of(connection, statement).await?;
+    }
+    let found = match holders {
+        Some(holders) => rows_of(connection, holders).await?,
+        None => Vec::new(),
+    };
+    Ok(ids(jobs, &found)?)
 }
 
 /// The values of a new job's row, enqueued at `now`, in microseconds.

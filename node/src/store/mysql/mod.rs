@@ -31,6 +31,7 @@ use turnwise_engine::{
     Change, Claim, NodeId, Period, ServerIdentity, ServerInstant, Slot, Token, TurnRow,
 };
 
+pub use jobs::enqueue_in;
 pub use turns::MySqlTurns;
 
 use self::lanes::Lanes;

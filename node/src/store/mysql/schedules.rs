@@ -36,7 +36,7 @@ fn select(rest: &str) -> String {
 }
 
 fn view(row: &MySqlRow) -> Result<ScheduleView, Trouble> {
-    schedules::view(Columns::from_row(row)?)
+    Ok(schedules::view(Columns::from_row(row)?))
 }
 
 impl MySqlStore {
@@ -52,7 +52,9 @@ impl MySqlStore {
             .await?;
         let now = self.run(format!("SELECT {}", self.now())).await?;
         let now: i64 = self.column(self.one(&now)?, 0)?;
-        Ok((ServerInstant::from_micros(now), schedules::readable(found.iter().map(view))))
+        let views: Result<Vec<_>, _> = found.iter().map(view).collect();
+        let views = views.map_err(|trouble| self.trouble(trouble))?;
+        Ok((ServerInstant::from_micros(now), views))
     }
 
     pub(super) async fn fire_schedule(&self, fire: &Fire) -> Result<bool, StoreError> {
@@ -67,7 +69,8 @@ impl MySqlStore {
             ),
         };
         let read = format!(
-            "SELECT revision, paused_at IS NOT NULL, {} FROM turnwise_schedules WHERE name = {name} FOR UPDATE",
+            "SELECT revision, paused_at IS NOT NULL, {} FROM turnwise_schedules WHERE name = {name}
+             FOR UPDATE SKIP LOCKED",
             self.now()
         );
         let (mut session, found) = self.begin(self.session().await?, &read).await?;
@@ -128,7 +131,7 @@ impl MySqlStore {
 impl Schedules for MySqlStore {
     async fn schedules(&self) -> Result<Vec<ScheduleView>, StoreError> {
         let found = self.run(select("ORDER BY name")).await?;
-        Ok(schedules::readable(found.iter().map(view)))
+        found.iter().map(view).collect::<Result<_, _>>().map_err(|trouble| self.trouble(trouble))
     }
 
     async fn put_schedule(
@@ -176,8 +179,9 @@ impl Schedules for MySqlStore {
         let name = text(name);
         let read = format!("SELECT 1 FROM turnwise_schedules WHERE name = {name} FOR UPDATE");
         let (session, found) = self.begin(self.session().await?, &read).await?;
-        let write = format!("DELETE FROM turnwise_schedules WHERE name = {name}");
-        self.commit(session, vec![write]).await?;
+        let writes = ["schedules WHERE name", "firings WHERE schedule"]
+            .map(|table| format!("DELETE FROM turnwise_{table} = {name}"));
+        self.commit(session, writes.to_vec()).await?;
         Ok(!found.is_empty())
     }
 
@@ -199,8 +203,9 @@ impl Schedules for MySqlStore {
         };
         let (was_paused, now): (bool, i64) = (self.column(row, 0)?, self.column(row, 1)?);
         let write = format!(
-            "UPDATE turnwise_schedules SET revision = revision + 1, paused_at = {}, next_at = {}
+            "UPDATE turnwise_schedules SET revision = revision + 1, error = {}, paused_at = {}, next_at = {}
              WHERE name = {name}",
+            if pause { "error" } else { "NULL" },
             instant_or_null(pause.then_some(now)),
             instant_or_null(next)
         );

@@ -1,12 +1,12 @@
 //! Statements on the jobs: recover, release, reconcile, enqueue, and what people ask and order. Claims and ends have files
 //! of their own.
 
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{FromRow, Row};
 use turnwise_engine::{NodeId, Token};
 
 use super::ends::bury;
-use super::statement::Statement;
+use super::statement::{Statement, Wire};
 use super::turns::claimed;
 use super::{PgStore, check_in, integer};
 use crate::job::{Attempts, JobFilter, JobId, JobState, JobView, NewJob, When};
@@ -14,7 +14,7 @@ use crate::store::errors::Trouble;
 use crate::store::rows::{
     self, AttemptColumns, END_UNKNOWN, JobColumns, NOT_RECEIVED, headers_json, micros,
 };
-use crate::store::{ATTEMPTS_SHOWN, CheckIn, Claimed, NodeReport, StoreError};
+use crate::store::{ATTEMPTS_SHOWN, CheckIn, Claimed, InTransactionError, NodeReport, StoreError};
 
 const JOB_COLUMNS: &str =
     "SELECT j.id::text, j.queue, j.method, j.url, j.state, j.priority::bigint,
@@ -131,40 +131,7 @@ impl PgStore {
             return Ok(Vec::new());
         }
         rows::check_lengths(jobs)?;
-        let (mut at, mut wait) = (Vec::new(), Vec::new());
-        for job in jobs {
-            let (job_at, job_wait) = match job.when {
-                When::Now => (None, 0),
-                When::In(duration) => (None, micros(duration)),
-                When::At(instant) => (Some(instant.as_micros()), 0),
-            };
-            at.push(job_at);
-            wait.push(job_wait);
-        }
-        let unique =
-            |job: &NewJob| job.unique.as_ref().map(|unique| unique.key.as_str().to_owned());
-        let window =
-            |job: &NewJob| job.unique.as_ref().and_then(|unique| unique.window).map(micros);
-        let statement = Statement::of(
-            "SELECT turnwise.jobs_enqueue(
-                $1::text[]::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]::jsonb[], $6::bytea[],
-                $7::smallint[]::integer[], $8::bigint[], $9::bigint[], $10::integer[], $11::bigint[],
-                $12::text[], $13::bigint[])",
-        )
-        .bind(jobs.iter().map(|job| job.id.to_string()).collect::<Vec<_>>())
-        .bind(jobs.iter().map(|job| job.queue.as_str()).collect::<Vec<_>>())
-        .bind(jobs.iter().map(|job| job.method.as_str()).collect::<Vec<_>>())
-        .bind(jobs.iter().map(|job| job.url.as_str()).collect::<Vec<_>>())
-        .bind(jobs.iter().map(|job| headers_json(&job.headers)).collect::<Vec<_>>())
-        .bind(jobs.iter().map(|job| job.body.as_deref()).collect::<Vec<_>>())
-        .bind(jobs.iter().map(|job| job.priority).collect::<Vec<_>>())
-        .bind(at)
-        .bind(wait)
-        .bind(jobs.iter().map(|job| integer(job.max_attempts)).collect::<Vec<_>>())
-        .bind(jobs.iter().map(deadline_ms).collect::<Vec<_>>())
-        .bind(jobs.iter().map(unique).collect::<Vec<_>>())
-        .bind(jobs.iter().map(window).collect::<Vec<_>>());
-        let (ids,): (Vec<String>,) = self.ask_for_one(statement).await?;
+        let (ids,): (Vec<String>,) = self.ask_for_one(enqueue(jobs)).await?;
         let ids: Result<Vec<JobId>, _> = ids.iter().map(|id| rows::job_id(id)).collect();
         ids.map_err(|trouble| self.trouble(trouble))
     }
@@ -295,6 +262,62 @@ impl PgStore {
         let (done, exists): (bool, bool) = self.ask_for_one(statement).await?;
         Ok(exists.then_some(done))
     }
+}
+
+/// Enqueue jobs by a connection of the app's, in its transaction; their ids, as [`Store::enqueue`](crate::store::Store::enqueue)
+/// has it. The connection talks to the server itself, not to a pooler that keeps no prepared statements.
+///
+/// # Errors
+///
+/// A part of a job is too long, and nothing was sent; or what the database said.
+pub async fn enqueue_in(
+    connection: &mut PgConnection,
+    jobs: &[NewJob],
+) -> Result<Vec<JobId>, InTransactionError> {
+    if jobs.is_empty() {
+        return Ok(Vec::new());
+    }
+    rows::check_lengths(jobs)?;
+    let statement = enqueue(jobs);
+    let found = statement.ready(Wire::Prepared)?.rows(connection).await?;
+    let ids: Vec<String> = found.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
+    let ids: Result<Vec<JobId>, Trouble> = ids.iter().map(|id| rows::job_id(id)).collect();
+    Ok(ids?)
+}
+
+/// What enqueues jobs, and answers their ids.
+fn enqueue(jobs: &[NewJob]) -> Statement {
+    let (mut at, mut wait) = (Vec::new(), Vec::new());
+    for job in jobs {
+        let (job_at, job_wait) = match job.when {
+            When::Now => (None, 0),
+            When::In(duration) => (None, micros(duration)),
+            When::At(instant) => (Some(instant.as_micros()), 0),
+        };
+        at.push(job_at);
+        wait.push(job_wait);
+    }
+    let unique = |job: &NewJob| job.unique.as_ref().map(|unique| unique.key.as_str().to_owned());
+    let window = |job: &NewJob| job.unique.as_ref().and_then(|unique| unique.window).map(micros);
+    Statement::of(
+        "SELECT turnwise.jobs_enqueue(
+            $1::text[]::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]::jsonb[], $6::bytea[],
+            $7::smallint[]::integer[], $8::bigint[], $9::bigint[], $10::integer[], $11::bigint[],
+            $12::text[], $13::bigint[])",
+    )
+    .bind(jobs.iter().map(|job| job.id.to_string()).collect::<Vec<_>>())
+    .bind(jobs.iter().map(|job| job.queue.as_str()).collect::<Vec<_>>())
+    .bind(jobs.iter().map(|job| job.method.as_str()).collect::<Vec<_>>())
+    .bind(jobs.iter().map(|job| job.url.as_str()).collect::<Vec<_>>())
+    .bind(jobs.iter().map(|job| headers_json(&job.headers)).collect::<Vec<_>>())
+    .bind(jobs.iter().map(|job| job.body.as_deref()).collect::<Vec<_>>())
+    .bind(jobs.iter().map(|job| job.priority).collect::<Vec<_>>())
+    .bind(at)
+    .bind(wait)
+    .bind(jobs.iter().map(|job| integer(job.max_attempts)).collect::<Vec<_>>())
+    .bind(jobs.iter().map(deadline_ms).collect::<Vec<_>>())
+    .bind(jobs.iter().map(unique).collect::<Vec<_>>())
+    .bind(jobs.iter().map(window).collect::<Vec<_>>())
 }
 
 fn state_condition(state: Option<JobState>) -> &'static str {

@@ -27,6 +27,7 @@ use turnwise_engine::{
     Change, Claim, NodeId, Period, ServerIdentity, ServerInstant, Slot, Token, TurnRow,
 };
 
+pub use jobs::enqueue_in;
 pub use turns::PgTurns;
 
 use self::claims::Looks;

@@ -27,7 +27,7 @@ macro_rules! select {
 }
 
 fn view(row: &PgRow) -> Result<ScheduleView, Trouble> {
-    schedules::view(Columns::from_row(row)?)
+    Ok(schedules::view(Columns::from_row(row)?))
 }
 
 impl PgStore {
@@ -36,15 +36,16 @@ impl PgStore {
         until: ServerInstant,
     ) -> Result<(ServerInstant, Vec<ScheduleView>), StoreError> {
         let statement = Statement::of(select!(
-            "WHERE s.next_at <= turnwise.instant($1) AND s.next_at IS NOT NULL AND s.paused_at IS NULL
-             ORDER BY s.next_at LIMIT $2"
+            "WHERE (s.revision = 0 OR s.next_at <= turnwise.instant($1)) AND s.paused_at IS NULL
+             ORDER BY s.revision > 0, s.next_at LIMIT $2"
         ))
         .bind(until.as_micros())
         .bind(i64::from(DUE_AT_ONCE));
         let found = self.ask(statement).await?;
         let clock = Statement::of("SELECT turnwise.micros(turnwise.clock())");
         let (now,): (i64,) = self.ask_for_one(clock).await?;
-        let views = schedules::readable(found.iter().map(view));
+        let views: Result<Vec<_>, _> = found.iter().map(view).collect();
+        let views = views.map_err(|trouble| self.trouble(trouble))?;
         Ok((ServerInstant::from_micros(now), views))
     }
 
@@ -69,7 +70,7 @@ impl PgStore {
 impl Schedules for PgStore {
     async fn schedules(&self) -> Result<Vec<ScheduleView>, StoreError> {
         let found = self.ask(Statement::of(select!("ORDER BY s.name COLLATE \"C\""))).await?;
-        Ok(schedules::readable(found.iter().map(view)))
+        found.iter().map(view).collect::<Result<_, _>>().map_err(|trouble| self.trouble(trouble))
     }
 
     async fn put_schedule(
@@ -114,8 +115,10 @@ impl Schedules for PgStore {
     }
 
     async fn remove_schedule(&self, name: &str) -> Result<bool, StoreError> {
-        let statement =
-            Statement::of("DELETE FROM turnwise.schedules WHERE name = $1 RETURNING name");
+        let statement = Statement::of(
+            "WITH firings AS (DELETE FROM turnwise.firings WHERE schedule = $1)
+             DELETE FROM turnwise.schedules WHERE name = $1 RETURNING name",
+        );
         Ok(!self.ask(statement.bind(name.to_owned())).await?.is_empty())
     }
 
@@ -127,7 +130,8 @@ impl Schedules for PgStore {
     ) -> Result<bool, StoreError> {
         let statement = Statement::of(
             "UPDATE turnwise.schedules SET revision = revision + 1,
-                paused_at = CASE WHEN $2 THEN turnwise.clock() END, next_at = turnwise.instant($3)
+                paused_at = CASE WHEN $2 THEN turnwise.clock() END, next_at = turnwise.instant($3),
+                error = CASE WHEN $2 THEN error END
              WHERE name = $1 AND (paused_at IS NULL) = $2 RETURNING name",
         )
         .bind(name.to_owned())

@@ -27,7 +27,7 @@ macro_rules! answer_of {
     ($function:literal) => {
         concat!(
             "SELECT a.*, (SELECT n.drain_asked_at IS NOT NULL FROM turnwise.nodes n
-                WHERE n.id = $1::text::uuid), turnwise.next_schedule() FROM turnwise.",
+                WHERE n.id = $1::text::uuid), (SELECT turnwise.next_schedule()) FROM turnwise.",
             $function,
             " a"
         )

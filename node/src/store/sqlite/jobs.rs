@@ -5,12 +5,13 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{QueryBuilder, Row, Sqlite};
 use turnwise_engine::{NodeId, ServerInstant, Token};
 
+use super::clock::{ServerClock, SystemServerClock};
 use super::text;
 use crate::job::{Attempts, JobFilter, JobId, JobState, JobView, NewJob, UniqueKey, When};
-use crate::sabotage::{Bug, Sabotage};
-use crate::store::ATTEMPTS_SHOWN;
+use crate::sabotage::{Bug, Sabotage, Sound};
 use crate::store::errors::Trouble;
 use crate::store::rows::{self, AttemptColumns, headers_json, json, micros};
+use crate::store::{ATTEMPTS_SHOWN, InTransactionError};
 
 /// Which jobs, in a table `j`, hold an attempt in their own row: one that runs, or that succeeded. An older binary has
 /// written a row for the latter.
@@ -73,6 +74,20 @@ pub(super) async fn enqueue<B: Sabotage>(
         ids.push(holder.unwrap_or(job.id));
     }
     Ok(ids)
+}
+
+/// Enqueue jobs by a connection of the app's, in its transaction; their ids, as [`Store::enqueue`](crate::store::Store::enqueue)
+/// has it.
+///
+/// # Errors
+///
+/// A part of a job is too long, and nothing was sent; or what the database said.
+pub async fn enqueue_in(
+    connection: &mut SqliteConnection,
+    jobs: &[NewJob],
+) -> Result<Vec<JobId>, InTransactionError> {
+    rows::check_lengths(jobs)?;
+    Ok(enqueue::<Sound>(connection, SystemServerClock.now(), jobs).await?)
 }
 
 /// Take the key away from a job that has ended and whose window has passed.

@@ -29,6 +29,7 @@ use turnwise_engine::{
 };
 
 pub use clock::{ServerClock, SystemServerClock};
+pub use jobs::enqueue_in;
 pub use turns::SqliteTurns;
 
 use super::claim_bytes::{BEAT_BYTES_MAX, CLAIM_BYTES_MAX};

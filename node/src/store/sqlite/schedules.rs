@@ -1,10 +1,10 @@
 //! Schedules: which are due, and the firing of their times, each once. The functions run inside a transaction of the caller's.
 
-use sqlx::FromRow;
+use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use turnwise_engine::ServerInstant;
 
-use super::{SqliteStore, Trouble};
+use super::{SqliteStore, Trouble, text};
 use crate::sabotage::{Bug, Sabotage};
 use crate::store::StoreError;
 use crate::store::rows::headers_json;
@@ -23,7 +23,24 @@ macro_rules! select {
 }
 
 fn view(row: &SqliteRow) -> Result<ScheduleView, Trouble> {
-    schedules::view(Columns::from_row(row)?)
+    let words = |at| Ok::<_, Trouble>(text(row, at)?.unwrap_or_default());
+    let columns: Columns = (
+        words(0)?,
+        words(1)?,
+        words(2)?,
+        words(3)?,
+        row.try_get(4)?,
+        words(5)?,
+        words(6)?,
+        words(7)?,
+        row.try_get(8)?,
+        row.try_get(9)?,
+        row.try_get(10)?,
+        row.try_get(11)?,
+        text(row, 12)?,
+        row.try_get(13)?,
+    );
+    Ok(schedules::view(columns))
 }
 
 /// The earliest time that is to be fired.
@@ -31,7 +48,8 @@ pub(super) async fn next(
     connection: &mut SqliteConnection,
 ) -> Result<Option<ServerInstant>, Trouble> {
     let next: Option<i64> = sqlx::query_scalar(
-        "SELECT min(next_at) FROM turnwise_schedules WHERE next_at IS NOT NULL AND paused_at IS NULL",
+        "SELECT CASE WHEN EXISTS (SELECT 1 FROM turnwise_schedules WHERE revision = 0 AND paused_at IS NULL) THEN 0
+            ELSE (SELECT min(next_at) FROM turnwise_schedules WHERE next_at IS NOT NULL AND paused_at IS NULL) END",
     )
     .fetch_one(connection)
     .await?;
@@ -43,13 +61,13 @@ pub(super) async fn due(
     until: ServerInstant,
 ) -> Result<Vec<ScheduleView>, Trouble> {
     let found = sqlx::query(select!(
-        "WHERE next_at <= ?1 AND next_at IS NOT NULL AND paused_at IS NULL ORDER BY next_at LIMIT ?2"
+        "WHERE (revision = 0 OR next_at <= ?1) AND paused_at IS NULL ORDER BY revision > 0, next_at LIMIT ?2"
     ))
         .bind(until.as_micros())
         .bind(DUE_AT_ONCE)
         .fetch_all(connection)
         .await?;
-    Ok(schedules::readable(found.iter().map(view)))
+    found.iter().map(view).collect()
 }
 
 pub(super) async fn fire<B: Sabotage>(
@@ -117,7 +135,7 @@ impl<B: Sabotage> Schedules for SqliteStore<B> {
         let found = sqlx::query(select!("ORDER BY name")).fetch_all(&mut *connection).await;
         connection.give_back();
         let found = found.map_err(|error| self.trouble(error.into()))?;
-        Ok(schedules::readable(found.iter().map(view)))
+        found.iter().map(view).collect::<Result<_, _>>().map_err(|trouble| self.trouble(trouble))
     }
 
     async fn put_schedule(
@@ -132,12 +150,8 @@ impl<B: Sabotage> Schedules for SqliteStore<B> {
 
     async fn remove_schedule(&self, name: &str) -> Result<bool, StoreError> {
         let mut connection = self.begin().await?;
-        let done = sqlx::query("DELETE FROM turnwise_schedules WHERE name = ?1")
-            .bind(name)
-            .execute(&mut *connection)
-            .await
-            .map_err(Trouble::from);
-        Ok(self.settle(connection, done).await?.rows_affected() > 0)
+        let done = remove(&mut connection, name).await;
+        self.settle(connection, done).await
     }
 
     async fn pause_schedule(
@@ -148,7 +162,8 @@ impl<B: Sabotage> Schedules for SqliteStore<B> {
     ) -> Result<bool, StoreError> {
         let mut connection = self.begin().await?;
         let done = sqlx::query(
-            "UPDATE turnwise_schedules SET revision = revision + 1, paused_at = iif(?2, ?3, NULL), next_at = ?4
+            "UPDATE turnwise_schedules SET revision = revision + 1, paused_at = iif(?2, ?3, NULL), next_at = ?4,
+                error = iif(?2, error, NULL)
              WHERE name = ?1 AND (paused_at IS NULL) = ?2",
         )
         .bind(name)
@@ -160,6 +175,18 @@ impl<B: Sabotage> Schedules for SqliteStore<B> {
         .map_err(Trouble::from);
         Ok(self.settle(connection, done).await?.rows_affected() > 0)
     }
+}
+
+async fn remove(connection: &mut SqliteConnection, name: &str) -> Result<bool, Trouble> {
+    sqlx::query("DELETE FROM turnwise_firings WHERE schedule = ?1")
+        .bind(name)
+        .execute(&mut *connection)
+        .await?;
+    let done = sqlx::query("DELETE FROM turnwise_schedules WHERE name = ?1")
+        .bind(name)
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected() > 0)
 }
 
 async fn put(

@@ -190,7 +190,7 @@ impl World {
     pub(in crate::cluster) fn fired(&mut self, fire: &Fire, has_job: &[bool]) {
         let now = self.now;
         self.trace([14, fire.times.len() as u64, 0]);
-        let shown = self.server.exact().as_micros();
+        let (shown, sets_clocks) = (self.server.exact().as_micros(), self.sets_clocks());
         let hosts = 0..self.hosts.len() as u32;
         let ahead = 4 * self.period + 5_000_000_000;
         let is_well = self.oracle.ring.is_calm(now)
@@ -201,7 +201,7 @@ impl World {
             sometimes!(self.oracle.marks, Mark::FiredForTheDead, *time < shown);
             let told = &mut self.orders.told.schedules;
             let is_new = told.get_mut(&fire.schedule).is_none_or(|s| s.fired.insert(*time));
-            if !has_job || !is_new {
+            if !has_job || !is_new && !sets_clocks {
                 let what = if is_new { "without a job" } else { "a second time" };
                 self.violated(Invariant::Schedules, || {
                     format!("{:?} is fired {what} for {time} us", fire.schedule)
@@ -212,21 +212,27 @@ impl World {
                     format!("{:?} is fired {late} us late, and nothing is wrong", fire.schedule)
                 });
             }
-            self.oracle.jobs.enqueued(now, job_of(*job));
+            if is_new {
+                self.oracle.jobs.enqueued(now, job_of(*job));
+            }
         }
+    }
+
+    /// Whether a clock of the database is set in this run.
+    fn sets_clocks(&self) -> bool {
+        self.scenario.faults.iter().any(|planned| {
+            matches!(
+                planned.fault,
+                Fault::Failover { .. } | Fault::ServerStep { .. } | Fault::ServerSlew { .. }
+            )
+        })
     }
 
     /// The run is over: what has come has been fired. (Where a clock was set, what has come is another question.)
     pub(super) fn check_fired(&mut self, grace: u64) {
-        let sets_clocks = |fault| {
-            matches!(
-                fault,
-                Fault::Failover { .. } | Fault::ServerStep { .. } | Fault::ServerSlew { .. }
-            )
-        };
         let nobody = !self.lives.iter().any(|life| life.staying && life.born + grace < self.now);
         let is_out = self.out_until + grace >= self.now || !self.oracle.ring.is_calm(self.now);
-        if nobody || is_out || self.scenario.faults.iter().any(|p| sets_clocks(p.fault)) {
+        if nobody || is_out || self.sets_clocks() {
             return;
         }
         let shown = self.server.look().0.exact(self.now.saturating_sub(grace)).as_micros();
