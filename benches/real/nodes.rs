@@ -213,6 +213,7 @@ pub fn config<K>(url: &str, node: u32, manner: &Manner<K>) -> RunConfig {
         name: format!("node-{node}"),
         listen: None,
         listen_token: None,
+        callback_url: None,
         period: None,
         capacity: manner.capacity,
         queues: None,
@@ -247,6 +248,7 @@ impl<K: Caller> Node<K> {
                 store,
                 caller: (self.caller)(&self.config.targets),
                 chance: uuid::Uuid::new_v4().into_bytes(),
+                callbacks: None,
             };
             let pulse = watch::channel(Pulse::default()).0;
             let (stage, journal) = (&PreciseThread, self.journal.as_ref());

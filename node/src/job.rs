@@ -34,6 +34,18 @@ pub const HAND_BACKS_MAX: u32 = 10;
 pub const DEFAULT_QUEUE: &str = "default";
 /// Attempts of a job that says nothing about it.
 pub const DEFAULT_MAX_ATTEMPTS: u32 = 20;
+/// The wait after the first failed attempt, before jitter, where neither the job nor its queue says otherwise.
+pub const RETRY_WAIT: Duration = Duration::from_secs(15);
+/// The longest wait between attempts, whatever the job, its queue, the jitter and the target say.
+pub const RETRY_WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// The shortest wait that may be asked for.
+pub const RETRY_WAIT_MIN: Duration = Duration::from_millis(1);
+/// The shortest time within which a heartbeat may be asked for: the farm looks once a period.
+pub const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
+/// The longest time within which a heartbeat may be asked for.
+pub const HEARTBEAT_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// The longest note of a progress, in bytes.
+pub const PROGRESS_NOTE_BYTES_MAX: usize = 1_024;
 /// How long a call may take, from the connect to the end of the answer, unless the job says otherwise.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(600);
 
@@ -118,6 +130,10 @@ pub struct NewJob {
     pub deadline: Duration,
     /// What there may be one job of at a time.
     pub unique: Option<Unique>,
+    /// How long it waits between attempts.
+    pub retry: Retry,
+    /// It may answer 202 and go on elsewhere; none: an answer of 202 is its end.
+    pub asynchronous: Option<Asynchronous>,
 }
 
 impl NewJob {
@@ -135,8 +151,110 @@ impl NewJob {
             max_attempts: DEFAULT_MAX_ATTEMPTS,
             deadline: DEFAULT_DEADLINE,
             unique: None,
+            retry: Retry::default(),
+            asynchronous: None,
         }
     }
+}
+
+/// How long a job waits between attempts, as far as it says so itself; what it does not say its queue does, and then
+/// [`RETRY_WAIT`] and [`RETRY_WAIT_MAX`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retry {
+    /// After the first failed attempt; each further wait is twice the one before. From [`RETRY_WAIT_MIN`] to
+    /// [`RETRY_WAIT_MAX`].
+    pub wait: Option<Duration>,
+    /// No wait is longer. With the same as `wait` all are alike.
+    pub wait_max: Option<Duration>,
+}
+
+/// What a job says that may go on after its call was answered with 202.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asynchronous {
+    /// So long after the answer, or after the last heartbeat, the attempt is given up unless something is heard of it. From
+    /// [`HEARTBEAT_MIN`] to [`HEARTBEAT_MAX`]. None: it need not be heard of before the deadline, which counts from the
+    /// beginning of the attempt.
+    pub heartbeat: Option<Duration>,
+}
+
+/// What few jobs say, as it stands in the table: nothing in it has been checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Particulars {
+    /// The wait after the first failed attempt, in milliseconds: the job's, or else its queue's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_wait_ms: Option<i64>,
+    /// The longest wait between attempts, in milliseconds: the job's, or else its queue's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_wait_max_ms: Option<i64>,
+    /// Statuses after which a job of this queue is not tried again, separated by commas.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub permanent: Option<String>,
+    /// Not zero: it may answer 202 and go on elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asynchronous: Option<i64>,
+    /// How long it may go on without a heartbeat, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heartbeat_ms: Option<i64>,
+    /// The schedule that has inserted it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+}
+
+impl Particulars {
+    /// What a job says when it is enqueued; none when that is nothing.
+    pub fn of(job: &NewJob) -> Option<Self> {
+        let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let particulars = Self {
+            retry_wait_ms: job.retry.wait.map(millis),
+            retry_wait_max_ms: job.retry.wait_max.map(millis),
+            asynchronous: job.asynchronous.map(|_| 1),
+            heartbeat_ms: job
+                .asynchronous
+                .and_then(|asynchronous| asynchronous.heartbeat)
+                .map(millis),
+            ..Self::default()
+        };
+        (particulars != Self::default()).then_some(particulars)
+    }
+
+    /// Whether the job may answer 202 and go on elsewhere.
+    pub fn is_asynchronous(&self) -> bool {
+        self.asynchronous.is_some_and(|asynchronous| asynchronous != 0)
+    }
+
+    /// Within which time it must be heard of, when it says one.
+    pub fn heartbeat(&self) -> Option<Duration> {
+        let millis = u64::try_from(self.heartbeat_ms?).ok()?;
+        Some(Duration::from_millis(millis).clamp(HEARTBEAT_MIN, HEARTBEAT_MAX))
+    }
+
+    /// The wait after the first failed attempt, and the longest. What is out of range is taken for the nearest that is in it.
+    pub fn waits(&self) -> (Duration, Duration) {
+        let wait = |millis: Option<i64>, otherwise| match millis {
+            None => otherwise,
+            Some(millis) => Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+                .clamp(RETRY_WAIT_MIN, RETRY_WAIT_MAX),
+        };
+        (wait(self.retry_wait_ms, RETRY_WAIT), wait(self.retry_wait_max_ms, RETRY_WAIT_MAX))
+    }
+
+    /// Whether its queue says that an answer with this status is final.
+    pub fn is_permanent(&self, status: u16) -> bool {
+        let listed = self.permanent.as_deref().unwrap_or_default();
+        listed.split(',').any(|listed| listed.trim().parse() == Ok(status))
+    }
+}
+
+/// How far a running attempt has come, as it says itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// From 0 to 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u8>,
+    /// In words, at most [`PROGRESS_NOTE_BYTES_MAX`] bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// What a job holds alone: from when it is enqueued until it has ended and the window has passed, whichever comes later.
@@ -223,6 +341,8 @@ pub struct ClaimedJob {
     pub deadline_ms: i64,
     /// When it was due.
     pub scheduled_at: ServerInstant,
+    /// What few jobs say.
+    pub particulars: Particulars,
 }
 
 /// What became of one attempt: what the node tells the store.
@@ -253,6 +373,8 @@ pub enum JobFate {
     Retry(Duration),
     /// It is given up.
     Dead,
+    /// It goes on elsewhere, and is heard of within this long, or else runs again.
+    Await(Duration),
     /// It goes back as if this attempt had not been, and may run again at once. One that went back
     /// [`HAND_BACKS_MAX`] times already spends the attempt, and is dead when that was the last.
     HandBack,
@@ -349,6 +471,12 @@ pub struct JobView {
     pub last_error: Option<String>,
     /// The unique key that it holds, or would if another asked for it now.
     pub unique_key: Option<String>,
+    /// Its call was answered with 202 at this time, and it goes on elsewhere.
+    pub awaits_since: Option<ServerInstant>,
+    /// How far it has come, as it says itself.
+    pub progress: Option<Progress>,
+    /// What few jobs say, but for what its queue says.
+    pub particulars: Particulars,
 }
 
 /// One attempt as people see it.

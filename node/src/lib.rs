@@ -2,6 +2,7 @@
 
 pub mod api;
 mod cached;
+pub mod callback;
 pub mod caller;
 pub mod cli;
 pub mod client;

@@ -280,6 +280,7 @@ impl Observer for Metrics {
             JobFate::Succeeded => "succeeded",
             JobFate::Retry(_) => "retried",
             JobFate::Dead => "dead",
+            JobFate::Await(_) => "accepted",
             JobFate::HandBack => "handed_back",
         };
         self.jobs.get_or_create(&JobLabels { queue: self.queue(queue), outcome }).inc();

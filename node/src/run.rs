@@ -1,6 +1,7 @@
 //! Decides what a node stands on in production: the shell's leaves, the API beside it, the signals that stop
 //! it, and the exit code that says how it went.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::api;
+use crate::callback::{self, Callbacks};
 use crate::caller::HttpCaller;
 use crate::config::RunConfig;
 use crate::dashboard::{self, Door};
@@ -74,13 +76,16 @@ async fn run_on(config: RunConfig, tampering: Tampering) -> ExitCode {
     }
     let (pulse, watcher) = watch::channel(Pulse::default());
     let metrics = Arc::new(Metrics::default());
-    let api = match open_api(&config, &store, watcher, &metrics).await {
+    let offered = [Uuid::new_v4(), Uuid::new_v4()].map(|half| half.simple().to_string()).concat();
+    let (api, base) = match open_api(&config, &store, watcher, &metrics, &offered).await {
         Ok(api) => api,
         Err(error) => return exit::report(exit::BAD_CONFIGURATION, error),
     };
     let watch = store.clone();
     let watch = tokio::spawn(async move { watch.watch().await });
     let chance = Uuid::new_v4().into_bytes();
+    let base = config.callback_url.clone().or(base);
+    let callbacks = base.map(|base| Callbacks { base, offered });
     let (clock, stage, journal_of) = (tampering.clock(), &PreciseThread, journal.as_ref());
     // Its own connection, opened when there is something to write.
     let (health, writer) = health::keep(metrics, clock.clone());
@@ -88,11 +93,12 @@ async fn run_on(config: RunConfig, tampering: Tampering) -> ExitCode {
     let observer: Arc<dyn Observer> = Arc::new(health);
     let result = match tampering.road {
         None => {
-            let leaves = Leaves { clock, store, caller, chance };
+            let leaves = Leaves { clock, store, caller, chance, callbacks };
             shell::run_observed(&leaves, stage, &config, &pulse, journal_of, &observer, stop).await
         }
         Some(road) => {
-            let leaves = Leaves { clock, store: Distant::new(store, road), caller, chance };
+            let store = Distant::new(store, road);
+            let leaves = Leaves { clock, store, caller, chance, callbacks };
             shell::run_observed(&leaves, stage, &config, &pulse, journal_of, &observer, stop).await
         }
     };
@@ -112,15 +118,16 @@ async fn run_on(config: RunConfig, tampering: Tampering) -> ExitCode {
     }
 }
 
-/// Serve the health, the numbers and the dashboard where the configuration says; none where it says `off`, or where an
-/// address that nobody asked for is taken.
+/// Serve the health, the numbers, the dashboard and the callbacks where the configuration says; none where it says `off`, or where an
+/// address that nobody asked for is taken. With it the URL at which this machine reaches it.
 async fn open_api(
     config: &RunConfig,
     store: &AnyStore,
     pulse: watch::Receiver<Pulse>,
     metrics: &Arc<Metrics>,
-) -> Result<Option<JoinHandle<()>>, String> {
-    let Some(listen) = config.listen else { return Ok(None) };
+    offered: &str,
+) -> Result<(Option<JoinHandle<()>>, Option<String>), String> {
+    let Some(listen) = config.listen else { return Ok((None, None)) };
     let listener = match api::bind(listen.address).await {
         Ok(listener) => listener,
         Err(error) if listen.explicit => {
@@ -134,7 +141,7 @@ async fn open_api(
                 address = %listen.address,
                 "the API cannot listen there: {error}; going on without it (--listen chooses another)"
             );
-            return Ok(None);
+            return Ok((None, None));
         }
     };
     let address = listener.local_addr().unwrap_or(listen.address);
@@ -143,8 +150,15 @@ async fn open_api(
     let views = store.beside(1);
     let door = Door::new(address, config.listen_token.clone());
     let beside = api::health(pulse).merge(api::metrics(Arc::clone(metrics), views.clone()));
-    let routes = dashboard::router(views, config.retention, door, None, beside);
-    Ok(Some(tokio::spawn(serve::serve(listener, routes))))
+    let callbacks = callback::routes(views.clone(), offered.to_owned());
+    let routes = dashboard::router(views, config.retention, door, None, beside).merge(callbacks);
+    let reached = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, address.port()).into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, address.port()).into(),
+        _ => address,
+    };
+    let serving = tokio::spawn(serve::serve(listener, routes));
+    Ok((Some(serving), Some(format!("http://{reached}"))))
 }
 
 fn listen_to_signals(handle: StopHandle) -> std::io::Result<()> {

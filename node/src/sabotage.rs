@@ -78,6 +78,8 @@ bugs! {
     OnlyFirstEndIsRecorded = "only-first-end-is-recorded",
     /// Calls go on when the node was declared lost.
     CallsOutliveTheLife = "calls-outlive-the-life",
+    /// An answer of 202 is taken for the end of a job that is asynchronous.
+    AcceptedIsDone = "accepted-is-done",
     /// Nobody is told that the target refused a call.
     RefusalIsNotTold = "refusal-is-not-told",
     /// A target that was away is never tried again.
@@ -124,6 +126,12 @@ bugs! {
     FiringHasNoJob = "firing-has-no-job",
     /// Jobs of a queue that is paused are claimed.
     PauseIsIgnored = "pause-is-ignored",
+    /// Whoever knows a job is believed when it says how the job goes on.
+    CallbackIgnoresClaim = "callback-ignores-claim",
+    /// A heartbeat puts off nothing.
+    HeartbeatPutsOffNothing = "heartbeat-puts-off-nothing",
+    /// An outage counts against jobs that go on elsewhere.
+    OutageCountsForHeartbeats = "outage-counts-for-heartbeats",
     /// A job that is enqueued with a unique key gets none.
     UniqueKeyIsForgotten = "unique-key-is-forgotten",
 }

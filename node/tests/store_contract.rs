@@ -7,6 +7,8 @@
 
 #[path = "store_contract/bulk.rs"]
 mod bulk;
+#[path = "store_contract/callbacks.rs"]
+mod callbacks;
 #[path = "store_contract/claims.rs"]
 mod claims;
 #[path = "store_contract/ends.rs"]
@@ -33,6 +35,8 @@ mod only_enqueue;
 mod only_mariadb;
 #[path = "store_contract/only_pooled.rs"]
 mod only_pooled;
+#[path = "store_contract/particulars.rs"]
+mod particulars;
 #[path = "store_contract/pooled.rs"]
 mod pooled;
 #[path = "store_contract/postgres.rs"]

@@ -72,6 +72,7 @@ fn simpler(scenario: &Scenario) -> Vec<Scenario> {
     add(&|s| s.orders.cancelled_ppm = 0);
     add(&|s| s.orders.pauses_every = Span::ZERO);
     add(&|s| s.orders.schedules = 0);
+    add(&|s| s.orders.asynchronous_ppm = 0);
     add(&|s| {
         // The last node, if no fault names it.
         let last = s.nodes.len() as u32 - 1;

@@ -9,6 +9,8 @@
     reason = "both arms are tried, and the real one takes real time"
 )]
 
+#[path = "../../node/tests/store_contract/callbacks.rs"]
+mod callbacks;
 #[path = "../../node/tests/store_contract/claims.rs"]
 mod claims;
 #[path = "../../node/tests/store_contract/ends.rs"]
@@ -21,6 +23,8 @@ mod leases;
 mod member;
 #[path = "../../node/tests/store_contract/nodes.rs"]
 mod nodes;
+#[path = "../../node/tests/store_contract/particulars.rs"]
+mod particulars;
 #[path = "../../node/tests/store_contract/queues.rs"]
 mod queues;
 #[path = "../../node/tests/store_contract/retention.rs"]

@@ -74,6 +74,7 @@ impl Store for AtOnceStore {
         fn jobs(filter: &JobFilter) -> Vec<JobView>;
         fn job(id: JobId) -> Option<(JobView, Attempts)>;
         fn retry(id: JobId) -> Option<bool>;
+        fn secret(name: &str, offered: &str) -> String;
         fn cancel(id: JobId) -> Option<bool>;
         fn nodes() -> Vec<NodeView>;
         fn look() -> Look;

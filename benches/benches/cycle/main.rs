@@ -75,7 +75,8 @@ async fn run(options: &Options) {
         beats: false,
     };
     let config = config("sqlite::memory:", 0, &manner);
-    let leaves = Leaves { clock, store: store.clone(), caller: AtOnce, chance: [7; 16] };
+    let leaves =
+        Leaves { clock, store: store.clone(), caller: AtOnce, chance: [7; 16], callbacks: None };
     let (handle, stop) = stop();
     let counter = Counter { rest: AtomicU32::new(options.due), handle };
     let observer: Arc<dyn Observer> = Arc::new(counter);

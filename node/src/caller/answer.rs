@@ -7,12 +7,7 @@ use http::HeaderMap;
 use http::header::{DATE, RETRY_AFTER};
 
 use super::{CallOutcome, Rejection};
-use crate::job::{ClaimedJob, End, HAND_BACKS_MAX, JobFate};
-
-/// The wait after the first failed attempt, before jitter.
-pub const BACK_OFF_FIRST: Duration = Duration::from_secs(15);
-/// The longest wait, whatever the jitter and the target say.
-pub const BACK_OFF_MAX: Duration = Duration::from_secs(24 * 3_600);
+use crate::job::{ClaimedJob, End, HAND_BACKS_MAX, JobFate, RETRY_WAIT_MAX};
 
 /// What an outcome means for the job: the parts of an [`End`] that the caller decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,9 +40,10 @@ impl Verdict {
 ///
 /// | outcome | fate |
 /// |---|---|
-/// | 2xx | succeeded |
-/// | 410, or any other with `Turnwise-No-Retry: true` | dead at once |
-/// | 429, 503 with `Retry-After` | failed attempt, retried not before that (up to [`BACK_OFF_MAX`]) |
+/// | 202, of a job that is asynchronous | goes on elsewhere |
+/// | any other 2xx | succeeded |
+/// | 410, one that the queue names as permanent, or any other with `Turnwise-No-Retry: true` | dead at once |
+/// | 429, 503 with `Retry-After` | failed attempt, retried not before that (up to [`RETRY_WAIT_MAX`]) |
 /// | any other status, 3xx among them; time-out; reset | failed attempt, retried after [`back_off`] |
 /// | refused by the node's own target | handed back; the [`HAND_BACKS_MAX`]th time and later a failed attempt |
 ///
@@ -98,18 +94,29 @@ fn judge_status(
     no_retry: bool,
     random: u64,
 ) -> (JobFate, Option<String>) {
-    let wait = back_off(job.attempt, random);
+    let wait = wait_of(job, random);
     let answered = format!("the target answered {status}");
     match status {
+        202 if job.particulars.is_asynchronous() => {
+            let deadline = Duration::from_millis(u64::try_from(job.deadline_ms).unwrap_or(0));
+            let within = job.particulars.heartbeat().unwrap_or(deadline);
+            // What is true of the attempt if nothing more is heard of it.
+            let error = "accepted with 202, and nothing more was heard in time";
+            (JobFate::Await(within), Some(error.to_owned()))
+        }
         200..=299 => (JobFate::Succeeded, None),
         410 => (JobFate::Dead, Some(format!("{answered} (gone: not tried again)"))),
         _ if no_retry => (JobFate::Dead, Some(format!("{answered} with Turnwise-No-Retry"))),
+        _ if job.particulars.is_permanent(status) => (
+            JobFate::Dead,
+            Some(format!("{answered}, after which jobs of this queue are not tried again")),
+        ),
         300..=399 => (
             retry(job, wait),
             Some(format!("{answered}, a redirect; redirects are never followed")),
         ),
         429 | 503 if retry_after.is_some() => {
-            let asked = retry_after.unwrap_or_default().min(BACK_OFF_MAX);
+            let asked = retry_after.unwrap_or_default().min(RETRY_WAIT_MAX);
             let error =
                 format!("{answered} with Retry-After {}", humantime::format_duration(asked));
             (retry(job, wait.max(asked)), Some(error))
@@ -119,7 +126,7 @@ fn judge_status(
 }
 
 fn failed(job: &ClaimedJob, error: String, random: u64) -> Verdict {
-    let fate = retry(job, back_off(job.attempt, random));
+    let fate = retry(job, wait_of(job, random));
     Verdict { fate, status: None, error: Some(error), answer: None }
 }
 
@@ -128,18 +135,43 @@ fn retry(job: &ClaimedJob, wait: Duration) -> JobFate {
     if job.attempt >= job.max_attempts { JobFate::Dead } else { JobFate::Retry(wait) }
 }
 
-/// How long to wait after the failed attempt number `attempt` (from 1), in whole milliseconds.
+/// How long this job waits after an attempt that failed.
+fn wait_of(job: &ClaimedJob, random: u64) -> Duration {
+    back_off(job.attempt, job.particulars.waits(), random)
+}
+
+/// The end of an attempt that its target has ended by a callback: what it says that it came to, why, and how long it asks not to
+/// be tried again.
+pub fn called_back(
+    job: &ClaimedJob,
+    failed: Option<String>,
+    no_retry: bool,
+    retry_after: Option<Duration>,
+    random: u64,
+) -> (JobFate, Option<String>) {
+    match failed {
+        None => (JobFate::Succeeded, None),
+        Some(error) if no_retry => (JobFate::Dead, Some(error)),
+        Some(error) => {
+            let asked = retry_after.unwrap_or_default().min(RETRY_WAIT_MAX);
+            (retry(job, wait_of(job, random).max(asked)), Some(error))
+        }
+    }
+}
+
+/// How long to wait after the failed attempt number `attempt` (from 1), in whole milliseconds, where the first wait and the
+/// longest are given.
 ///
-/// With `B = min(15 s · 2^(attempt - 1), 24 h)` the wait is uniform over `[B/2, min(3B/2, 24 h)]`:
-/// `B` on average until the cap is near, and never so that jobs which failed together come back together.
-pub fn back_off(attempt: u32, random: u64) -> Duration {
-    const FIRST: u64 = BACK_OFF_FIRST.as_millis() as u64;
-    const MAX: u64 = BACK_OFF_MAX.as_millis() as u64;
-    // 2^13 · 15 s is beyond the cap already.
-    let doublings = attempt.saturating_sub(1).min(13);
-    let base = (FIRST << doublings).min(MAX);
+/// With `B = min(first · 2^(attempt - 1), longest)` the wait is uniform over `[B/2, min(3B/2, longest)]`:
+/// `B` on average until the longest is near, and never so that jobs which failed together come back together.
+pub fn back_off(attempt: u32, (first, longest): (Duration, Duration), random: u64) -> Duration {
+    let millis = |time: Duration| u64::try_from(time.min(RETRY_WAIT_MAX).as_millis()).unwrap_or(0);
+    let (first, most) = (millis(first), millis(longest));
+    // A day is less than 2^27 ms.
+    let doublings = attempt.saturating_sub(1).min(27);
+    let base = (first << doublings).min(most);
     let least = base / 2;
-    let most = (base + least).min(MAX);
+    let most = (base + least).min(most);
     let span = u128::from(most - least + 1);
     let jitter = ((u128::from(random) * span) >> 64) as u64;
     Duration::from_millis(least + jitter)
@@ -171,7 +203,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::job::JobId;
+    use crate::job::{JobId, Particulars, RETRY_WAIT};
 
     fn job(attempt: u32, max_attempts: u32, hand_backs: u32) -> ClaimedJob {
         ClaimedJob {
@@ -188,6 +220,7 @@ mod tests {
             hand_backs,
             deadline_ms: 1,
             scheduled_at: ServerInstant::from_micros(0),
+            particulars: Particulars::default(),
         }
     }
 
@@ -216,7 +249,7 @@ mod tests {
         assert_eq!(verdict.fate, JobFate::HandBack);
         assert_eq!(verdict.error.as_deref(), Some("given back: why"));
         let verdict = given(HAND_BACKS_MAX, 1);
-        assert_eq!(verdict.fate, JobFate::Retry(BACK_OFF_FIRST));
+        assert_eq!(verdict.fate, JobFate::Retry(RETRY_WAIT));
         assert!(verdict.error.unwrap().contains("this attempt counts"));
         assert_eq!(given(HAND_BACKS_MAX, 2).fate, JobFate::Dead);
     }
@@ -358,20 +391,94 @@ mod tests {
         }
     }
 
+    fn usual(attempt: u32, random: u64) -> Duration {
+        back_off(attempt, Particulars::default().waits(), random)
+    }
+
+    #[test]
+    fn a_job_or_its_queue_says_how_long_it_waits() {
+        let particulars = |wait, wait_max| Particulars {
+            retry_wait_ms: wait,
+            retry_wait_max_ms: wait_max,
+            ..Particulars::default()
+        };
+        let waits = |attempt, wait, wait_max| {
+            let job =
+                ClaimedJob { particulars: particulars(wait, wait_max), ..job(attempt, 99, 0) };
+            match judge(&job, answered(500), MIDDLE).fate {
+                JobFate::Retry(wait) => wait.as_millis(),
+                fate => panic!("{fate:?}"),
+            }
+        };
+        assert_eq!(waits(1, Some(1_000), None), 1_000);
+        assert_eq!(waits(4, Some(1_000), None), 8_000);
+        // Never longer than the longest, the jitter among it: uniform over half of it to all of it.
+        assert_eq!(waits(9, Some(1_000), Some(20_000)), 15_000);
+        assert_eq!(waits(1, Some(5_000), Some(5_000)), 3_750);
+        assert_eq!(waits(98, Some(1), Some(86_400_000)), 64_800_000);
+        assert_eq!(waits(1, None, Some(4_000)), 3_000);
+    }
+
+    #[test]
+    fn an_answer_of_202_is_the_end_unless_the_job_may_go_on() {
+        let asynchronous = |heartbeat_ms| Particulars {
+            asynchronous: Some(1),
+            heartbeat_ms,
+            ..Particulars::default()
+        };
+        let fate = |particulars, status| {
+            let job = ClaimedJob { particulars, deadline_ms: 60_000, ..job(1, 2, 0) };
+            judge(&job, answered(status), 0)
+        };
+        let accepted = fate(asynchronous(Some(5_000)), 202);
+        assert_eq!(accepted.fate, JobFate::Await(Duration::from_secs(5)));
+        assert!(accepted.error.unwrap().contains("nothing more was heard"));
+        assert_eq!(fate(asynchronous(None), 202).fate, JobFate::Await(Duration::from_secs(60)));
+        assert_eq!(fate(asynchronous(None), 200).fate, JobFate::Succeeded);
+        assert_eq!(fate(Particulars::default(), 202).fate, JobFate::Succeeded);
+        let not = Particulars { asynchronous: Some(0), ..Particulars::default() };
+        assert_eq!(fate(not, 202).fate, JobFate::Succeeded);
+    }
+
+    #[test]
+    fn a_queue_may_name_statuses_that_are_final() {
+        let permanent = Some("302,404, 503".to_owned());
+        let particulars = Particulars { permanent, ..Particulars::default() };
+        for (status, is_final) in [(302, true), (404, true), (503, true), (500, false)] {
+            let job = ClaimedJob { particulars: particulars.clone(), ..job(1, 9, 0) };
+            let verdict = judge(&job, answered_with(status, Some(3), false), 0);
+            assert_eq!(verdict.fate == JobFate::Dead, is_final, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_target_that_calls_back_says_how_it_ended() {
+        let failed = |attempt, no_retry, asked| {
+            let error = Some("why".to_owned());
+            called_back(&job(attempt, 2, 0), error, no_retry, asked, MIDDLE).0
+        };
+        let seconds = |seconds| JobFate::Retry(Duration::from_secs(seconds));
+        assert_eq!(called_back(&job(1, 2, 0), None, false, None, 0), (JobFate::Succeeded, None));
+        assert_eq!(failed(1, false, None), seconds(15));
+        assert_eq!(failed(1, false, Some(Duration::from_secs(40))), seconds(40));
+        assert_eq!(failed(1, true, None), JobFate::Dead);
+        assert_eq!(failed(2, false, None), JobFate::Dead);
+    }
+
     #[test]
     fn back_off_doubles_and_stays_in_its_range() {
         let expected = [(1, 15), (2, 30), (3, 60), (10, 7_680), (12, 30_720)];
         for (attempt, seconds) in expected {
             let base = Duration::from_secs(seconds);
-            assert_eq!(back_off(attempt, 0), base / 2);
-            assert_eq!(back_off(attempt, MIDDLE), base);
-            assert_eq!(back_off(attempt, u64::MAX), base * 3 / 2);
+            assert_eq!(usual(attempt, 0), base / 2);
+            assert_eq!(usual(attempt, MIDDLE), base);
+            assert_eq!(usual(attempt, u64::MAX), base * 3 / 2);
         }
         for attempt in [14, 100, u32::MAX] {
-            assert_eq!(back_off(attempt, 0), BACK_OFF_MAX / 2);
-            assert_eq!(back_off(attempt, u64::MAX), BACK_OFF_MAX);
+            assert_eq!(usual(attempt, 0), RETRY_WAIT_MAX / 2);
+            assert_eq!(usual(attempt, u64::MAX), RETRY_WAIT_MAX);
         }
-        assert_eq!(back_off(0, 0), back_off(1, 0));
+        assert_eq!(usual(0, 0), usual(1, 0));
     }
 
     #[test]

@@ -270,6 +270,11 @@ fn add_own_headers(
     let queue = HeaderValue::from_bytes(job.queue.as_bytes())
         .map_err(|_| Rejection::Queue(job.queue.clone()))?;
     headers.insert("turnwise-queue", queue);
+    if let Some(schedule) = &job.particulars.schedule
+        && let Ok(schedule) = HeaderValue::from_bytes(schedule.as_bytes())
+    {
+        headers.insert("turnwise-schedule", schedule);
+    }
     let id = job.id.to_string();
     let seconds = now.as_nanos().div_euclid(1_000_000_000);
     let ends = now.offset(i64::try_from(deadline.as_nanos()).unwrap_or(i64::MAX));
@@ -297,7 +302,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::job::JobId;
+    use crate::job::{JobId, Particulars};
 
     fn job(url: &str) -> ClaimedJob {
         ClaimedJob {
@@ -314,6 +319,7 @@ mod tests {
             hand_backs: 0,
             deadline_ms: 60_000,
             scheduled_at: ServerInstant::from_micros(1_000_000),
+            particulars: Particulars::default(),
         }
     }
 

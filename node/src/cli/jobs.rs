@@ -427,6 +427,9 @@ mod tests {
             last_status: Some(503),
             last_error: Some("the target answered 503".to_owned()),
             unique_key: Some("digest:7".to_owned()),
+            awaits_since: None,
+            progress: None,
+            particulars: Default::default(),
         };
         let attempt = AttemptView {
             attempt: 1,

@@ -75,6 +75,13 @@ pub(super) struct Args {
     #[arg(long, value_name = "TOKEN")]
     listen_token: Option<String>,
 
+    /// What the URLs begin with at which asynchronous jobs are heard of [default: where the API listens]
+    ///
+    /// The header Turnwise-Callback holds such a URL. The default leads to this node alone, from its own machine: where targets
+    /// are elsewhere, or go on while nodes come and go, give one that leads to any node.
+    #[arg(long, value_name = "URL")]
+    callback_url: Option<String>,
+
     /// The period that the database must have, from 50ms to 10s [default: the database's, 1s at first]
     ///
     /// On a new database it becomes the period. A node that asks for another one than the database's does
@@ -160,6 +167,7 @@ impl Args {
         flags.add("name", self.name.clone());
         flags.add("listen", self.listen.clone());
         flags.add("listen-token", self.listen_token.clone());
+        flags.add("callback-url", self.callback_url.clone());
         flags.add("period", self.period.clone());
         flags.add("capacity", self.capacity.clone());
         flags.add("queues", self.queues.clone());

@@ -63,6 +63,8 @@ pub struct RunConfig {
     /// What one must know to see the dashboard and to use the API; none: who reaches it may. [`fmt::Debug`] leaves it
     /// out.
     pub listen_token: Option<String>,
+    /// What the URLs of callbacks begin with; none: where the API listens.
+    pub callback_url: Option<String>,
     /// The period that the database must have; none: whatever it has.
     pub period: Option<Period>,
     /// How many jobs the node runs at once, from 1 to [`CAPACITY_MAX`].
@@ -159,6 +161,7 @@ impl RunConfig {
             name: name(layers)?,
             listen: listen(layers)?,
             listen_token: listen_token(layers)?,
+            callback_url: one(layers, "callback-url", parse_callback_url)?,
             period: one(layers, "period", parse_period)?,
             capacity: one(layers, "capacity", parse_capacity)?.unwrap_or(DEFAULT_CAPACITY),
             queues,
@@ -183,6 +186,7 @@ impl fmt::Debug for RunConfig {
             name,
             listen,
             listen_token: _,
+            callback_url,
             period,
             capacity,
             queues,
@@ -199,6 +203,7 @@ impl fmt::Debug for RunConfig {
             .field("allow_origins", allow_origins)
             .field("name", name)
             .field("listen", listen)
+            .field("callback_url", callback_url)
             .field("period", period)
             .field("capacity", capacity)
             .field("queues", queues)
@@ -380,6 +385,27 @@ fn listen_token(layers: &Layers) -> Result<Option<String>, ConfigError> {
             "a token has {TOKEN_BYTES_MIN} to {TOKEN_BYTES_MAX} letters, digits and signs without spaces, this one has {length} bytes; make one with `openssl rand -hex 24`"
         ))),
     }
+}
+
+fn parse_callback_url(text: &str) -> Result<String, String> {
+    let wrong = |why: &str| {
+        format!(
+            "{text:?} is no URL that callbacks can begin with: {why}; write it as https://jobs.example.com"
+        )
+    };
+    let url = url::Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(wrong("its scheme is not http or https"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(
+            "a URL that callbacks begin with names no user: every target would see it".to_owned()
+        );
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(wrong("the rest of it goes on with a path"));
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
 fn parse_journal(text: &str) -> Result<PathBuf, String> {

@@ -31,6 +31,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting { key: "name", kind: Kind::One },
     Setting { key: "listen", kind: Kind::One },
     Setting { key: "listen-token", kind: Kind::One },
+    Setting { key: "callback-url", kind: Kind::One },
     Setting { key: "period", kind: Kind::One },
     Setting { key: "capacity", kind: Kind::One },
     Setting { key: "queues", kind: Kind::Many },

@@ -25,6 +25,7 @@ use super::stop::Stop;
 use super::target::{self, TargetTask};
 use super::turns::{Channels, Pulse, Told, TurnsEnd, TurnsTask};
 use super::work::WorkTask;
+use crate::callback::{self, Callbacks};
 use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::config::Retention;
@@ -49,6 +50,8 @@ pub struct Leaves<C, S, K> {
     pub caller: K,
     /// Where all chance of the process begins, its ids among it: no two processes have the same.
     pub chance: [u8; 16],
+    /// How jobs that go on elsewhere are heard of; none: no job may go on elsewhere.
+    pub callbacks: Option<Callbacks>,
 }
 
 /// Where the tasks of a node run.
@@ -83,6 +86,8 @@ pub(crate) struct Way {
     /// What the database's clock has gained in earlier lives too.
     pub(crate) gain: Gain,
     pub(crate) seed: u64,
+    /// By which callbacks are known.
+    pub(crate) key: Option<callback::Key>,
     pub(crate) pen: Option<Pen>,
     pub(crate) observer: observer::Told,
 }
@@ -173,6 +178,8 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller, T: Stage>(
         target_refused: refused,
         observer: Arc::clone(&way.observer),
         seed: way.seed,
+        node,
+        callbacks: leaves.callbacks.clone().map(|callbacks| callbacks.base).zip(way.key.clone()),
     };
     tasks.spawn(stage.play(runs.run()));
     let aside = Aside::of(store.clone());

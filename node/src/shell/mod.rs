@@ -89,6 +89,7 @@ pub async fn run_observed<C: Clock, S: Store, K: Caller, T: Stage>(
         period: config.period,
         migrate: config.migrate,
         fail_fast: config.fail_fast,
+        callbacks: leaves.callbacks.clone(),
     };
     let mut random = Pcg64Mcg::from_seed(leaves.chance);
     let gain = Gain::default();
@@ -96,8 +97,8 @@ pub async fn run_observed<C: Clock, S: Store, K: Caller, T: Stage>(
         if T::Bugs::plants(Bug::IdIsKept) {
             random = Pcg64Mcg::from_seed(leaves.chance);
         }
-        let node = match start.start(&leaves.store, &mut random, &mut stop).await? {
-            Started::As(node) => node,
+        let (node, key) = match start.start(&leaves.store, &mut random, &mut stop).await? {
+            Started::As(node, key) => (node, key),
             Started::Stopped => return Ok(LifeEnd::Stopped),
         };
         let way = Way {
@@ -112,6 +113,7 @@ pub async fn run_observed<C: Clock, S: Store, K: Caller, T: Stage>(
             retention: config.retention,
             gain: gain.clone(),
             seed: random.next_u64(),
+            key,
             pen: journal.map(Journal::pen),
             observer: Arc::clone(observer),
         };

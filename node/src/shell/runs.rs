@@ -4,15 +4,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use http::HeaderValue;
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, Id, JoinSet};
-use turnwise_engine::{LocalInstant, ServerInstant, Token};
+use turnwise_engine::{LocalInstant, NodeId, ServerInstant, Token};
 
 use super::life::Stage;
 use super::observer;
 use super::turns::Pulse;
+use crate::callback::{self, Key};
 use crate::caller::{
     AllowedOrigins, CallOutcome, Caller, Targets, Verdict, cancelled, give_back, judge, prepare,
 };
@@ -47,6 +49,9 @@ pub(crate) struct RunsTask<C: Clock, K: Caller, T: Stage> {
     pub(crate) target_refused: mpsc::UnboundedSender<String>,
     pub(crate) observer: observer::Told,
     pub(crate) seed: u64,
+    pub(crate) node: NodeId,
+    /// What callbacks begin with, and the key by which they are known; none: no job may go on elsewhere.
+    pub(crate) callbacks: Option<(String, Key)>,
 }
 
 struct Running {
@@ -138,14 +143,21 @@ impl<C: Clock, K: Caller, T: Stage> RunsTask<C, K, T> {
         let destinations = Arc::clone(&self.destinations);
         let refused = self.target_refused.clone();
         let now = self.server_time();
+        let callback = self.callback(&job);
         async move {
-            let call = match prepare(&job, &destinations.targets, &destinations.allowed, now) {
+            if let Some(verdict) = out_of_reach(&job, &callback, random) {
+                return verdict.into_end(&job);
+            }
+            let mut call = match prepare(&job, &destinations.targets, &destinations.allowed, now) {
                 Ok(call) => call,
                 Err(rejection) => {
                     tracing::warn!(job = %job.id, "{rejection}");
                     return Verdict::rejected(&rejection).into_end(&job);
                 }
             };
+            if let Some(url) = callback {
+                call.headers.insert(callback::HEADER, url);
+            }
             tracing::debug!(job = %job.id, attempt = job.attempt, url = %call.url, "calling");
             let outcome = caller.call(&call).await;
             if matches!(outcome, CallOutcome::RefusedByOwnTarget { .. })
@@ -157,15 +169,39 @@ impl<C: Clock, K: Caller, T: Stage> RunsTask<C, K, T> {
             if T::Bugs::plants(Bug::FailureIsSuccess) && end.status.is_none() {
                 end.fate = JobFate::Succeeded;
             }
+            if T::Bugs::plants(Bug::AcceptedIsDone) && matches!(end.fate, JobFate::Await(_)) {
+                (end.fate, end.error) = (JobFate::Succeeded, None);
+            }
             tracing::debug!(job = %job.id, status = end.status, fate = ?end.fate, "answered");
             end
         }
+    }
+
+    /// Where the target of a job may say how it goes on, if it may go on elsewhere.
+    fn callback(&self, job: &ClaimedJob) -> Option<HeaderValue> {
+        let (base, key) = self.callbacks.as_ref().filter(|_| job.particulars.is_asynchronous())?;
+        HeaderValue::try_from(key.url(base, job.id, (self.node, job.token))).ok()
     }
 
     fn server_time(&self) -> ServerInstant {
         let offset = self.pulse.borrow().offset.unwrap_or(0);
         ServerInstant::from_nanos((self.clock.now().as_nanos() as i64).saturating_add(offset))
     }
+}
+
+/// The end of an attempt that is not made: there is none left, since the last one was heard of no more; or nobody could say here how
+/// it goes on.
+fn out_of_reach(job: &ClaimedJob, callback: &Option<HeaderValue>, random: u64) -> Option<Verdict> {
+    if job.attempt > job.max_attempts {
+        let error = "given up: its last attempt was accepted with 202, and nothing more was heard of it in time";
+        let error = Some(error.to_owned());
+        return Some(Verdict { fate: JobFate::Dead, status: None, error, answer: None });
+    }
+    let needs_one = job.particulars.is_asynchronous() && callback.is_none();
+    needs_one.then(|| {
+        let reason = "this node has no address for callbacks of asynchronous jobs; give it one with --listen or --callback-url";
+        give_back(job, reason, random)
+    })
 }
 
 /// A call that nobody can cut short: what is planted as a bug.

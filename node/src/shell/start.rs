@@ -9,6 +9,7 @@ use uuid::Builder;
 
 use super::patience::Patience;
 use super::stop::Stop;
+use crate::callback::{Callbacks, Key, SECRET};
 use crate::store::{Registration, Store, StoreError};
 
 /// The first wait for a database that is away; it doubles up to [`WAIT_MAX`].
@@ -30,13 +31,15 @@ pub(crate) struct Start {
     pub(crate) migrate: bool,
     /// Give up at the first failure in place of waiting.
     pub(crate) fail_fast: bool,
+    /// How jobs that go on elsewhere are heard of.
+    pub(crate) callbacks: Option<Callbacks>,
 }
 
 /// What came of it.
 #[derive(Debug)]
 pub(crate) enum Started {
-    /// The node is registered under this id.
-    As(NodeId),
+    /// The node is registered under this id, and knows callbacks by this key.
+    As(NodeId, Option<Key>),
     /// Somebody asked it to stop before it was up.
     Stopped,
 }
@@ -59,7 +62,7 @@ impl Start {
                 biased;
                 () = stop.requested() => return Ok(Started::Stopped),
                 result = attempt => match result {
-                    Ok(Ok(id)) => return Ok(Started::As(id)),
+                    Ok(Ok((id, key))) => return Ok(Started::As(id, key)),
                     Ok(Err(error)) if self.fail_fast || !error.is_transient() => return Err(error),
                     Ok(Err(error)) => error.to_string(),
                     Err(_) => {
@@ -83,7 +86,11 @@ impl Start {
         }
     }
 
-    async fn attempt<S: Store>(&self, store: &S, id: NodeId) -> Result<NodeId, StoreError> {
+    async fn attempt<S: Store>(
+        &self,
+        store: &S,
+        id: NodeId,
+    ) -> Result<(NodeId, Option<Key>), StoreError> {
         if self.migrate {
             for name in store.migrate().await? {
                 tracing::info!(name, "applied a migration");
@@ -91,10 +98,14 @@ impl Start {
         }
         store.check_schema().await?;
         let period = store.agree_period(self.period).await?;
+        let key = match &self.callbacks {
+            Some(callbacks) => Key::of(&store.secret(SECRET, &callbacks.offered).await?),
+            None => None,
+        };
         let (name, capacity) = (self.name.clone(), self.capacity);
         store.register(&Registration { id, name, capacity }).await?;
         tracing::info!(node = %id, name = self.name, %period, capacity, "registered");
-        Ok(id)
+        Ok((id, key))
     }
 }
 

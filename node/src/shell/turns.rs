@@ -604,6 +604,7 @@ mod tests {
             hand_backs: 0,
             deadline_ms: 1,
             scheduled_at: ServerInstant::from_micros(0),
+            particulars: Default::default(),
         }
     }
 

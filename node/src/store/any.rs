@@ -6,9 +6,10 @@ use turnwise_engine::{
 };
 
 use super::bulk::{Bulk, Deed};
+use super::callbacks::{Callbacks, LastAttempt, Word};
 use super::mysql::{MySqlStore, MySqlTurns};
 use super::postgres::{PgStore, PgTurns};
-use super::queues::{PausedQueue, QueueOrders};
+use super::queues::{PausedQueue, QueueOrders, QueuePolicy};
 use super::schedules::{Fire, NewSchedule, ScheduleView, Schedules};
 use super::sqlite::{SqliteStore, SqliteTurns};
 use super::urls::{self, Kind};
@@ -228,6 +229,10 @@ impl Store for AnyStore {
         delegate!(self, store => store.cancelled(node, held).await)
     }
 
+    async fn secret(&self, name: &str, offered: &str) -> Result<String, StoreError> {
+        delegate!(self, store => store.secret(name, offered).await)
+    }
+
     async fn cancel(&self, id: JobId) -> Result<Option<bool>, StoreError> {
         delegate!(self, store => store.cancel(id).await)
     }
@@ -274,6 +279,21 @@ impl Bulk for AnyStore {
     }
 }
 
+impl Callbacks for AnyStore {
+    async fn last_attempt(&self, job: JobId) -> Result<Option<LastAttempt>, StoreError> {
+        delegate!(self, store => store.last_attempt(job).await)
+    }
+
+    async fn hear(
+        &self,
+        job: JobId,
+        claim: (NodeId, Token),
+        word: &Word,
+    ) -> Result<bool, StoreError> {
+        delegate!(self, store => store.hear(job, claim, word).await)
+    }
+}
+
 impl Schedules for AnyStore {
     async fn schedules(&self) -> Result<Vec<ScheduleView>, StoreError> {
         delegate!(self, store => store.schedules().await)
@@ -308,6 +328,14 @@ impl QueueOrders for AnyStore {
 
     async fn resume(&self, queue: &str) -> Result<bool, StoreError> {
         delegate!(self, store => store.resume(queue).await)
+    }
+
+    async fn put_policy(&self, queue: &str, policy: &QueuePolicy) -> Result<(), StoreError> {
+        delegate!(self, store => store.put_policy(queue, policy).await)
+    }
+
+    async fn policies(&self) -> Result<Vec<(String, QueuePolicy)>, StoreError> {
+        delegate!(self, store => store.policies().await)
     }
 
     async fn paused(&self) -> Result<Vec<PausedQueue>, StoreError> {

@@ -252,6 +252,10 @@ impl<S: Store> Store for Distant<S> {
         self.road.trip(self.store.retry(id)).await
     }
 
+    async fn secret(&self, name: &str, offered: &str) -> Result<String, StoreError> {
+        self.road.trip(self.store.secret(name, offered)).await
+    }
+
     async fn cancelled(
         &self,
         node: NodeId,

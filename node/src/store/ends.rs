@@ -17,6 +17,8 @@ pub(super) struct Running {
     pub(super) max_attempts: i64,
     pub(super) hand_backs: i64,
     pub(super) is_cancelled: bool,
+    /// How long an attempt may take in all, in milliseconds.
+    pub(super) deadline_ms: i64,
     /// In microseconds since the Unix epoch.
     pub(super) started_at: i64,
 }
@@ -33,9 +35,12 @@ pub(super) struct Ended<'a> {
     /// None when they stay as they are.
     pub(super) queued_at: Option<i64>,
     pub(super) scheduled_at: Option<i64>,
+    /// Since when it goes on elsewhere.
+    pub(super) awaits_since: Option<i64>,
     pub(super) attempt: i64,
     pub(super) hand_backs: i64,
     pub(super) status: Option<i64>,
+    /// Of the attempt.
     pub(super) error: Option<String>,
     pub(super) answer: Option<&'a [u8]>,
 }
@@ -60,12 +65,22 @@ impl<'a> Ended<'a> {
         let at = at.as_micros();
         let (back, goes_on) = match fate {
             JobFate::HandBack => (1, true),
-            JobFate::Retry(_) => (0, true),
+            JobFate::Retry(_) | JobFate::Await(_) => (0, true),
             JobFate::Succeeded | JobFate::Dead => (0, false),
         };
         let scheduled_at = match fate {
             JobFate::Retry(wait) => Some(at.saturating_add(micros(wait))),
+            JobFate::Await(wait) => {
+                let last = found.started_at.saturating_add(found.deadline_ms.saturating_mul(1_000));
+                Some(at.saturating_add(micros(wait)).min(last))
+            }
             _ => None,
+        };
+        let awaits = matches!(fate, JobFate::Await(_)) && state == "queued";
+        let spent = match fate {
+            // One that was claimed though it had none left has not had that one.
+            JobFate::Dead => found.attempt.min(found.max_attempts),
+            _ => found.attempt - back,
         };
         Self {
             job: end.job,
@@ -74,7 +89,8 @@ impl<'a> Ended<'a> {
             finished_at: (state != "queued").then_some(at),
             queued_at: goes_on.then_some(at),
             scheduled_at: scheduled_at.filter(|_| state == "queued"),
-            attempt: (found.attempt - back).max(0),
+            awaits_since: awaits.then_some(at),
+            attempt: spent.max(0),
             hand_backs: found.hand_backs + back,
             status: end.status.map(i64::from),
             error: storable(end.error.as_deref()),
@@ -85,6 +101,16 @@ impl<'a> Ended<'a> {
     /// Whether the job waits again with the time that it had.
     pub(super) fn is_put_back(&self) -> bool {
         self.state == "queued" && self.scheduled_at.is_none()
+    }
+
+    /// The number of the attempt that ended.
+    pub(super) fn ended_attempt(&self) -> i64 {
+        self.found.attempt.min(self.found.max_attempts.max(self.attempt))
+    }
+
+    /// What the job's row says of it.
+    pub(super) fn job_error(&self) -> Option<&str> {
+        self.error.as_deref().filter(|_| self.awaits_since.is_none())
     }
 
     /// Whether the attempt stands in its job's row alone, where nothing comes after it. Every other has a row of its own.
@@ -159,6 +185,7 @@ mod tests {
         max_attempts: 5,
         hand_backs: 0,
         is_cancelled: false,
+        deadline_ms: 2,
         started_at: 1,
     };
 
@@ -187,6 +214,27 @@ mod tests {
         assert_eq!(becomes(JobFate::HandBack, found), ("cancelled", 2, 1, None));
         assert_eq!(becomes(JobFate::Succeeded, found), ("succeeded", 3, 0, None));
         assert_eq!(becomes(JobFate::Dead, found), ("dead", 3, 0, None));
+    }
+
+    #[test]
+    fn a_job_that_goes_on_elsewhere_waits_no_longer_than_its_deadline() {
+        let awaits = |wait_us, found| {
+            let end = end(JobId::generate(), 7, JobFate::Await(Duration::from_micros(wait_us)));
+            let ended = Ended::new(&end, found, AT);
+            assert_eq!(ended.job_error().is_none(), ended.awaits_since.is_some());
+            (ended.state, ended.scheduled_at, ended.awaits_since, ended.attempt)
+        };
+        assert_eq!(awaits(5, FOUND), ("queued", Some(1_005), Some(1_000), 3));
+        assert_eq!(awaits(5_000, FOUND), ("queued", Some(2_001), Some(1_000), 3));
+        let cancelled = Running { is_cancelled: true, ..FOUND };
+        assert_eq!(awaits(5, cancelled), ("cancelled", None, None, 3));
+    }
+
+    #[test]
+    fn a_job_that_had_no_attempt_left_has_not_had_another() {
+        let found = Running { attempt: 6, ..FOUND };
+        assert_eq!(becomes(JobFate::Dead, found), ("dead", 5, 0, None));
+        assert_eq!(becomes(JobFate::Dead, FOUND), ("dead", 3, 0, None));
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub const POSTGRES: &[Migration] = &[
     migration!(8, "postgres", "0008_unique_keys"),
     migration!(9, "postgres", "0009_pauses"),
     migration!(10, "postgres", "0010_schedules"),
+    migration!(11, "postgres", "0011_retries_and_callbacks"),
 ];
 
 /// The schema for MariaDB and MySQL.
@@ -54,6 +55,7 @@ pub const MYSQL: &[Migration] = &[
     migration!(6, "mysql", "0006_unique_keys"),
     migration!(7, "mysql", "0007_pauses"),
     migration!(8, "mysql", "0008_schedules"),
+    migration!(9, "mysql", "0009_retries_and_callbacks"),
 ];
 
 /// The schema for SQLite.
@@ -66,6 +68,7 @@ pub const SQLITE: &[Migration] = &[
     migration!(6, "sqlite", "0006_unique_keys"),
     migration!(7, "sqlite", "0007_pauses"),
     migration!(8, "sqlite", "0008_schedules"),
+    migration!(9, "sqlite", "0009_retries_and_callbacks"),
 ];
 
 /// The version of this binary.

@@ -11,6 +11,7 @@
 
 mod any;
 mod bulk;
+mod callbacks;
 mod check_ins;
 mod claim_bytes;
 mod connections;
@@ -38,8 +39,9 @@ use errors::Trouble;
 
 pub use any::{AnyStore, AnyTurns};
 pub use bulk::{Altered, BATCH, Bulk, Deed};
+pub use callbacks::{Callbacks, LastAttempt, Word};
 pub use distant::{Distance, Distant, DistantTurns, Road};
-pub use queues::{PausedQueue, QueueOrders};
+pub use queues::{PausedQueue, QueueOrders, QueuePolicy, STATUSES_MAX, Statuses, StatusesError};
 pub use retention::{Ended, PRUNED_AT_ONCE_MAX, Prune, Pruned};
 pub use schedules::{
     DUE_AT_ONCE, FIRED_AT_ONCE, Fire, NAME_BYTES_MAX, NewSchedule, ScheduleView, Schedules,
@@ -198,7 +200,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<(JobView, Attempts)>, StoreError>> + Send;
 
     /// Make a job that is `dead`, `cancelled` or waiting run now. A job that has spent its attempts gets one
-    /// more. False when it is running or succeeded.
+    /// more. False when it is running, here or elsewhere, or succeeded.
     fn retry(&self, id: JobId) -> impl Future<Output = Result<Option<bool>, StoreError>> + Send;
 
     /// Which of these jobs, each with the claim that it runs under here, somebody has cancelled meanwhile: they are still
@@ -209,7 +211,14 @@ pub trait Store: Clone + Send + Sync + 'static {
         held: &[(JobId, Token)],
     ) -> impl Future<Output = Result<Vec<(JobId, Token)>, StoreError>> + Send;
 
-    /// Cancel a job: at once while it is queued; of a running one the node hears ([`Store::cancelled`]) and drops the call,
+    /// What the nodes of this database share and nobody else knows, under a name; `offered` becomes it where there is none yet.
+    fn secret(
+        &self,
+        name: &str,
+        offered: &str,
+    ) -> impl Future<Output = Result<String, StoreError>> + Send;
+
+    /// Cancel a job: at once while it is queued or goes on elsewhere; of a running one the node hears ([`Store::cancelled`]) and drops the call,
     /// and whatever becomes of that, it is not tried again. False
     /// when it has ended. None when there is no such job (as with `retry`).
     fn cancel(&self, id: JobId) -> impl Future<Output = Result<Option<bool>, StoreError>> + Send;

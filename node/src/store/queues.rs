@@ -1,10 +1,16 @@
-//! What people order of queues. Decides nothing: a queue that is paused is passed over by every claim, in the database.
+//! What people order of queues. Decides what a policy may say; a queue that is paused is passed over by every claim, in the
+//! database, and what a queue says of its jobs comes with each claim.
 
+use std::fmt;
 use std::future::Future;
+use std::str::FromStr;
+use std::time::Duration;
 
 use turnwise_engine::ServerInstant;
 
+use super::rows::millis;
 use super::{Store, StoreError};
+use crate::job::{RETRY_WAIT_MAX, RETRY_WAIT_MIN, Retry};
 
 /// A queue of which no job is claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +27,82 @@ impl PausedQueue {
     }
 }
 
+/// What a queue says of its jobs where they do not say it themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueuePolicy {
+    /// How long they wait between attempts.
+    pub retry: Retry,
+    /// Answers after which they are not tried again.
+    pub permanent: Statuses,
+}
+
+/// Statuses of answers, each from 300 to 599, at most [`STATUSES_MAX`] of them, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Statuses(Vec<u16>);
+
+/// So many statuses can be listed.
+pub const STATUSES_MAX: usize = 60;
+
+/// Why a text lists no statuses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StatusesError {
+    /// One of them is none.
+    #[error(
+        "{0:?} is no status of a failed answer; write a number from 300 to 599, as in 400,404,422"
+    )]
+    NoStatus(String),
+    /// They are too many.
+    #[error("these are {0} statuses, of at most {STATUSES_MAX}")]
+    TooMany(usize),
+}
+
+impl FromStr for Statuses {
+    type Err = StatusesError;
+
+    fn from_str(text: &str) -> Result<Self, StatusesError> {
+        let status = |text: &str| {
+            let status = text.trim().parse().ok().filter(|status| (300..=599).contains(status));
+            status.ok_or_else(|| StatusesError::NoStatus(text.trim().to_owned()))
+        };
+        let listed = text.split(',').filter(|part| !part.trim().is_empty());
+        let mut statuses = listed.map(status).collect::<Result<Vec<u16>, _>>()?;
+        statuses.sort_unstable();
+        statuses.dedup();
+        match statuses.len() {
+            0..=STATUSES_MAX => Ok(Self(statuses)),
+            many => Err(StatusesError::TooMany(many)),
+        }
+    }
+}
+
+impl fmt::Display for Statuses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<String> = self.0.iter().map(u16::to_string).collect();
+        f.write_str(&texts.join(","))
+    }
+}
+
+impl QueuePolicy {
+    /// The columns of the wait, the longest wait and the statuses.
+    pub(super) fn columns(&self) -> (Option<i64>, Option<i64>, Option<String>) {
+        let permanent = self.permanent.to_string();
+        let waits = (self.retry.wait.map(millis), self.retry.wait_max.map(millis));
+        (waits.0, waits.1, (!permanent.is_empty()).then_some(permanent))
+    }
+
+    /// As it stands in a row, which anyone may have written: what cannot be read of it says nothing.
+    pub(super) fn read(
+        (wait, wait_max, permanent): (Option<i64>, Option<i64>, Option<String>),
+    ) -> Self {
+        let time = |millis: Option<i64>| {
+            let time = Duration::from_millis(u64::try_from(millis?).unwrap_or(0));
+            Some(time.clamp(RETRY_WAIT_MIN, RETRY_WAIT_MAX))
+        };
+        let permanent = permanent.and_then(|listed| listed.parse().ok()).unwrap_or_default();
+        Self { retry: Retry { wait: time(wait), wait_max: time(wait_max) }, permanent }
+    }
+}
+
 /// What can be ordered of a queue.
 pub trait QueueOrders: Store {
     /// Claim no more jobs of this queue, on any node, until it is resumed. What runs goes on; what a node tries again waits
@@ -31,6 +113,51 @@ pub trait QueueOrders: Store {
     /// Claim its jobs again. False when it is not paused.
     fn resume(&self, queue: &str) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
+    /// Say what holds for the jobs of this queue, from their next claims on. The default says nothing. A queue need not have jobs.
+    /// Fails as [`pause`](Self::pause) does.
+    fn put_policy(
+        &self,
+        queue: &str,
+        policy: &QueuePolicy,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The queues that say something of their jobs, by name.
+    fn policies(
+        &self,
+    ) -> impl Future<Output = Result<Vec<(String, QueuePolicy)>, StoreError>> + Send;
+
     /// The queues that are paused, by name.
     fn paused(&self) -> impl Future<Output = Result<Vec<PausedQueue>, StoreError>> + Send;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_listed() {
+        let listed = |text: &str| text.parse::<Statuses>().map(|statuses| statuses.to_string());
+        assert_eq!(listed("422, 400,404,400").unwrap(), "400,404,422");
+        assert_eq!(listed(" ").unwrap(), "");
+        for wrong in ["200", "600", "4xx", "404;410", "-404"] {
+            let error = listed(wrong).unwrap_err().to_string();
+            assert!(error.contains(wrong) && error.contains("300 to 599"), "{error}");
+        }
+        let many: Vec<String> = (400..=460).map(|status| status.to_string()).collect();
+        assert_eq!(listed(&many.join(",")), Err(StatusesError::TooMany(61)));
+    }
+
+    #[test]
+    fn a_policy_comes_back_from_its_columns() {
+        let policy = QueuePolicy {
+            retry: Retry { wait: Some(Duration::from_secs(1)), wait_max: None },
+            permanent: "404".parse().unwrap(),
+        };
+        assert_eq!(QueuePolicy::read(policy.columns()), policy);
+        assert_eq!(QueuePolicy::default().columns(), (None, None, None));
+        let odd = QueuePolicy::read((Some(-1), Some(i64::MAX), Some("all".to_owned())));
+        assert_eq!(odd.retry.wait, Some(RETRY_WAIT_MIN));
+        assert_eq!(odd.retry.wait_max, Some(RETRY_WAIT_MAX));
+        assert_eq!(odd.permanent, Statuses::default());
+    }
 }

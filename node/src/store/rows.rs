@@ -5,8 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use turnwise_engine::{
     Cadence, Epoch, NextPeriod, NodeId, Period, Roster, ServerInstant, Slot, Token, TurnRow,
 };
@@ -16,7 +16,7 @@ use super::views::{ATTEMPTS_SHOWN, BeatView, RunView};
 use super::{Look, NodeView, StoreError, TARGETS_BYTES_MAX, TargetView};
 use crate::job::{
     AttemptView, Attempts, BODY_BYTES_MAX, ClaimedJob, HEADERS_BYTES_MAX, JobFate, JobId, JobState,
-    JobView, METHOD_BYTES_MAX, NewJob, QUEUE_BYTES_MAX, URL_BYTES_MAX,
+    JobView, METHOD_BYTES_MAX, NewJob, Particulars, Progress, QUEUE_BYTES_MAX, URL_BYTES_MAX,
 };
 use crate::rfc3339;
 
@@ -93,11 +93,12 @@ pub(super) type ClaimedColumns = (
     i64,
     i64,
     i64,
+    Option<String>,
 );
 
 pub(super) fn claimed_job(columns: ClaimedColumns) -> Result<ClaimedJob, Trouble> {
-    let (id, token, queue, method, url, headers, body, bytes, attempt, most, backs, deadline, at) =
-        columns;
+    let (id, token, queue, method, url, headers, body, bytes, attempt, ..) = columns;
+    let (.., most, backs, deadline, at, said) = columns;
     Ok(ClaimedJob {
         id: job_id(&id)?,
         token: Token(token),
@@ -112,6 +113,8 @@ pub(super) fn claimed_job(columns: ClaimedColumns) -> Result<ClaimedJob, Trouble
         hand_backs: count(backs),
         deadline_ms: deadline,
         scheduled_at: ServerInstant::from_micros(at),
+        particulars: said
+            .map_or(Ok(Particulars::default()), |said| parsed("what the job says", &said))?,
     })
 }
 
@@ -140,7 +143,8 @@ pub(super) const NOT_RECEIVED: &str =
 pub(super) const END_UNKNOWN: &str =
     "given back: the database server that took over does not know how this attempt ended";
 
-/// A job as the lists of all databases return it; the last column but one is the server's clock.
+/// A job as the lists of all databases return it; the last column but one is the server's clock, and the last what few jobs say
+/// ([`SeldomSaid`]), as JSON.
 pub(super) type JobColumns = (
     String,
     String,
@@ -177,9 +181,13 @@ pub(super) fn job_view(columns: JobColumns) -> Result<JobView, Trouble> {
         last_status,
         last_error,
         now,
-        unique_key,
+        seldom,
     ) = columns;
+    let seldom: SeldomSaid =
+        seldom.map_or(Ok(SeldomSaid::default()), |seldom| parsed("what the job says", &seldom))?;
+    let awaits_since = seldom.awaits_since.filter(|_| stored == "queued");
     let state = match stored.as_str() {
+        "queued" if awaits_since.is_some() => JobState::Running,
         "queued" if scheduled_at <= now => JobState::Ready,
         "queued" if attempt == 0 => JobState::Scheduled,
         "queued" => JobState::Retrying,
@@ -204,8 +212,23 @@ pub(super) fn job_view(columns: JobColumns) -> Result<JobView, Trouble> {
         node: node.and_then(|node| node.parse().ok()),
         last_status: status(last_status),
         last_error,
-        unique_key,
+        unique_key: seldom.unique_key,
+        awaits_since: awaits_since.map(ServerInstant::from_micros),
+        progress: seldom.progress.filter(|progress| *progress != Progress::default()),
+        particulars: seldom.particulars,
     })
+}
+
+/// What few jobs say, as a list of jobs reads it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct SeldomSaid {
+    unique_key: Option<String>,
+    /// In microseconds since the Unix epoch.
+    awaits_since: Option<i64>,
+    progress: Option<Progress>,
+    #[serde(flatten)]
+    particulars: Particulars,
 }
 
 /// Those of the jobs that can be read: one bad row must not hide the others from whoever looks for it.
@@ -257,6 +280,17 @@ fn attempt_view(columns: AttemptColumns) -> Result<AttemptView, Trouble> {
         error,
         answer,
     })
+}
+
+/// A job with its attempts, as people see it: of one that goes on elsewhere the last attempt goes on, whatever its row says for
+/// the case that nothing is heard any more.
+pub(super) fn shown(job: JobView, mut attempts: Attempts) -> (JobView, Attempts) {
+    if job.awaits_since.is_some()
+        && let Some(last) = attempts.newest.last_mut()
+    {
+        (last.finished_at, last.error) = (None, None);
+    }
+    (job, attempts)
 }
 
 /// A node as all databases return it: id, name, state, lease_until, last_check_in, capacity, running, offset, its error,
@@ -375,6 +409,7 @@ pub(super) fn fate_word(fate: JobFate) -> (&'static str, i64) {
         JobFate::Succeeded => ("succeeded", 0),
         JobFate::Retry(wait) => ("retry", micros(wait)),
         JobFate::Dead => ("dead", 0),
+        JobFate::Await(wait) => ("await", micros(wait)),
         JobFate::HandBack => ("back", 0),
     }
 }
@@ -382,6 +417,11 @@ pub(super) fn fate_word(fate: JobFate) -> (&'static str, i64) {
 /// Microseconds of a wait, at most a hundred years.
 pub(super) fn micros(wait: Duration) -> i64 {
     i64::try_from(wait.as_micros()).unwrap_or(i64::MAX).min(WAIT_US_MAX)
+}
+
+/// Milliseconds of a time.
+pub(super) fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Headers as the JSON object that is stored; none for no headers. A name that comes twice keeps its
@@ -460,7 +500,7 @@ pub(super) fn job_id(text: &str) -> Result<JobId, Trouble> {
     text.parse().map_err(|_| Trouble::corrupt(format!("the job id {text:?}")))
 }
 
-fn node_id(text: &str) -> Result<NodeId, Trouble> {
+pub(super) fn node_id(text: &str) -> Result<NodeId, Trouble> {
     text.parse().map_err(|_| Trouble::corrupt(format!("the node id {text:?}")))
 }
 

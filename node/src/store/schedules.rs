@@ -15,6 +15,8 @@ pub const DUE_AT_ONCE: u32 = 100;
 pub const FIRED_AT_ONCE: usize = 100;
 /// A schedule that cannot be read is looked at again after so long, in microseconds.
 const AGAIN_US: i64 = 3_600_000_000;
+/// Times are fired at most so far ahead, in microseconds: two of the longest periods.
+const AHEAD_US: i64 = 20_000_000;
 /// The longest name of a schedule, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
 
@@ -115,7 +117,11 @@ impl ScheduleView {
 
     /// To wait for its next time by a clock that shows `now`, if it waits for a later one.
     pub fn realigned(&self, now: ServerInstant) -> Option<Fire> {
-        let next = self.parsed().ok()?.next_after(now.as_micros())?;
+        let now = now.as_micros();
+        // What was fired ahead need not be fired again.
+        let ahead = self.last_at.map(ServerInstant::as_micros);
+        let ahead = ahead.filter(|last| (now..=now.saturating_add(AHEAD_US)).contains(last));
+        let next = self.parsed().ok()?.next_after(ahead.unwrap_or(now))?;
         let waits = self.next_at.is_some_and(|at| at.as_micros() > next) && self.error.is_none();
         waits.then(|| Fire {
             schedule: self.name.clone(),
@@ -343,5 +349,16 @@ mod tests {
         let fire = waits.realigned(at(61 * SECOND)).unwrap();
         assert_eq!((fire.times, fire.next, fire.revision), (vec![], Some(120 * SECOND), 4));
         assert_eq!(schedule("* * * * *", 4, 120 * SECOND).realigned(at(61 * SECOND)), None);
+        // One that was fired ahead waits for the time after it.
+        let ahead = |last: i64, next: i64| ScheduleView {
+            last_at: Some(at(last * SECOND)),
+            ..schedule("* * * * *", 4, next * SECOND)
+        };
+        assert_eq!(ahead(120, 180).realigned(at(119 * SECOND)), None);
+        assert_eq!(ahead(120, 3_600).realigned(at(119 * SECOND)).unwrap().next, Some(180 * SECOND));
+        assert_eq!(
+            ahead(3_540, 3_600).realigned(at(61 * SECOND)).unwrap().next,
+            Some(120 * SECOND)
+        );
     }
 }

@@ -94,6 +94,7 @@ fn job(url: &str) -> ClaimedJob {
         hand_backs: 0,
         deadline_ms: 5_000,
         scheduled_at: ServerInstant::from_micros(0),
+        particulars: Default::default(),
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use crate::world::{State, Tried, World};
 use crate::{
-    claims, ends, hand_backs, leases, nodes, queues, retention, rows, schedules, turns,
-    unique_keys, views,
+    callbacks, claims, ends, hand_backs, leases, nodes, particulars, queues, retention, rows,
+    schedules, turns, unique_keys, views,
 };
 
 /// Keeps the score of the promises.
@@ -147,6 +147,20 @@ pub(crate) async fn contract<W: World>(score: &mut Score) {
         schedules::a_schedule_by_plain_sql_begins_with_its_next_time,
         schedules::a_clock_that_was_set_back_keeps_no_schedule_waiting,
         schedules::a_schedule_that_somebody_holds_keeps_no_other_waiting,
+        particulars::a_job_says_how_it_is_tried_again,
+        particulars::a_queue_says_what_its_jobs_do_not,
+        particulars::what_cannot_be_said_is_refused_or_taken_for_the_nearest,
+        particulars::a_schedules_jobs_say_what_it_says,
+        callbacks::a_job_that_was_accepted_goes_on_elsewhere,
+        callbacks::nothing_heard_in_time_is_the_next_attempt,
+        callbacks::who_calls_back_says_how_it_ended,
+        callbacks::who_calls_back_may_come_before_the_answer,
+        callbacks::who_is_not_asked_any_more_changes_nothing,
+        callbacks::a_heartbeat_says_how_far_it_is_and_puts_off_the_end,
+        callbacks::a_job_that_goes_on_elsewhere_belongs_to_no_node,
+        callbacks::an_outage_counts_for_no_heartbeat,
+        callbacks::a_job_that_goes_on_elsewhere_is_cancelled_at_once,
+        callbacks::nodes_share_a_secret,
         queues::nothing_is_claimed_from_a_paused_queue,
         queues::what_runs_when_its_queue_is_paused_goes_on,
         queues::queues_are_paused_each_by_itself,

@@ -5,12 +5,12 @@ use std::future::Future;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use turnwise_node::job::JobId;
-use turnwise_node::store::{QueueOrders, Schedules, Views};
+use turnwise_node::store::{Callbacks, QueueOrders, Schedules, Views};
 
 /// A database under test.
 pub(crate) trait World: Send + Sync + Sized + 'static {
     /// Its store.
-    type Store: Views + QueueOrders + Schedules;
+    type Store: Views + QueueOrders + Schedules + Callbacks;
 
     /// Try a promise on a new database.
     fn attempt<P, F>(state: State, promise: P) -> impl Future<Output = Tried>

@@ -84,6 +84,10 @@ pub(super) struct Farm {
     #[arg(long, value_name = "RATE", default_value = "0")]
     queue_pause_rate: Every,
 
+    /// How many jobs may go on elsewhere after an answer of 202, such as 200000ppm; in the cluster
+    #[arg(long, value_name = "PPM", default_value = "0", value_parser = ppm)]
+    asynchronous: f64,
+
     /// How many schedules there are, of different intervals of a few seconds; in the cluster
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=3))]
     schedules: u32,
@@ -131,6 +135,7 @@ impl Farm {
                 cancelled_ppm: self.cancelled as u32,
                 pauses_every: self.queue_pause_rate.0,
                 schedules: self.schedules,
+                asynchronous_ppm: self.asynchronous as u32,
             },
             duration: self.duration,
             seed: self.seed,

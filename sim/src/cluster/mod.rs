@@ -15,6 +15,7 @@ mod caller;
 mod clock;
 pub mod contract;
 mod database;
+mod elsewhere;
 mod farm;
 mod faults;
 mod fit;
@@ -35,6 +36,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::watch::channel;
 use turnwise_engine::journal::Entry;
 use turnwise_engine::{Slot, TurnRow};
+use turnwise_node::callback::Callbacks;
 use turnwise_node::caller::{AllowedOrigins, Targets};
 use turnwise_node::config::{Keep, LogFormat, Retention, RunConfig};
 use turnwise_node::job::{JobFilter, JobView};
@@ -275,6 +277,7 @@ impl<'a> Cluster<'a> {
                 world.check_cancelled();
                 let next = world.now + LOOK_EVERY;
                 drop(world);
+                self.say_what_goes_on();
                 self.plan(next, What::Look);
             }
         }
@@ -346,6 +349,10 @@ async fn process(farm: Farm, number: u32) -> turmoil::Result {
         store: RemoteStore::new(process.clone()),
         caller: SimCaller { process: process.clone() },
         chance,
+        callbacks: Some(Callbacks {
+            base: "http://nodes".to_owned(),
+            offered: format!("{:032x}", u128::from_be_bytes(chance)),
+        }),
     };
     let there = farm.clone();
     let journal = Journal::listened_to(move |entry| there.look().journal(number, entry));
@@ -377,6 +384,7 @@ fn config(
         name: node(number),
         listen: None,
         listen_token: None,
+        callback_url: None,
         period,
         capacity,
         queues: None,

@@ -1,12 +1,15 @@
 //! Decides what apps and people order of the database: jobs, some with unique keys, some of which are cancelled soon after, and
 //! pauses of a queue, schedules.
 
-use turnwise_node::job::{NewJob, Unique};
+use std::time::Duration;
+
+use turnwise_node::job::{Asynchronous, HEARTBEAT_MIN, NewJob, Unique};
 use turnwise_node::schedule::{Cron, Misfire};
 use turnwise_node::store::{NewSchedule, QueueOrders, Schedules, Store};
 
 use super::caller::CALL_DEADLINE;
 use super::database::{Database, at_once};
+use super::watch::Said;
 use super::{BODY, Cluster, What};
 use crate::oracle::Invariant;
 use crate::random::Stream;
@@ -23,6 +26,9 @@ const CANCELLED_WITHIN: u64 = 6_000_000_000;
 /// A pause lasts at most so long.
 const PAUSED_FOR: u64 = 6_000_000_000;
 
+/// An attempt that is to be heard of may take so long in all.
+const ELSEWHERE_DEADLINE: Duration = Duration::from_secs(15);
+
 /// The schedules that there may be.
 const CRONS: [&str; 3] = ["*/5 * * * * *", "*/7 * * * * *", "30 * * * * *"];
 
@@ -33,6 +39,7 @@ pub(super) struct Orders {
     keys: Stream,
     cancels: Stream,
     pauses: Stream,
+    asynchronous: Stream,
     pub(super) told: super::watch::Ordered,
 }
 
@@ -44,6 +51,7 @@ impl Orders {
             keys: stream("orders: keys"),
             cancels: stream("orders: cancels"),
             pauses: stream("orders: pauses"),
+            asynchronous: stream("orders: asynchronous"),
             told: Default::default(),
         }
     }
@@ -51,7 +59,7 @@ impl Orders {
 
 impl Cluster<'_> {
     /// The database, when apps and people reach it now.
-    fn reachable(&self) -> Option<Database> {
+    pub(super) fn reachable(&self) -> Option<Database> {
         let world = self.farm.look();
         let is_there = world.out_until <= world.now && !world.lives.is_empty();
         world.store.clone().filter(|_| is_there)
@@ -112,9 +120,20 @@ impl Cluster<'_> {
         if orders.keys.below(1_000_000) < u64::from(wanted.keyed_ppm) {
             let key = format!("key {}", orders.keys.below(KEYS)).parse().ok();
             let window = 1 + orders.keys.below(WINDOW_MS);
-            let window =
-                (orders.keys.below(2) == 0).then(|| std::time::Duration::from_millis(window));
+            let window = (orders.keys.below(2) == 0).then(|| Duration::from_millis(window));
             job.unique = key.map(|key| Unique { key, window });
+        }
+        if orders.asynchronous.below(1_000_000) < u64::from(wanted.asynchronous_ppm) {
+            let heartbeat = (orders.asynchronous.below(3) > 0)
+                .then(|| HEARTBEAT_MIN + Duration::from_millis(orders.asynchronous.below(4_000)));
+            if heartbeat.is_some() {
+                job.deadline = ELSEWHERE_DEADLINE;
+            }
+            job.asynchronous = Some(Asynchronous { heartbeat });
+            let nanos = |time: Duration| time.as_nanos() as u64;
+            let (heartbeat, deadline) = (heartbeat.map(nanos), nanos(job.deadline));
+            let said = Said { heartbeat, deadline, began: 0 };
+            orders.told.asynchronous.insert(number, said);
         }
         let is_cancelled = orders.cancels.below(1_000_000) < u64::from(wanted.cancelled_ppm);
         let at = now + 1 + orders.cancels.below(CANCELLED_WITHIN);

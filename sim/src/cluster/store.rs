@@ -12,9 +12,10 @@ use turnwise_engine::{
 };
 use turnwise_node::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 use turnwise_node::store::{
-    BeatView, CheckIn, Claimed, DrainAnswer, Fire, Look, NewSchedule, NodeReport, NodeView,
-    PausedQueue, Prune, Pruned, QueueOrders, Queues, Registration, RunView, ScheduleView,
-    Schedules, Store, StoreError, Tally, TargetView, TurnReply, TurnRequest, Turns, Views,
+    BeatView, Callbacks, CheckIn, Claimed, DrainAnswer, Fire, LastAttempt, Look, NewSchedule,
+    NodeReport, NodeView, PausedQueue, Prune, Pruned, QueueOrders, QueuePolicy, Queues,
+    Registration, RunView, ScheduleView, Schedules, Store, StoreError, Tally, TargetView,
+    TurnReply, TurnRequest, Turns, Views, Word,
 };
 
 use super::all_jobs;
@@ -306,6 +307,11 @@ impl Store for RemoteStore {
         .await
     }
 
+    async fn secret(&self, name: &str, offered: &str) -> Result<String, StoreError> {
+        let (name, offered) = (name.to_owned(), offered.to_owned());
+        self.ask(What::Life, move |session| at_once(session.store.secret(&name, &offered))).await
+    }
+
     async fn cancel(&self, id: JobId) -> Result<Option<bool>, StoreError> {
         self.ask(What::Work, move |session| at_once(session.store.cancel(id))).await
     }
@@ -396,8 +402,34 @@ impl QueueOrders for RemoteStore {
         self.ask(What::Work, move |session| at_once(session.store.resume(&queue))).await
     }
 
+    async fn put_policy(&self, queue: &str, policy: &QueuePolicy) -> Result<(), StoreError> {
+        let (queue, policy) = (queue.to_owned(), policy.clone());
+        self.ask(What::Work, move |session| at_once(session.store.put_policy(&queue, &policy)))
+            .await
+    }
+
+    async fn policies(&self) -> Result<Vec<(String, QueuePolicy)>, StoreError> {
+        self.ask(What::Work, |session| at_once(session.store.policies())).await
+    }
+
     async fn paused(&self) -> Result<Vec<PausedQueue>, StoreError> {
         self.ask(What::Work, |session| at_once(session.store.paused())).await
+    }
+}
+
+impl Callbacks for RemoteStore {
+    async fn last_attempt(&self, job: JobId) -> Result<Option<LastAttempt>, StoreError> {
+        self.ask(What::Work, move |session| at_once(session.store.last_attempt(job))).await
+    }
+
+    async fn hear(
+        &self,
+        job: JobId,
+        claim: (NodeId, Token),
+        word: &Word,
+    ) -> Result<bool, StoreError> {
+        let word = word.clone();
+        self.ask(What::Work, move |session| at_once(session.store.hear(job, claim, &word))).await
     }
 }
 

@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use turmoil::net::{TcpListener, TcpStream};
+use turnwise_node::callback::HEADER;
 use turnwise_node::job::JobId;
 
 use super::farm::Farm;
@@ -96,18 +97,21 @@ struct Called {
     answered: bool,
     /// Which job, and for which life.
     run: Option<(u64, u32)>,
+    /// It may answer 202.
+    is_asynchronous: bool,
 }
 
 impl Called {
     fn of(farm: Farm, host: u32, headers: &HeaderMap) -> Self {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let job = text("webhook-id").and_then(|id| id.parse::<JobId>().ok()).map(job_of);
+        let is_asynchronous = headers.contains_key(HEADER);
         let life = text(LIFE_HEADER).and_then(|life| life.parse().ok());
         let run = job.zip(life);
         if let Some((job, life)) = run {
             farm.look().run_begins(host, job, life);
         }
-        Self { farm, answered: false, run }
+        Self { farm, answered: false, run, is_asynchronous }
     }
 
     async fn go(mut self, (length, course): (u64, Course)) -> io::Result<Response<Full<Bytes>>> {
@@ -124,6 +128,9 @@ impl Called {
                 self.is_done();
                 return Err(io::ErrorKind::ConnectionReset.into());
             }
+            Course::Well if self.is_asynchronous && self.accepts() => {
+                *response.status_mut() = http::StatusCode::ACCEPTED;
+            }
             Course::Well => self.is_done(),
             Course::Status(status) => {
                 if let Ok(status) = status.try_into() {
@@ -136,6 +143,12 @@ impl Called {
             }
         };
         Ok(response)
+    }
+
+    /// Whether the web app goes on with it by itself.
+    fn accepts(&self) -> bool {
+        let Some((job, life)) = self.run else { return false };
+        self.farm.look().accepts(job, life)
     }
 
     fn is_done(&self) {

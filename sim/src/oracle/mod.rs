@@ -67,6 +67,8 @@ pub enum Invariant {
     Pauses,
     /// A schedule fires each of its times once, and, when all is well, before it comes.
     Schedules,
+    /// A job that goes on elsewhere is not tried again while it is heard of, and none but its last attempt is believed.
+    Callbacks,
     /// An engine that is told what the node's engine was told asks for the same.
     Replay,
     /// No task of a process panics.
@@ -97,6 +99,7 @@ impl Invariant {
         Self::Cancels,
         Self::Pauses,
         Self::Schedules,
+        Self::Callbacks,
         Self::Replay,
         Self::NoPanic,
     ];
@@ -125,6 +128,7 @@ impl Invariant {
             Self::Cancels => "cancels",
             Self::Pauses => "pauses",
             Self::Schedules => "schedules",
+            Self::Callbacks => "callbacks",
             Self::Replay => "replay",
             Self::NoPanic => "no_panic",
         }

@@ -162,6 +162,9 @@ pub struct Orders {
     /// How many schedules there are.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub schedules: u32,
+    /// How many of a million jobs may go on elsewhere after an answer of 202.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub asynchronous_ppm: u32,
 }
 
 /// A fault and its time.

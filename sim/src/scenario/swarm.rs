@@ -86,7 +86,7 @@ fn short_retention(seed: u64) -> Retention {
     Retention { succeeded: Some(succeeded), dead: (!forever).then_some(dead) }
 }
 
-/// In a third of the runs each: unique keys, cancelled jobs, a queue that is paused now and then.
+/// In a third of the runs each: unique keys, cancelled jobs, a queue that is paused now and then, schedules, jobs that go on elsewhere.
 fn orders(seed: u64) -> Orders {
     let mut random = Stream::new(seed, "swarm orders");
     let mut some = |most: u64| {
@@ -96,7 +96,8 @@ fn orders(seed: u64) -> Orders {
     let (keyed_ppm, cancelled_ppm) = (some(800_000) as u32, some(400_000) as u32);
     let pauses_every = Span(some(10_000_000_000));
     let schedules = some(8).min(3) as u32;
-    Orders { keyed_ppm, cancelled_ppm, pauses_every, schedules }
+    let asynchronous_ppm = some(800_000) as u32;
+    Orders { keyed_ppm, cancelled_ppm, pauses_every, schedules, asynchronous_ppm }
 }
 
 /// In a quarter of the runs a claim brings one to four jobs at most.

@@ -388,6 +388,9 @@ pub(super) mod tests {
             last_status: Some(500),
             last_error: Some("the target answered 500".to_owned()),
             unique_key: None,
+            awaits_since: None,
+            progress: None,
+            particulars: Default::default(),
         }
     }
 

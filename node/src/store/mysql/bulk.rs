@@ -2,7 +2,7 @@
 //! are passed over: an app that holds one delays nobody.
 
 use super::MySqlStore;
-use super::jobs::{cancel_set, retry_set};
+use super::jobs::{STATE, cancel_set, retry_set};
 use super::literals::instant;
 use crate::job::JobId;
 use crate::store::StoreError;
@@ -15,11 +15,11 @@ impl Bulk for MySqlStore {
         }
         let states = match deed {
             Deed::Retry => "'queued', 'dead', 'cancelled'",
-            Deed::Cancel => "'queued', 'running'",
+            Deed::Cancel => "'queued', 'running', 'elsewhere'",
         };
         let read = format!(
             "SELECT j.id, {} FROM turnwise_jobs j FORCE INDEX (PRIMARY)
-             WHERE j.id IN ({}) AND j.state IN ({states}) FOR UPDATE SKIP LOCKED",
+             WHERE j.id IN ({}) AND {STATE} IN ({states}) FOR UPDATE SKIP LOCKED",
             self.now(),
             quoted(jobs.iter().map(JobId::to_string)),
         );

@@ -37,14 +37,28 @@ impl Queues {
 }
 
 /// A claimed job's columns, `attempt` and `token` as given, without a body that is longer than `body_max`.
-fn claimed_columns(token: &str, attempt: &str, body_max: usize) -> String {
+pub(super) fn claimed_columns(token: &str, attempt: &str, body_max: usize) -> String {
     format!(
         "j.id, {token}, j.queue, j.method, j.url, j.headers,
          IF(OCTET_LENGTH(j.body) <= {body_max}, j.body, NULL),
-         COALESCE(OCTET_LENGTH(j.body), 0), {attempt}, j.max_attempts, j.hand_backs, j.deadline_ms, {}",
+         COALESCE(OCTET_LENGTH(j.body), 0), {attempt}, j.max_attempts, j.hand_backs, j.deadline_ms, {}, {PARTICULARS}",
         micros_of!("j.scheduled_at")
     )
 }
+
+/// What few jobs say, as JSON; NULL: nothing. What they do not say themselves is their queue's to say.
+const PARTICULARS: &str = "CONVERT(IF(
+    COALESCE(j.retry_wait_ms, j.retry_wait_max_ms, j.asynchronous, j.schedule) IS NOT NULL OR EXISTS (
+        SELECT 1 FROM turnwise_queues q WHERE q.name = j.queue
+            AND COALESCE(q.retry_wait_ms, q.retry_wait_max_ms, q.permanent_statuses) IS NOT NULL),
+    JSON_OBJECT(
+        'retry_wait_ms', COALESCE(j.retry_wait_ms,
+            (SELECT q.retry_wait_ms FROM turnwise_queues q WHERE q.name = j.queue)),
+        'retry_wait_max_ms', COALESCE(j.retry_wait_max_ms,
+            (SELECT q.retry_wait_max_ms FROM turnwise_queues q WHERE q.name = j.queue)),
+        'permanent', (SELECT q.permanent_statuses FROM turnwise_queues q WHERE q.name = j.queue),
+        'asynchronous', j.asynchronous, 'heartbeat_ms', j.heartbeat_ms, 'schedule', j.schedule),
+    NULL) USING utf8mb4)";
 
 /// Jobs that are locked for a claim, and what is to be written of them.
 #[derive(Debug, Default)]
@@ -76,7 +90,7 @@ impl Taken {
         );
         let set = format!(
             "j.state = 'running', j.node = '{node}', j.token = {}, j.started_at = {},
-             j.attempt = j.attempt + 1",
+             j.attempt = j.attempt + 1, j.awaits_since = NULL, j.progress = NULL, j.progress_note = NULL",
             token.0,
             instant(at.as_micros())
         );
@@ -211,7 +225,7 @@ async fn fetch_long_bodies(
 
 /// The lane of a row that was taken, and the place in it.
 fn reached(row: &MySqlRow) -> Result<(Lane, Mark), Trouble> {
-    let lane = Lane { queue: row.try_get(2)?, priority: row.try_get(13)? };
+    let lane = Lane { queue: row.try_get(2)?, priority: row.try_get(14)? };
     Ok((lane, Mark::behind(row.try_get(12)?, rows::job_id(row.try_get(0)?)?)))
 }
 
@@ -227,7 +241,7 @@ fn sifted(rows: &[MySqlRow]) -> Result<(Vec<ClaimedJob>, Vec<Unreadable<String>>
     Ok((jobs, unreadable))
 }
 
-fn claimed_job(row: &MySqlRow) -> Result<ClaimedJob, Trouble> {
+pub(super) fn claimed_job(row: &MySqlRow) -> Result<ClaimedJob, Trouble> {
     rows::claimed_job((
         row.try_get(0)?,
         row.try_get(1)?,
@@ -242,6 +256,7 @@ fn claimed_job(row: &MySqlRow) -> Result<ClaimedJob, Trouble> {
         row.try_get(10)?,
         row.try_get(11)?,
         row.try_get(12)?,
+        row.try_get(13)?,
     ))
 }
 

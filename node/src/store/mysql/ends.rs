@@ -123,7 +123,7 @@ fn running(node: NodeId, ends: &[End]) -> String {
         return String::new();
     }
     format!(
-        "SELECT j.id, j.token, j.attempt, j.max_attempts, j.hand_backs, j.cancel_requested, {}
+        "SELECT j.id, j.token, j.attempt, j.max_attempts, j.hand_backs, j.cancel_requested, {}, j.deadline_ms
          FROM turnwise_jobs j FORCE INDEX (PRIMARY)
          WHERE j.id IN ({}) AND j.state = 'running' AND j.node = {} FOR UPDATE",
         micros_of!("j.started_at"),
@@ -141,6 +141,7 @@ fn found(rows: &[MySqlRow]) -> Result<BTreeMap<JobId, Running>, Trouble> {
             hand_backs: row.try_get(4)?,
             is_cancelled: row.try_get::<i64, _>(5)? != 0,
             started_at: row.try_get(6)?,
+            deadline_ms: row.try_get(7)?,
         };
         Ok((rows::job_id(row.try_get(0)?)?, running))
     };
@@ -171,7 +172,7 @@ fn attempts(node: NodeId, at: ServerInstant, ended: &[Ended<'_>]) -> Vec<String>
             "('{}', '{node}', {}, {}, {}, {}, {}, {}, {})",
             ended.job,
             ended.found.token,
-            ended.found.attempt,
+            ended.ended_attempt(),
             instant(ended.found.started_at),
             instant(at.as_micros()),
             number_or_null(ended.status),
@@ -192,7 +193,7 @@ fn jobs(ended: &[Ended<'_>]) -> Vec<String> {
     let instant_or_null = |at: Option<i64>| at.map_or("NULL".to_owned(), instant);
     let row = |ended: &Ended<'_>| {
         format!(
-            "SELECT '{}', '{}', {}, {}, {}, {}, {}, {}, {}, {}",
+            "SELECT '{}', '{}', {}, {}, {}, {}, {}, {}, {}, {}, {}",
             ended.job,
             ended.state,
             instant_or_null(ended.finished_at),
@@ -201,15 +202,17 @@ fn jobs(ended: &[Ended<'_>]) -> Vec<String> {
             ended.attempt,
             ended.hand_backs,
             number_or_null(ended.status),
-            text_or_null(ended.error.as_deref()),
+            text_or_null(ended.job_error()),
             bytes_or_null(ended.answer.filter(|_| ended.is_the_last())),
+            instant_or_null(ended.awaits_since),
         )
     };
     // The first row names the columns, and is none.
     parted(
         "UPDATE (
             SELECT NULL AS id, NULL AS state, NULL AS finished_at, NULL AS queued_at, NULL AS scheduled_at,
-                NULL AS attempt, NULL AS hand_backs, NULL AS status, NULL AS error, NULL AS answer
+                NULL AS attempt, NULL AS hand_backs, NULL AS status, NULL AS error, NULL AS answer,
+                NULL AS awaits_since
             FROM DUAL WHERE FALSE UNION ALL ",
         " UNION ALL ",
         ended.iter().map(row),
@@ -218,6 +221,7 @@ fn jobs(ended: &[Ended<'_>]) -> Vec<String> {
             j.queued_at = COALESCE(e.queued_at, j.queued_at),
             j.scheduled_at = COALESCE(e.scheduled_at, j.scheduled_at),
             j.attempt = e.attempt, j.hand_backs = e.hand_backs,
-            j.last_status = e.status, j.last_error = e.error, j.answer = e.answer",
+            j.last_status = e.status, j.last_error = e.error, j.answer = e.answer,
+            j.awaits_since = e.awaits_since",
     )
 }

@@ -7,12 +7,28 @@ use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{FromRow, Row};
 use turnwise_engine::{NodeId, Token};
 
-use super::literals::{self, bytes, bytes_or_null, instant, text, text_or_null};
+use super::literals::{self, bytes, bytes_or_null, instant, number_or_null, text, text_or_null};
 use super::{MySqlStore, inserts, micros_of, rows_of};
-use crate::job::{Attempts, JobFilter, JobId, JobState, JobView, NewJob, When};
+use crate::job::{Attempts, JobFilter, JobId, JobState, JobView, NewJob, Particulars, When};
 use crate::store::errors::Trouble;
 use crate::store::rows::{self, AttemptColumns, JobColumns, headers_json, micros};
 use crate::store::{ATTEMPTS_SHOWN, InTransactionError, StoreError};
+
+/// What few jobs say, as a list of jobs has it; NULL: nothing.
+const SELDOM_SAID: &str = concat!(
+    "CONVERT(IF(COALESCE(j.unique_key, j.awaits_since, j.progress, j.progress_note, j.retry_wait_ms,
+        j.retry_wait_max_ms, j.asynchronous, j.schedule) IS NULL, NULL,
+    JSON_OBJECT('unique_key', CONVERT(j.unique_key USING utf8mb4), 'awaits_since', ",
+    micros_of!("j.awaits_since"),
+    ", 'progress', JSON_OBJECT('percent', GREATEST(LEAST(j.progress, 100), 0), 'note', j.progress_note),
+        'retry_wait_ms', j.retry_wait_ms, 'retry_wait_max_ms', j.retry_wait_max_ms, 'asynchronous', j.asynchronous,
+        'heartbeat_ms', j.heartbeat_ms, 'schedule', j.schedule)) USING utf8mb4)"
+);
+
+/// The jobs `j` that run, on a node or elsewhere.
+const RUNNING: &str = "(SELECT id FROM turnwise_jobs FORCE INDEX (turnwise_jobs_running) WHERE state = 'running'
+        UNION ALL SELECT id FROM turnwise_jobs FORCE INDEX (turnwise_jobs_given_up) WHERE given_up = 'elsewhere') r
+    STRAIGHT_JOIN turnwise_jobs j FORCE INDEX (PRIMARY) ON j.id = r.id";
 
 /// How often jobs are inserted at most when the server undoes it and says that it may pass.
 const ENQUEUE_TRIES: u32 = 10;
@@ -63,8 +79,12 @@ impl MySqlStore {
         }
         // Two indexes begin with that column; the other is in the order of the ends.
         let by = match filter.state {
-            Some(JobState::Dead | JobState::Cancelled) => " FORCE INDEX (turnwise_jobs_given_up)",
-            _ => "",
+            Some(JobState::Dead | JobState::Cancelled) => {
+                "turnwise_jobs j FORCE INDEX (turnwise_jobs_given_up)"
+            }
+            // By the index of each kind: they are few.
+            Some(JobState::Running) if filter.from.is_none() => RUNNING,
+            _ => "turnwise_jobs j",
         };
         let found = self.run(self.views(by, &which, filter.limit)).await?;
         let view = |row: &MySqlRow| rows::job_view(JobColumns::from_row(row)?);
@@ -76,13 +96,14 @@ impl MySqlStore {
     fn views(&self, by: &str, which: &str, limit: u32) -> String {
         format!(
             "SELECT j.id, j.queue, j.method, j.url, j.state, j.priority, j.attempt, j.max_attempts, {}, {}, {},
-                j.node, j.last_status, j.last_error, {}, CONVERT(j.unique_key USING utf8mb4)
-             FROM (SELECT {} AS now LIMIT 1) c, turnwise_jobs j{by}
+                j.node, j.last_status, j.last_error, {}, {}
+             FROM (SELECT {} AS now LIMIT 1) c, {by}
              WHERE {which} ORDER BY j.id DESC LIMIT {limit}",
             micros_of!("j.scheduled_at"),
             micros_of!("j.created_at"),
             micros_of!("j.finished_at"),
             micros_of!("c.now"),
+            SELDOM_SAID,
             self.inner.clock,
         )
     }
@@ -91,17 +112,18 @@ impl MySqlStore {
         &self,
         id: JobId,
     ) -> Result<Option<(JobView, Attempts)>, StoreError> {
-        let found = self.run(self.views("", &format!("j.id = '{id}'"), 1)).await?;
+        let found = self.run(self.views("turnwise_jobs j", &format!("j.id = '{id}'"), 1)).await?;
         let Some(row) = found.first() else { return Ok(None) };
         let job = JobColumns::from_row(row).map_err(Trouble::from).and_then(rows::job_view);
         let job = job.map_err(|trouble| self.trouble(trouble))?;
         let attempts = self.run(attempts(id)).await?;
         let attempts = rows::attempts(attempts.iter().map(AttemptColumns::from_row));
         let attempts = attempts.map_err(|trouble| self.trouble(trouble))?;
-        Ok(Some((job, attempts)))
+        Ok(Some(rows::shown(job, attempts)))
     }
 
     pub(super) async fn retry_job(&self, id: JobId) -> Result<Option<bool>, StoreError> {
+        // One that goes on elsewhere is in none of these states.
         self.alter_job(id, &["queued", "dead", "cancelled"], retry_set).await
     }
 
@@ -129,7 +151,7 @@ impl MySqlStore {
     }
 
     pub(super) async fn cancel_job(&self, id: JobId) -> Result<Option<bool>, StoreError> {
-        self.alter_job(id, &["queued", "running"], cancel_set).await
+        self.alter_job(id, &["queued", "running", "elsewhere"], cancel_set).await
     }
 
     /// Alter one job, unless its state forbids it; whether it did. None when there is no such job.
@@ -140,7 +162,8 @@ impl MySqlStore {
         set: impl Fn(&str) -> String + Send,
     ) -> Result<Option<bool>, StoreError> {
         let read = format!(
-            "SELECT j.state, {} FROM turnwise_jobs j WHERE j.id = '{id}' FOR UPDATE",
+            "SELECT {}, {} FROM turnwise_jobs j WHERE j.id = '{id}' FOR UPDATE",
+            STATE,
             self.now()
         );
         let (session, found) = self.begin(self.session().await?, &read).await?;
@@ -185,12 +208,15 @@ fn attempts(id: JobId) -> String {
     )
 }
 
+/// The state of a job that is to be altered: of one that goes on elsewhere a word of its own.
+pub(super) const STATE: &str = "COALESCE(j.given_up, j.state)";
+
 /// What becomes of a job that is to run now.
 pub(super) fn retry_set(now: &str) -> String {
     format!(
         "state = 'queued', scheduled_at = LEAST(scheduled_at, {now}), queued_at = {now},
          max_attempts = GREATEST(max_attempts, attempt + 1),
-         hand_backs = 0, cancel_requested = 0, finished_at = NULL"
+         hand_backs = 0, cancel_requested = 0, finished_at = NULL, awaits_since = NULL"
     )
 }
 
@@ -232,7 +258,8 @@ impl Inserts {
         statements.extend(inserts(
             "INSERT INTO turnwise_jobs
                 (id, queue, method, url, headers, body, priority, scheduled_at, created_at,
-                queued_at, max_attempts, deadline_ms, unique_key, unique_until) VALUES ",
+                queued_at, max_attempts, deadline_ms, unique_key, unique_until, retry_wait_ms, retry_wait_max_ms,
+                asynchronous, heartbeat_ms) VALUES ",
             rows.into_iter().map(|job| new_row(job, now)),
             // An id or a key that exists already, and no other error, is passed over.
             " ON DUPLICATE KEY UPDATE id = turnwise_jobs.id",
@@ -298,8 +325,9 @@ fn new_row(job: &NewJob, now: i64) -> String {
     let until = window.map(|window| instant(now.saturating_add(micros(window))));
     let now = instant(now);
     let key = job.unique.as_ref().map(|unique| unique.key.as_str().as_bytes());
+    let said = Particulars::of(job).unwrap_or_default();
     format!(
-        "('{}', {}, {}, {}, {}, {}, {}, {}, {now}, {now}, {}, {}, {}, {})",
+        "('{}', {}, {}, {}, {}, {}, {}, {}, {now}, {now}, {}, {}, {}, {}, {}, {}, {}, {})",
         job.id,
         text(&job.queue),
         text(&job.method),
@@ -312,6 +340,10 @@ fn new_row(job: &NewJob, now: i64) -> String {
         i64::try_from(job.deadline.as_millis()).unwrap_or(i64::MAX).max(1),
         bytes_or_null(key),
         until.unwrap_or_else(|| "NULL".to_owned()),
+        number_or_null(said.retry_wait_ms),
+        number_or_null(said.retry_wait_max_ms),
+        number_or_null(said.asynchronous),
+        number_or_null(said.heartbeat_ms),
     )
 }
 
@@ -344,14 +376,16 @@ fn holders_of(keyed: &[&NewJob]) -> String {
 fn state_condition(state: Option<JobState>) -> &'static str {
     match state {
         None => "TRUE",
-        Some(JobState::Ready) => "j.state = 'queued' AND j.scheduled_at <= c.now",
+        Some(JobState::Ready) => {
+            "j.state = 'queued' AND j.scheduled_at <= c.now AND j.awaits_since IS NULL"
+        }
         Some(JobState::Scheduled) => {
             "j.state = 'queued' AND j.scheduled_at > c.now AND j.attempt = 0"
         }
         Some(JobState::Retrying) => {
-            "j.state = 'queued' AND j.scheduled_at > c.now AND j.attempt > 0"
+            "j.state = 'queued' AND j.scheduled_at > c.now AND j.attempt > 0 AND j.awaits_since IS NULL"
         }
-        Some(JobState::Running) => "j.state = 'running'",
+        Some(JobState::Running) => "(j.state = 'running' OR j.given_up = 'elsewhere')",
         Some(JobState::Succeeded) => "j.state = 'succeeded'",
         Some(JobState::Dead) => "j.given_up = 'dead'",
         Some(JobState::Cancelled) => "j.given_up = 'cancelled'",

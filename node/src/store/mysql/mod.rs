@@ -4,6 +4,7 @@
 //! writes, `COMMIT` included, in one packet. Decides here how a connection and a transaction begin and end.
 
 mod bulk;
+mod callbacks;
 mod claims;
 mod ends;
 mod errors;
@@ -433,6 +434,10 @@ impl Store for MySqlStore {
         held: &[(JobId, Token)],
     ) -> Result<Vec<(JobId, Token)>, StoreError> {
         self.cancelled_jobs(node, held).await
+    }
+
+    async fn secret(&self, name: &str, offered: &str) -> Result<String, StoreError> {
+        self.secret_of(name, offered).await
     }
 
     async fn cancel(&self, id: JobId) -> Result<Option<bool>, StoreError> {

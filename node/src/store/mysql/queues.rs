@@ -2,10 +2,10 @@
 
 use sqlx::FromRow;
 
-use super::literals::{instant, text};
+use super::literals::{instant, number_or_null, text, text_or_null};
 use super::{MySqlStore, micros_of};
 use crate::store::StoreError;
-use crate::store::queues::{PausedQueue, QueueOrders};
+use crate::store::queues::{PausedQueue, QueueOrders, QueuePolicy};
 
 impl QueueOrders for MySqlStore {
     async fn pause(&self, queue: &str) -> Result<bool, StoreError> {
@@ -16,6 +16,39 @@ impl QueueOrders for MySqlStore {
         let resumed = self.set_pause(queue, false).await?;
         self.inner.lanes.forget();
         Ok(resumed)
+    }
+
+    async fn put_policy(&self, queue: &str, policy: &QueuePolicy) -> Result<(), StoreError> {
+        let (wait, wait_max, permanent) = policy.columns();
+        let set = format!(
+            "retry_wait_ms = {}, retry_wait_max_ms = {}, permanent_statuses = {}",
+            number_or_null(wait),
+            number_or_null(wait_max),
+            text_or_null(permanent.as_deref())
+        );
+        let name = text(queue);
+        self.run(format!(
+            "INSERT INTO turnwise_queues SET name = {name}, {set} ON DUPLICATE KEY UPDATE {set}"
+        ))
+        .await
+        .map(drop)
+    }
+
+    async fn policies(&self) -> Result<Vec<(String, QueuePolicy)>, StoreError> {
+        type Columns = (String, Option<i64>, Option<i64>, Option<String>);
+        let found = self
+            .run(
+                "SELECT name, retry_wait_ms, retry_wait_max_ms, permanent_statuses FROM turnwise_queues
+                 WHERE COALESCE(retry_wait_ms, retry_wait_max_ms, permanent_statuses) IS NOT NULL ORDER BY name"
+                    .to_owned(),
+            )
+            .await?;
+        let found: Result<Vec<Columns>, _> = found.iter().map(FromRow::from_row).collect();
+        let found = found.map_err(|error| self.trouble(error.into()))?;
+        let policy = |(name, wait, wait_max, permanent): Columns| {
+            (name, QueuePolicy::read((wait, wait_max, permanent)))
+        };
+        Ok(found.into_iter().map(policy).collect())
     }
 
     async fn paused(&self) -> Result<Vec<PausedQueue>, StoreError> {

@@ -72,6 +72,21 @@ pub(super) async fn step_back(
     Ok(())
 }
 
+/// What puts off, by the length of an outage, the times by which jobs that go on elsewhere are to be heard of. (The clock may
+/// have been set forward and back meanwhile.)
+pub(super) fn put_off(from: ServerInstant, to: ServerInstant) -> String {
+    format!(
+        "UPDATE turnwise_jobs FORCE INDEX (turnwise_jobs_given_up)
+         SET scheduled_at = TIMESTAMPADD(MICROSECOND,
+                IF(queued_at > {at}, TIMESTAMPDIFF(MICROSECOND, queued_at, {at}), {}), scheduled_at),
+            queued_at = {at}
+         WHERE given_up = 'elsewhere' AND scheduled_at >= {}",
+        to.as_micros() - from.as_micros(),
+        instant(from.as_micros()),
+        at = instant(to.as_micros()),
+    )
+}
+
 fn ids(rows: &[MySqlRow]) -> Result<Vec<String>, Trouble> {
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }

@@ -4,8 +4,9 @@ use sqlx::FromRow;
 use sqlx::mysql::MySqlRow;
 use turnwise_engine::ServerInstant;
 
-use super::literals::{bytes_or_null, instant, text, text_or_null};
+use super::literals::{bytes_or_null, instant, number_or_null, text, text_or_null};
 use super::{MySqlStore, inserts, micros_of};
+use crate::job::Particulars;
 use crate::store::StoreError;
 use crate::store::errors::Trouble;
 use crate::store::rows::headers_json;
@@ -109,9 +110,10 @@ impl MySqlStore {
             format!(
                 "INSERT INTO turnwise_jobs
                     (id, queue, method, url, headers, body, priority, scheduled_at, created_at, queued_at,
-                    max_attempts, deadline_ms)
+                    max_attempts, deadline_ms, retry_wait_ms, retry_wait_max_ms, asynchronous, heartbeat_ms, schedule)
                  SELECT '{job}', s.queue, s.method, s.url, s.headers, s.body, s.priority, {}, {now}, {now},
-                    s.max_attempts, s.deadline_ms
+                    s.max_attempts, s.deadline_ms, s.retry_wait_ms, s.retry_wait_max_ms, s.asynchronous,
+                    s.heartbeat_ms, s.name
                  FROM turnwise_schedules s WHERE s.name = {name}
                  ON DUPLICATE KEY UPDATE id = turnwise_jobs.id",
                 instant(*at),
@@ -140,6 +142,7 @@ impl Schedules for MySqlStore {
         next: Option<i64>,
     ) -> Result<bool, StoreError> {
         let (name, job) = (text(&schedule.name), &schedule.job);
+        let said = Particulars::of(job).unwrap_or_default();
         let read = format!("SELECT 1 FROM turnwise_schedules WHERE name = {name} FOR UPDATE");
         let (session, found) = self.begin(self.session().await?, &read).await?;
         let values = [
@@ -159,6 +162,10 @@ impl Schedules for MySqlStore {
                 i64::try_from(job.deadline.as_millis()).unwrap_or(i64::MAX).max(1).to_string(),
             ),
             ("next_at", instant_or_null(next)),
+            ("retry_wait_ms", number_or_null(said.retry_wait_ms)),
+            ("retry_wait_max_ms", number_or_null(said.retry_wait_max_ms)),
+            ("asynchronous", number_or_null(said.asynchronous)),
+            ("heartbeat_ms", number_or_null(said.heartbeat_ms)),
         ];
         let columns: Vec<&str> = values.iter().map(|(column, _)| *column).collect();
         let new: Vec<&str> = values.iter().map(|(_, value)| value.as_str()).collect();

@@ -459,6 +459,10 @@ impl Farm<'_> {
                 )
                 .await?;
             }
+            if silence >= MISSED_SLOTS && beaten_at < self.at {
+                // Nor was anything heard meanwhile of a job that goes on elsewhere.
+                rows_of(connection, rescue::put_off(beaten_at, self.at)).await?;
+            }
             if silence > MISSED_SLOTS {
                 // Nobody beat for a while: the database was away, not the nodes.
                 rows_of(

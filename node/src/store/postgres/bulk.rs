@@ -9,12 +9,12 @@ use crate::store::StoreError;
 use crate::store::bulk::{Bulk, Deed};
 
 macro_rules! alter {
-    ($set:expr, $states:literal) => {
+    ($set:expr, $which:literal) => {
         concat!(
             "WITH here AS MATERIALIZED (SELECT turnwise.clock() AS now), these AS MATERIALIZED (
                 SELECT id FROM turnwise.jobs
-                WHERE id = ANY ($1::text[]::uuid[]) AND state IN (",
-            $states,
+                WHERE id = ANY ($1::text[]::uuid[]) AND (",
+            $which,
             ") ORDER BY id FOR UPDATE SKIP LOCKED),
              done AS (
                 UPDATE turnwise.jobs j SET ",
@@ -28,8 +28,11 @@ macro_rules! alter {
 impl Bulk for PgStore {
     async fn alter(&self, deed: Deed, jobs: &[JobId]) -> Result<u32, StoreError> {
         let sql = match deed {
-            Deed::Retry => alter!(retry_set!(), "'queued', 'dead', 'cancelled'"),
-            Deed::Cancel => alter!(cancel_set!(), "'queued', 'running'"),
+            Deed::Retry => alter!(
+                retry_set!(),
+                "state = 'queued' AND awaits_since IS NULL OR state IN ('dead', 'cancelled')"
+            ),
+            Deed::Cancel => alter!(cancel_set!(), "state IN ('queued', 'running')"),
         };
         let ids: Vec<String> = jobs.iter().map(JobId::to_string).collect();
         let (done,): (i64,) = self.ask_for_one(Statement::of(sql).bind(ids)).await?;

@@ -5,34 +5,47 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{FromRow, Row};
 use turnwise_engine::{NodeId, Token};
 
+use super::claims::{SEEN_COLUMNS, last_of};
 use super::ends::bury;
 use super::statement::{Statement, Wire};
-use super::turns::claimed;
+use super::turns::{JOB_COLUMNS, claimed};
 use super::{PgStore, check_in, integer};
-use crate::job::{Attempts, JobFilter, JobId, JobState, JobView, NewJob, When};
+use crate::job::{Attempts, JobFilter, JobId, JobState, JobView, NewJob, Particulars, When};
 use crate::store::errors::Trouble;
 use crate::store::rows::{
     self, AttemptColumns, END_UNKNOWN, JobColumns, NOT_RECEIVED, headers_json, micros,
 };
 use crate::store::{ATTEMPTS_SHOWN, CheckIn, Claimed, InTransactionError, NodeReport, StoreError};
 
-const JOB_COLUMNS: &str =
+const VIEW_COLUMNS: &str =
     "SELECT j.id::text, j.queue, j.method, j.url, j.state, j.priority::bigint,
     j.attempt::bigint, j.max_attempts::bigint, turnwise.micros(j.scheduled_at),
     turnwise.micros(j.created_at), turnwise.micros(j.finished_at), j.node::text,
-    j.last_status::bigint, j.last_error, turnwise.micros(c.now), j.unique_key
+    j.last_status::bigint, j.last_error, turnwise.micros(c.now),
+    CASE WHEN j.unique_key IS NOT NULL OR j.awaits_since IS NOT NULL OR j.progress IS NOT NULL
+            OR j.progress_note IS NOT NULL OR j.retry_wait_ms IS NOT NULL OR j.retry_wait_max_ms IS NOT NULL
+            OR j.asynchronous IS NOT NULL OR j.schedule IS NOT NULL
+        THEN jsonb_build_object('unique_key', j.unique_key, 'awaits_since', turnwise.micros(j.awaits_since),
+            'progress', jsonb_build_object('percent', j.progress, 'note', j.progress_note),
+            'retry_wait_ms', j.retry_wait_ms, 'retry_wait_max_ms', j.retry_wait_max_ms,
+            'asynchronous', j.asynchronous::integer, 'heartbeat_ms', j.heartbeat_ms, 'schedule', j.schedule)::text
+        END
     FROM (SELECT turnwise.clock() AS now OFFSET 0) c, ";
 
 /// Whether a job's row `j` is the record of its last attempt: it succeeded, and no older binary wrote a row of `attempts`.
 pub(super) const IS_ITS_LAST_ATTEMPT: &str = "(j.state = 'succeeded' AND NOT EXISTS (
     SELECT FROM turnwise.attempts o WHERE o.job = j.id AND o.node = j.node AND o.token = j.token))";
 
+/// The jobs `j` that run, on a node or elsewhere.
+const RUNNING: &str = "(SELECT * FROM turnwise.jobs WHERE state = 'running'
+    UNION ALL SELECT * FROM turnwise.jobs WHERE awaits_since IS NOT NULL AND state = 'queued') j";
+
 /// What becomes of a job `j` that is to run now; `h` holds the time.
 macro_rules! retry_set {
     () => {
         "state = 'queued', scheduled_at = least(j.scheduled_at, h.now), queued_at = h.now,
                     max_attempts = greatest(j.max_attempts, j.attempt + 1),
-                    hand_backs = 0, cancel_requested = false, finished_at = NULL"
+                    hand_backs = 0, cancel_requested = false, finished_at = NULL, awaits_since = NULL"
     };
 }
 pub(super) use retry_set;
@@ -55,7 +68,7 @@ impl PgStore {
         report: &NodeReport,
     ) -> Result<Claimed, StoreError> {
         let statement = Statement::of(
-            "SELECT * FROM turnwise.jobs_recover(
+            "SELECT * FROM turnwise.jobs_recovered(
                 $1::text::uuid, $2::bigint, $3::integer, $4::bigint, $5::bigint, $6::bigint)",
         )
         .bind(node.to_string())
@@ -64,16 +77,17 @@ impl PgStore {
         .bind(report.offset_us)
         .bind(report.offset_error_us)
         .bind(report.transit_us);
-        self.claimed(node, &self.ask(statement).await?).await
-    }
-
-    async fn claimed(&self, node: NodeId, rows: &[PgRow]) -> Result<Claimed, StoreError> {
-        // A row without a job says that the node is lost.
-        let (jobs, unreadable, none) = claimed(rows).map_err(|trouble| self.trouble(trouble))?;
+        let rows = self.ask(statement).await?;
+        let read = || {
+            let (last, rows) = last_of(&rows)?;
+            let (jobs, unreadable, _) = claimed(rows)?;
+            Ok((jobs, unreadable, last.try_get(JOB_COLUMNS + SEEN_COLUMNS)?))
+        };
+        let (jobs, unreadable, lost) = read().map_err(|trouble: Trouble| self.trouble(trouble))?;
         if !unreadable.is_empty() {
             self.ask(bury(node, &unreadable)).await?;
         }
-        Ok(Claimed { jobs, check_in: check_in(none > 0), more: false })
+        Ok(Claimed { jobs, check_in: check_in(lost), more: false })
     }
 
     pub(super) async fn release_jobs(
@@ -145,13 +159,18 @@ impl PgStore {
             // The ids say where to look. OFFSET 0 keeps the state out of that: an index of all the jobs of a state
             // looks dear or cheap by what the planner believes of their number, and would be read to its end.
             format!(
-                "{JOB_COLUMNS}(SELECT * FROM turnwise.jobs j WHERE j.id >= $3::text::uuid{before}
+                "{VIEW_COLUMNS}(SELECT * FROM turnwise.jobs j WHERE j.id >= $3::text::uuid{before}
                     ORDER BY j.id DESC OFFSET 0) j
                  WHERE {state}{queue} ORDER BY j.id DESC LIMIT $4"
             )
         } else {
+            let (jobs, state) = match filter.state {
+                // By the index of each kind: they are few.
+                Some(JobState::Running) => (RUNNING, "true"),
+                _ => ("turnwise.jobs j", state),
+            };
             format!(
-                "{JOB_COLUMNS}turnwise.jobs j WHERE {state}{queue}{before}
+                "{VIEW_COLUMNS}{jobs} WHERE {state}{queue}{before}
                  ORDER BY j.id DESC LIMIT $4"
             )
         };
@@ -171,7 +190,7 @@ impl PgStore {
         id: JobId,
     ) -> Result<Option<(JobView, Attempts)>, StoreError> {
         let statement =
-            Statement::of(format!("{JOB_COLUMNS}turnwise.jobs j WHERE j.id = $1::text::uuid"));
+            Statement::of(format!("{VIEW_COLUMNS}turnwise.jobs j WHERE j.id = $1::text::uuid"));
         let found = self.ask(statement.bind(id.to_string())).await?;
         let Some(job) = found.first() else { return Ok(None) };
         let job = JobColumns::from_row(job).map_err(|error| self.trouble(error.into()))?;
@@ -199,7 +218,7 @@ impl PgStore {
         let attempts = self.ask(statement).await?;
         let attempts = rows::attempts(attempts.iter().map(AttemptColumns::from_row));
         let attempts = attempts.map_err(|trouble| self.trouble(trouble))?;
-        Ok(Some((job, attempts)))
+        Ok(Some(rows::shown(job, attempts)))
     }
 
     pub(super) async fn retry_job(&self, id: JobId) -> Result<Option<bool>, StoreError> {
@@ -210,7 +229,8 @@ impl PgStore {
                 UPDATE turnwise.jobs j SET ",
                 retry_set!(),
                 " FROM here h
-                WHERE j.id = $1::text::uuid AND j.state IN ('queued', 'dead', 'cancelled')
+                WHERE j.id = $1::text::uuid
+                    AND (j.state = 'queued' AND j.awaits_since IS NULL OR j.state IN ('dead', 'cancelled'))
                 RETURNING 1)
              SELECT EXISTS (SELECT FROM done),
                 EXISTS (SELECT FROM turnwise.jobs WHERE id = $1::text::uuid)"
@@ -299,11 +319,15 @@ fn enqueue(jobs: &[NewJob]) -> Statement {
     }
     let unique = |job: &NewJob| job.unique.as_ref().map(|unique| unique.key.as_str().to_owned());
     let window = |job: &NewJob| job.unique.as_ref().and_then(|unique| unique.window).map(micros);
+    let said = |job: &NewJob| {
+        let said = Particulars::of(job)?;
+        serde_json::to_string(&said).ok()
+    };
     Statement::of(
         "SELECT turnwise.jobs_enqueue(
             $1::text[]::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]::jsonb[], $6::bytea[],
             $7::smallint[]::integer[], $8::bigint[], $9::bigint[], $10::integer[], $11::bigint[],
-            $12::text[], $13::bigint[])",
+            $12::text[], $13::bigint[], $14::text[]::jsonb[])",
     )
     .bind(jobs.iter().map(|job| job.id.to_string()).collect::<Vec<_>>())
     .bind(jobs.iter().map(|job| job.queue.as_str()).collect::<Vec<_>>())
@@ -318,19 +342,24 @@ fn enqueue(jobs: &[NewJob]) -> Statement {
     .bind(jobs.iter().map(deadline_ms).collect::<Vec<_>>())
     .bind(jobs.iter().map(unique).collect::<Vec<_>>())
     .bind(jobs.iter().map(window).collect::<Vec<_>>())
+    .bind(jobs.iter().map(said).collect::<Vec<_>>())
 }
 
 fn state_condition(state: Option<JobState>) -> &'static str {
     match state {
         None => "true",
-        Some(JobState::Ready) => "j.state = 'queued' AND j.scheduled_at <= c.now",
+        Some(JobState::Ready) => {
+            "j.state = 'queued' AND j.scheduled_at <= c.now AND j.awaits_since IS NULL"
+        }
         Some(JobState::Scheduled) => {
             "j.state = 'queued' AND j.scheduled_at > c.now AND j.attempt = 0"
         }
         Some(JobState::Retrying) => {
-            "j.state = 'queued' AND j.scheduled_at > c.now AND j.attempt > 0"
+            "j.state = 'queued' AND j.scheduled_at > c.now AND j.attempt > 0 AND j.awaits_since IS NULL"
         }
-        Some(JobState::Running) => "j.state = 'running'",
+        Some(JobState::Running) => {
+            "(j.state = 'running' OR j.state = 'queued' AND j.awaits_since IS NOT NULL)"
+        }
         Some(JobState::Succeeded) => "j.state = 'succeeded'",
         Some(JobState::Dead) => "j.state = 'dead'",
         Some(JobState::Cancelled) => "j.state = 'cancelled'",

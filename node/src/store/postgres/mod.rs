@@ -3,6 +3,7 @@
 //! and what an error means.
 
 mod bulk;
+mod callbacks;
 mod claims;
 mod ends;
 mod errors;
@@ -339,6 +340,10 @@ impl Store for PgStore {
         held: &[(JobId, Token)],
     ) -> Result<Vec<(JobId, Token)>, StoreError> {
         self.cancelled_jobs(node, held).await
+    }
+
+    async fn secret(&self, name: &str, offered: &str) -> Result<String, StoreError> {
+        self.secret_of(name, offered).await
     }
 
     async fn cancel(&self, id: JobId) -> Result<Option<bool>, StoreError> {

@@ -6,7 +6,7 @@ use turnwise_engine::ServerInstant;
 
 use super::statement::Statement;
 use super::{PgStore, integer};
-use crate::job::JobId;
+use crate::job::{JobId, Particulars};
 use crate::store::StoreError;
 use crate::store::errors::Trouble;
 use crate::store::rows::headers_json;
@@ -79,21 +79,25 @@ impl Schedules for PgStore {
         next: Option<i64>,
     ) -> Result<bool, StoreError> {
         let job = &schedule.job;
+        let said = Particulars::of(job).unwrap_or_default();
         // The row was inserted, and not updated, when no other transaction has deleted or locked it.
         let statement = Statement::of(
             "INSERT INTO turnwise.schedules AS s
                 (name, cron, zone, misfire, misfire_limit, queue, method, url, headers, body, priority,
-                max_attempts, deadline_ms, revision, next_at)
+                max_attempts, deadline_ms, revision, next_at, retry_wait_ms, retry_wait_max_ms, asynchronous,
+                heartbeat_ms)
              VALUES ($1, $2, $3, $4, $5::bigint::integer, $6, $7, $8, $9::text::jsonb, ($10::bytea[])[1],
                 $11::bigint::smallint, $12, $13, 1,
-                turnwise.instant($14))
+                turnwise.instant($14), $15, $16, $17::bigint <> 0, $18)
              ON CONFLICT (name) DO UPDATE SET
                 cron = excluded.cron, zone = excluded.zone, misfire = excluded.misfire,
                 misfire_limit = excluded.misfire_limit, queue = excluded.queue, method = excluded.method,
                 url = excluded.url, headers = excluded.headers, body = excluded.body,
                 priority = excluded.priority, max_attempts = excluded.max_attempts,
                 deadline_ms = excluded.deadline_ms, revision = s.revision + 1, next_at = excluded.next_at,
-                error = NULL
+                error = NULL, retry_wait_ms = excluded.retry_wait_ms,
+                retry_wait_max_ms = excluded.retry_wait_max_ms, asynchronous = excluded.asynchronous,
+                heartbeat_ms = excluded.heartbeat_ms
              RETURNING s.xmax = 0",
         )
         .bind(schedule.name.clone())
@@ -109,7 +113,11 @@ impl Schedules for PgStore {
         .bind(i64::from(job.priority))
         .bind(integer(job.max_attempts))
         .bind(i64::try_from(job.deadline.as_millis()).unwrap_or(i64::MAX).max(1))
-        .bind(next);
+        .bind(next)
+        .bind(said.retry_wait_ms)
+        .bind(said.retry_wait_max_ms)
+        .bind(said.asynchronous)
+        .bind(said.heartbeat_ms);
         let (new,) = self.ask_for_one(statement).await?;
         Ok(new)
     }

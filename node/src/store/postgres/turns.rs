@@ -302,7 +302,7 @@ pub(super) fn claimed(rows: &[PgRow]) -> Result<Sifted, Trouble> {
     Ok((jobs, unreadable, none))
 }
 
-fn claimed_job(id: String, row: &PgRow) -> Result<ClaimedJob, Trouble> {
+pub(super) fn claimed_job(id: String, row: &PgRow) -> Result<ClaimedJob, Trouble> {
     rows::claimed_job((
         id,
         row.try_get(1)?,
@@ -317,6 +317,8 @@ fn claimed_job(id: String, row: &PgRow) -> Result<ClaimedJob, Trouble> {
         row.try_get(10)?,
         row.try_get(11)?,
         row.try_get(12)?,
+        row.try_get::<Option<Vec<String>>, _>(JOB_COLUMNS + 3)?
+            .and_then(|said| said.into_iter().next()),
     ))
 }
 

@@ -13,7 +13,8 @@ impl<B: Sabotage> Bulk for SqliteStore<B> {
             Deed::Retry => concat!(
                 "UPDATE turnwise_jobs SET ",
                 retry_set!(),
-                " WHERE id IN (SELECT value FROM json_each(?1)) AND state IN ('queued', 'dead', 'cancelled')"
+                " WHERE id IN (SELECT value FROM json_each(?1))
+                    AND (state = 'queued' AND awaits_since IS NULL OR state IN ('dead', 'cancelled'))"
             ),
             Deed::Cancel => concat!(
                 "UPDATE turnwise_jobs SET ",

@@ -19,6 +19,24 @@ use crate::store::{CheckIn, Claimed, NodeReport, Queues};
 /// What a point of priority is worth, in microseconds of waiting.
 const PRIORITY_US: i64 = 10_000_000;
 
+/// What few jobs say, as JSON; NULL: nothing. What they do not say themselves is their queue's to say.
+macro_rules! particulars {
+    () => {
+        "CASE WHEN coalesce(retry_wait_ms, retry_wait_max_ms, asynchronous, schedule) IS NOT NULL
+                OR queue IN (SELECT q.name FROM turnwise_queues q
+                    WHERE coalesce(q.retry_wait_ms, q.retry_wait_max_ms, q.permanent_statuses) IS NOT NULL)
+            THEN json_object(
+                'retry_wait_ms', coalesce(retry_wait_ms,
+                    (SELECT q.retry_wait_ms FROM turnwise_queues q WHERE q.name = queue)),
+                'retry_wait_max_ms', coalesce(retry_wait_max_ms,
+                    (SELECT q.retry_wait_max_ms FROM turnwise_queues q WHERE q.name = queue)),
+                'permanent', (SELECT q.permanent_statuses FROM turnwise_queues q WHERE q.name = queue),
+                'asynchronous', asynchronous, 'heartbeat_ms', heartbeat_ms, 'schedule', schedule) END"
+    };
+}
+
+pub(super) use particulars;
+
 /// Jobs that were claimed.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
@@ -140,15 +158,17 @@ pub(super) async fn take<B: Sabotage>(
     let length = |rowid| lengths.get(rowid).map_or(0, |bytes| usize::try_from(*bytes).unwrap_or(0));
     place.truncate(claim_bytes::fitting(place.iter().map(length), bytes_max));
     let more = place.len() < heads.len() || heads.len() >= claim.limit as usize;
-    let mut taken = sqlx::query(
+    let mut taken = sqlx::query(concat!(
         "UPDATE turnwise_jobs SET
-            state = 'running', node = ?1, token = ?2, started_at = ?3, attempt = attempt + 1
+            state = 'running', node = ?1, token = ?2, started_at = ?3, attempt = attempt + 1,
+            awaits_since = NULL, progress = NULL, progress_note = NULL
          WHERE rowid IN (SELECT value FROM json_each(?4))
          RETURNING id, token, queue, method, url, headers,
             CASE WHEN length(CAST(body AS BLOB)) <= ?5 THEN CAST(body AS BLOB) END,
             coalesce(length(CAST(body AS BLOB)), 0), attempt, max_attempts, hand_backs, deadline_ms,
-            scheduled_at, rowid",
-    )
+            scheduled_at, rowid, ",
+        particulars!()
+    ))
     .bind(node.to_string())
     .bind(claim.token.0)
     .bind(at.as_micros())
@@ -164,7 +184,7 @@ pub(super) async fn take<B: Sabotage>(
     Ok(Taken { jobs: readable(connection, at, &taken).await?, more })
 }
 
-/// The jobs of claimed rows, whose last column is the rowid. One that cannot be read ends dead.
+/// The jobs of claimed rows, with the rowid behind what a claim returns. One that cannot be read ends dead.
 async fn readable(
     connection: &mut SqliteConnection,
     at: ServerInstant,
@@ -206,7 +226,7 @@ async fn bury(
     Ok(())
 }
 
-fn claimed_job(row: &SqliteRow) -> Result<ClaimedJob, Trouble> {
+pub(super) fn claimed_job(row: &SqliteRow) -> Result<ClaimedJob, Trouble> {
     rows::claimed_job((
         text(row, 0)?.unwrap_or_default(),
         row.try_get(1)?,
@@ -221,6 +241,7 @@ fn claimed_job(row: &SqliteRow) -> Result<ClaimedJob, Trouble> {
         row.try_get(10)?,
         row.try_get(11)?,
         row.try_get(12)?,
+        text(row, 14)?,
     ))
 }
 
@@ -235,14 +256,15 @@ pub(super) async fn recover(
         return Ok(Claimed { jobs: Vec::new(), check_in: CheckIn::Lost, more: false });
     }
     bar(connection, node, token).await?;
-    let running = sqlx::query(
+    let running = sqlx::query(concat!(
         "SELECT id, token, queue, method, url, headers,
             CASE WHEN length(CAST(body AS BLOB)) <= ?1 THEN CAST(body AS BLOB) END,
             coalesce(length(CAST(body AS BLOB)), 0), attempt, max_attempts, hand_backs, deadline_ms,
-            scheduled_at, rowid
-         FROM turnwise_jobs WHERE state = 'running' AND node = ?2 AND token = ?3
-         ORDER BY scheduled_at - priority * ?4, rowid",
-    )
+            scheduled_at, rowid, ",
+        particulars!(),
+        " FROM turnwise_jobs WHERE state = 'running' AND node = ?2 AND token = ?3
+         ORDER BY scheduled_at - priority * ?4, rowid"
+    ))
     .bind(BODY_BYTES_MAX as i64)
     .bind(node.to_string())
     .bind(token.0)

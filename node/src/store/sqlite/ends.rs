@@ -79,8 +79,9 @@ async fn running<B: Sabotage>(
     node: NodeId,
     jobs: &BTreeSet<JobId>,
 ) -> Result<BTreeMap<JobId, Running>, Trouble> {
-    let found: Vec<(String, i64, i64, i64, i64, bool, i64)> = sqlx::query_as(
-        "SELECT id, token, attempt, max_attempts, hand_backs, cancel_requested, started_at
+    type Columns = (String, i64, i64, i64, i64, bool, i64, i64);
+    let found: Vec<Columns> = sqlx::query_as(
+        "SELECT id, token, attempt, max_attempts, hand_backs, cancel_requested, started_at, deadline_ms
          FROM turnwise_jobs
          WHERE id IN (SELECT value FROM json_each(?1)) AND +state = 'running' AND (+node = ?2 OR ?3)",
     )
@@ -89,10 +90,18 @@ async fn running<B: Sabotage>(
     .bind(B::plants(Bug::EndIgnoresClaim))
     .fetch_all(connection)
     .await?;
-    let job = |(id, token, attempt, max_attempts, hand_backs, is_cancelled, started_at)| {
-        let id: String = id;
-        let running =
-            Running { token, attempt, max_attempts, hand_backs, is_cancelled, started_at };
+    let job = |columns: Columns| {
+        let (id, token, attempt, max_attempts, hand_backs, is_cancelled, started_at, deadline_ms) =
+            columns;
+        let running = Running {
+            token,
+            attempt,
+            max_attempts,
+            hand_backs,
+            is_cancelled,
+            deadline_ms,
+            started_at,
+        };
         Ok((rows::job_id(&id)?, running))
     };
     found.into_iter().map(job).collect()
@@ -145,7 +154,10 @@ async fn write_attempts(
     let rows: Vec<_> = ended
         .iter()
         .filter(|ended| !ended.is_the_last())
-        .map(|ended| (ended.job, ended.status, &ended.error, answers.add(ended.answer)))
+        .map(|ended| {
+            let attempt = (ended.status, &ended.error, answers.add(ended.answer));
+            (ended.job, ended.ended_attempt(), attempt)
+        })
         .collect();
     if rows.is_empty() {
         return Ok(());
@@ -153,8 +165,8 @@ async fn write_attempts(
     sqlx::query(
         "INSERT OR IGNORE INTO turnwise_attempts
             (job, node, token, attempt, started_at, finished_at, status, error, answer)
-         SELECT j.id, j.node, j.token, j.attempt, j.started_at, ?2, e.value ->> 1, e.value ->> 2,
-            substr(?3, e.value ->> '$[3][0]', e.value ->> '$[3][1]')
+         SELECT j.id, j.node, j.token, e.value ->> 1, j.started_at, ?2, e.value ->> '$[2][0]', e.value ->> '$[2][1]',
+            substr(?3, e.value ->> '$[2][2][0]', e.value ->> '$[2][2][1]')
          FROM json_each(?1) e CROSS JOIN turnwise_jobs j ON j.id = e.value ->> 0",
     )
     .bind(json(&rows)?)
@@ -207,7 +219,13 @@ async fn write_jobs(
         .map(|ended| {
             (
                 (ended.job, ended.state, ended.finished_at, ended.queued_at, ended.scheduled_at),
-                (ended.attempt, ended.hand_backs, ended.status, &ended.error),
+                (
+                    ended.attempt,
+                    ended.hand_backs,
+                    ended.status,
+                    ended.job_error(),
+                    ended.awaits_since,
+                ),
                 answers.add(ended.answer.filter(|_| ended.is_the_last())),
             )
         })
@@ -225,6 +243,7 @@ async fn write_jobs(
             hand_backs = e.value ->> '$[1][1]',
             last_status = e.value ->> '$[1][2]',
             last_error = e.value ->> '$[1][3]',
+            awaits_since = e.value ->> '$[1][4]',
             answer = substr(?2, e.value ->> '$[2][0]', e.value ->> '$[2][1]')
          FROM json_each(?1) e WHERE turnwise_jobs.id = e.value ->> '$[0][0]'",
     )

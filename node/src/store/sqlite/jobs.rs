@@ -7,7 +7,9 @@ use turnwise_engine::{NodeId, ServerInstant, Token};
 
 use super::clock::{ServerClock, SystemServerClock};
 use super::text;
-use crate::job::{Attempts, JobFilter, JobId, JobState, JobView, NewJob, UniqueKey, When};
+use crate::job::{
+    Attempts, JobFilter, JobId, JobState, JobView, NewJob, Particulars, UniqueKey, When,
+};
 use crate::sabotage::{Bug, Sabotage, Sound};
 use crate::store::errors::Trouble;
 use crate::store::rows::{self, AttemptColumns, headers_json, json, micros};
@@ -43,11 +45,13 @@ pub(super) async fn enqueue<B: Sabotage>(
             free(connection, now, job.id, &unique.key).await?;
         }
         let unique = job.unique.as_ref().filter(|_| !B::plants(Bug::UniqueKeyIsForgotten));
+        let said = Particulars::of(job).unwrap_or_default();
         let done = sqlx::query(
             "INSERT INTO turnwise_jobs
                 (id, queue, method, url, headers, body, priority, scheduled_at, created_at, queued_at,
-                max_attempts, deadline_ms, unique_key, unique_until)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13)
+                max_attempts, deadline_ms, unique_key, unique_until, retry_wait_ms, retry_wait_max_ms, asynchronous,
+                heartbeat_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
              ON CONFLICT DO NOTHING",
         )
         .bind(job.id.to_string())
@@ -63,6 +67,10 @@ pub(super) async fn enqueue<B: Sabotage>(
         .bind(i64::try_from(job.deadline.as_millis()).unwrap_or(i64::MAX).max(1))
         .bind(unique.map(|unique| unique.key.as_str()))
         .bind(unique.and_then(|unique| unique.window).map(|window| now.saturating_add(micros(window))))
+        .bind(said.retry_wait_ms)
+        .bind(said.retry_wait_max_ms)
+        .bind(said.asynchronous)
+        .bind(said.heartbeat_ms)
         .execute(&mut *connection)
         .await?;
         let holder = match unique {
@@ -128,7 +136,13 @@ async fn holder(
 
 /// The columns of a job for people; the last but one is the clock, bound first.
 const JOB_COLUMNS: &str = "SELECT id, queue, method, url, state, priority, attempt, max_attempts,
-    scheduled_at, created_at, finished_at, node, last_status, last_error, c.now, unique_key
+    scheduled_at, created_at, finished_at, node, last_status, last_error, c.now,
+    CASE WHEN coalesce(unique_key, awaits_since, progress, progress_note, retry_wait_ms, retry_wait_max_ms, asynchronous,
+            schedule) IS NOT NULL
+        THEN json_object('unique_key', unique_key, 'awaits_since', awaits_since,
+            'progress', json_object('percent', progress, 'note', progress_note),
+            'retry_wait_ms', retry_wait_ms, 'retry_wait_max_ms', retry_wait_max_ms, 'asynchronous', asynchronous,
+            'heartbeat_ms', heartbeat_ms, 'schedule', schedule) END
     FROM turnwise_jobs, (SELECT ";
 
 fn job_view(row: &SqliteRow) -> Result<JobView, Trouble> {
@@ -212,16 +226,23 @@ pub(super) async fn show(
     .bind(ATTEMPTS_SHOWN)
     .fetch_all(connection)
     .await?;
-    Ok(Some((job, rows::attempts(attempts.into_iter().map(Ok))?)))
+    Ok(Some(rows::shown(job, rows::attempts(attempts.into_iter().map(Ok))?)))
 }
 
 fn state_condition(state: Option<JobState>) -> &'static str {
     match state {
         None => "1",
-        Some(JobState::Ready) => "state = 'queued' AND scheduled_at <= c.now",
+        Some(JobState::Ready) => {
+            "state = 'queued' AND scheduled_at <= c.now AND awaits_since IS NULL"
+        }
         Some(JobState::Scheduled) => "state = 'queued' AND scheduled_at > c.now AND attempt = 0",
-        Some(JobState::Retrying) => "state = 'queued' AND scheduled_at > c.now AND attempt > 0",
-        Some(JobState::Running) => "state = 'running'",
+        Some(JobState::Retrying) => {
+            "state = 'queued' AND scheduled_at > c.now AND attempt > 0 AND awaits_since IS NULL"
+        }
+        Some(JobState::Running) => {
+            "id IN (SELECT id FROM turnwise_jobs WHERE state = 'running'
+                UNION ALL SELECT id FROM turnwise_jobs WHERE awaits_since IS NOT NULL AND +state = 'queued')"
+        }
         Some(JobState::Succeeded) => "state = 'succeeded'",
         Some(JobState::Dead) => "state = 'dead'",
         Some(JobState::Cancelled) => "state = 'cancelled'",
@@ -233,7 +254,7 @@ macro_rules! retry_set {
     () => {
         "state = 'queued', scheduled_at = min(scheduled_at, ?2), queued_at = ?2,
             max_attempts = max(max_attempts, attempt + 1),
-            hand_backs = 0, cancel_requested = 0, finished_at = NULL"
+            hand_backs = 0, cancel_requested = 0, finished_at = NULL, awaits_since = NULL"
     };
 }
 pub(super) use retry_set;
@@ -256,7 +277,7 @@ pub(super) async fn retry(
     let done = sqlx::query(concat!(
         "UPDATE turnwise_jobs SET ",
         retry_set!(),
-        " WHERE id = ?1 AND state IN ('queued', 'dead', 'cancelled')"
+        " WHERE id = ?1 AND (state = 'queued' AND awaits_since IS NULL OR state IN ('dead', 'cancelled'))"
     ))
     .bind(id.to_string())
     .bind(at.as_micros())

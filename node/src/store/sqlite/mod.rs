@@ -3,6 +3,7 @@
 //! machine may share a file. Decides here how a connection and a transaction begin and end.
 
 mod bulk;
+mod callbacks;
 mod claims;
 mod clock;
 mod ends;
@@ -482,6 +483,12 @@ impl<B: Sabotage> Store for SqliteStore<B> {
         let found = jobs::cancelled(&mut connection, node, held).await;
         connection.give_back();
         found.map_err(|trouble| self.trouble(trouble))
+    }
+
+    async fn secret(&self, name: &str, offered: &str) -> Result<String, StoreError> {
+        let mut connection = self.begin().await?;
+        let done = callbacks::secret(&mut connection, name, offered).await;
+        self.settle(connection, done).await
     }
 
     async fn cancel(&self, id: JobId) -> Result<Option<bool>, StoreError> {

@@ -3,7 +3,7 @@
 use super::{SqliteStore, Trouble};
 use crate::sabotage::Sabotage;
 use crate::store::StoreError;
-use crate::store::queues::{PausedQueue, QueueOrders};
+use crate::store::queues::{PausedQueue, QueueOrders, QueuePolicy};
 
 impl<B: Sabotage> QueueOrders for SqliteStore<B> {
     async fn pause(&self, queue: &str) -> Result<bool, StoreError> {
@@ -30,6 +30,41 @@ impl<B: Sabotage> QueueOrders for SqliteStore<B> {
         .await
         .map_err(Trouble::from);
         Ok(self.settle(connection, done).await?.rows_affected() > 0)
+    }
+
+    async fn put_policy(&self, queue: &str, policy: &QueuePolicy) -> Result<(), StoreError> {
+        let (wait, wait_max, permanent) = policy.columns();
+        let mut connection = self.begin().await?;
+        let done = sqlx::query(
+            "INSERT INTO turnwise_queues (name, retry_wait_ms, retry_wait_max_ms, permanent_statuses)
+             VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (name) DO UPDATE SET retry_wait_ms = ?2, retry_wait_max_ms = ?3, permanent_statuses = ?4",
+        )
+        .bind(queue)
+        .bind(wait)
+        .bind(wait_max)
+        .bind(permanent)
+        .execute(&mut *connection)
+        .await
+        .map_err(Trouble::from);
+        self.settle(connection, done).await.map(drop)
+    }
+
+    async fn policies(&self) -> Result<Vec<(String, QueuePolicy)>, StoreError> {
+        type Columns = (String, Option<i64>, Option<i64>, Option<String>);
+        let mut connection = self.connection().await?;
+        let found: Result<Vec<Columns>, sqlx::Error> = sqlx::query_as(
+            "SELECT name, retry_wait_ms, retry_wait_max_ms, permanent_statuses FROM turnwise_queues
+             WHERE coalesce(retry_wait_ms, retry_wait_max_ms, permanent_statuses) IS NOT NULL ORDER BY name",
+        )
+        .fetch_all(&mut *connection)
+        .await;
+        connection.give_back();
+        let found = found.map_err(|error| self.trouble(error.into()))?;
+        let policy = |(name, wait, wait_max, permanent): Columns| {
+            (name, QueuePolicy::read((wait, wait_max, permanent)))
+        };
+        Ok(found.into_iter().map(policy).collect())
     }
 
     async fn paused(&self) -> Result<Vec<PausedQueue>, StoreError> {

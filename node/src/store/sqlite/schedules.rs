@@ -5,6 +5,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use turnwise_engine::ServerInstant;
 
 use super::{SqliteStore, Trouble, text};
+use crate::job::Particulars;
 use crate::sabotage::{Bug, Sabotage};
 use crate::store::StoreError;
 use crate::store::rows::headers_json;
@@ -108,8 +109,9 @@ pub(super) async fn fire<B: Sabotage>(
         sqlx::query(
             "INSERT INTO turnwise_jobs
                 (id, queue, method, url, headers, body, priority, scheduled_at, created_at, queued_at,
-                max_attempts, deadline_ms)
-             SELECT ?1, queue, method, url, headers, body, priority, ?2, ?3, ?3, max_attempts, deadline_ms
+                max_attempts, deadline_ms, retry_wait_ms, retry_wait_max_ms, asynchronous, heartbeat_ms, schedule)
+             SELECT ?1, queue, method, url, headers, body, priority, ?2, ?3, ?3, max_attempts, deadline_ms,
+                retry_wait_ms, retry_wait_max_ms, asynchronous, heartbeat_ms, name
              FROM turnwise_schedules WHERE name = ?4
              ON CONFLICT (id) DO NOTHING",
         )
@@ -201,15 +203,18 @@ async fn put(
             .fetch_one(&mut *connection)
             .await?;
     let job = &schedule.job;
+    let said = Particulars::of(job).unwrap_or_default();
     sqlx::query(
         "INSERT INTO turnwise_schedules
             (name, cron, zone, misfire, misfire_limit, queue, method, url, headers, body, priority,
-            max_attempts, deadline_ms, created_at, revision, next_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 1, ?15)
+            max_attempts, deadline_ms, created_at, revision, next_at, retry_wait_ms, retry_wait_max_ms,
+            asynchronous, heartbeat_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 1, ?15, ?16, ?17, ?18, ?19)
          ON CONFLICT (name) DO UPDATE SET
             cron = ?2, zone = ?3, misfire = ?4, misfire_limit = ?5, queue = ?6, method = ?7, url = ?8,
             headers = ?9, body = ?10, priority = ?11, max_attempts = ?12, deadline_ms = ?13,
-            revision = revision + 1, next_at = ?15, error = NULL",
+            revision = revision + 1, next_at = ?15, error = NULL,
+            retry_wait_ms = ?16, retry_wait_max_ms = ?17, asynchronous = ?18, heartbeat_ms = ?19",
     )
     .bind(&schedule.name)
     .bind(&schedule.cron)
@@ -226,6 +231,10 @@ async fn put(
     .bind(i64::try_from(job.deadline.as_millis()).unwrap_or(i64::MAX).max(1))
     .bind(at.as_micros())
     .bind(next)
+    .bind(said.retry_wait_ms)
+    .bind(said.retry_wait_max_ms)
+    .bind(said.asynchronous)
+    .bind(said.heartbeat_ms)
     .execute(connection)
     .await?;
     Ok(!there)

@@ -257,6 +257,23 @@ async fn look_after<B: Sabotage>(
         .execute(&mut *connection)
         .await?;
     }
+    if let Some(beaten_at) = stored.beaten_at.filter(|beaten_at| *beaten_at < at)
+        && silence >= MISSED_SLOTS
+        && !B::plants(Bug::OutageCountsForHeartbeats)
+    {
+        // Nor was anything heard meanwhile of a job that goes on elsewhere. (The clock may have been set forward and back between
+        // the two beats.)
+        sqlx::query(
+            "UPDATE turnwise_jobs SET queued_at = ?3, scheduled_at = CASE
+                WHEN queued_at > ?3 THEN scheduled_at - (queued_at - ?3) ELSE scheduled_at + ?2 END
+             WHERE awaits_since IS NOT NULL AND +state = 'queued' AND scheduled_at >= ?1",
+        )
+        .bind(beaten_at.as_micros())
+        .bind(at_us - beaten_at.as_micros())
+        .bind(at_us)
+        .execute(&mut *connection)
+        .await?;
+    }
     if let Some(beaten_at) = stored.beaten_at
         && silence > MISSED_SLOTS
         && !B::plants(Bug::OutageCountsForLeases)

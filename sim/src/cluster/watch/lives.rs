@@ -392,7 +392,8 @@ impl World {
         let running =
             JobFilter { state: Some(JobState::Running), limit: 1_000, ..Default::default() };
         let running = at_once(store.jobs(&running)).unwrap_or_default();
-        let left = running.iter().filter(|job| job.node == Some(id)).count();
+        let left = running.iter().filter(|job| job.node == Some(id) && job.awaits_since.is_none());
+        let left = left.count();
         if left > 0 {
             self.violated(Invariant::NoJobLost, || {
                 format!("life {number} stopped in good order and left {left} jobs running")

@@ -3,15 +3,18 @@
 //! - `lives`: what each node's engine was told and asked for (its journal), and how its process ends;
 //! - `turns`: what the database did with statements on the turn row;
 //! - `work`: what it did with jobs, and what truly happened at the web apps;
+//! - `elsewhere`: what went on at the web apps after an answer of 202;
 //! - `orders`: what apps and people ordered of it;
 //! - `retention`: which ended jobs it removed.
 
+mod elsewhere;
 mod lives;
 mod orders;
 mod retention;
 mod turns;
 mod work;
 
+pub(super) use elsewhere::Said;
 pub(super) use lives::Answered;
 pub(super) use orders::Ordered;
 

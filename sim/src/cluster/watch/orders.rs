@@ -7,6 +7,7 @@ use turnwise_node::job::{JobId, JobState, JobView, Unique, UniqueKey};
 use turnwise_node::schedule::Cron;
 use turnwise_node::store::Fire;
 
+use super::elsewhere::{All, Said};
 use crate::cluster::farm::World;
 use crate::cluster::orders::SECOND_QUEUE;
 use crate::oracle::{Invariant, Mark};
@@ -31,6 +32,10 @@ pub(in crate::cluster) struct Ordered {
     /// When the second queue was resumed last.
     resumed_at: u64,
     schedules: BTreeMap<String, Watched>,
+    /// The jobs that may go on elsewhere, and what they say of that.
+    pub(in crate::cluster) asynchronous: BTreeMap<u64, Said>,
+    /// What goes on elsewhere.
+    pub(in crate::cluster) elsewhere: All,
 }
 
 /// A schedule: its times, the first of them, and those that were fired.
@@ -104,6 +109,12 @@ impl World {
         }
     }
 
+    /// Whether somebody has cancelled it.
+    pub(super) fn is_cancelled(&self, job: u64) -> bool {
+        let Ordered { cancelled, dropped, .. } = &self.orders.told;
+        cancelled.contains_key(&job) || dropped.contains_key(&job)
+    }
+
     fn job_is_over(&mut self, job: u64) {
         let now = self.now;
         self.ended_at.insert(job, now);
@@ -120,6 +131,7 @@ impl World {
 
     /// The database gave out this job of this queue.
     pub(super) fn may_be_handed_out(&mut self, job: u64, queue: &str) {
+        self.is_claimed_anew(job);
         if let Some(at) = self.orders.told.cancelled.get(&job).copied() {
             self.violated(Invariant::Cancels, || {
                 format!("job {job} is claimed, which was cancelled at {} us", at / 1_000)
@@ -219,7 +231,7 @@ impl World {
     }
 
     /// Whether a clock of the database is set in this run.
-    fn sets_clocks(&self) -> bool {
+    pub(super) fn sets_clocks(&self) -> bool {
         self.scenario.faults.iter().any(|planned| {
             matches!(
                 planned.fault,
@@ -252,6 +264,7 @@ impl World {
         let told = &mut self.orders.told;
         told.cancelled.clear();
         told.dropped.clear();
+        told.elsewhere.clear();
         for watched in told.schedules.values_mut() {
             watched.fired.clear();
         }

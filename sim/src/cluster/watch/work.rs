@@ -121,6 +121,9 @@ impl World {
             }
             let succeeded = end.fate == JobFate::Succeeded;
             let retried = matches!(end.fate, JobFate::Retry(_));
+            if matches!(end.fate, JobFate::Await(_)) {
+                self.goes_on_elsewhere(job, end.token);
+            }
             sometimes!(self.oracle.marks, Mark::RetriedJob, retried);
             if succeeded && !self.done.contains_key(&job) {
                 self.violated(Invariant::Accounting, || {

@@ -1,0 +1,299 @@
+//! Promises about jobs that go on after their call was answered: who may say how, and what becomes of them.
+
+use std::time::Duration;
+
+use turnwise_engine::{NodeId, Token};
+use turnwise_node::job::{
+    Asynchronous, ClaimedJob, EndOutcome, JobFate, JobFilter, JobId, JobState, NewJob, Progress,
+};
+use turnwise_node::store::{Callbacks, CheckIn, Store, Word};
+
+use crate::member::{Member, end_of, enqueue, ids, job, state};
+use crate::world::{NOON, SECOND, World};
+
+const AWAIT: JobFate = JobFate::Await(Duration::from_secs(10));
+
+fn asynchronous() -> NewJob {
+    NewJob { asynchronous: Some(Asynchronous::default()), ..job() }
+}
+
+/// Claim the one job that is due, and record that it was accepted.
+async fn accepted<S: Store>(a: &Member<S>, token: i64) -> ClaimedJob {
+    let claimed = a.claim_one(token).await;
+    accept(a, &claimed).await;
+    claimed
+}
+
+async fn accept<S: Store>(a: &Member<S>, claimed: &ClaimedJob) {
+    let mut end = end_of(claimed, AWAIT);
+    (end.status, end.answer) = (Some(202), None);
+    end.error = Some("accepted".to_owned());
+    assert_eq!(a.end_as(&end).await, EndOutcome::Ended);
+}
+
+fn ended(fate: JobFate) -> Word {
+    let error = (fate != JobFate::Succeeded).then(|| "it broke".to_owned());
+    Word::Ended { fate, error, answer: Some(b"done".to_vec()) }
+}
+
+fn alive(seconds: u64, progress: Progress) -> Word {
+    Word::Alive { within: Duration::from_secs(seconds), progress }
+}
+
+async fn hear<S: Callbacks>(a: &Member<S>, job: &ClaimedJob, word: &Word) -> bool {
+    a.store.hear(job.id, (a.id, job.token), word).await.unwrap()
+}
+
+pub(crate) async fn a_job_that_was_accepted_goes_on_elsewhere<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let id = enqueue(&a.store, asynchronous()).await;
+    w.set_clock(NOON + SECOND).await;
+    let claimed = a.claim_one(1).await;
+    w.set_clock(NOON + 2 * SECOND).await;
+    accept(&a, &claimed).await;
+    let (view, attempts) = a.store.job(id).await.unwrap().unwrap();
+    assert_eq!((view.state, view.attempt), (JobState::Running, 1));
+    assert_eq!(view.awaits_since.unwrap().as_micros(), NOON + 2 * SECOND);
+    assert_eq!(view.scheduled_at.as_micros(), NOON + 12 * SECOND, "heard of by then");
+    assert_eq!((view.last_status, view.last_error), (Some(202), None));
+    assert_eq!(view.finished_at, None);
+    assert_eq!((attempts.len(), attempts.in_all), (1, 1));
+    assert_eq!((attempts[0].finished_at, attempts[0].error.as_deref()), (None, None), "it goes on");
+    assert_eq!(attempts[0].started_at.as_micros(), NOON + SECOND);
+    // It is listed with those that run, and with no other.
+    for state in JobState::ALL {
+        let filter = JobFilter { state: Some(state), limit: 5, ..JobFilter::default() };
+        let found: Vec<JobId> = a.store.jobs(&filter).await.unwrap().iter().map(|j| j.id).collect();
+        assert_eq!(found, if state == JobState::Running { vec![id] } else { vec![] }, "{state:?}");
+    }
+    assert_eq!(a.claim(2, 5).await, [], "it is not due");
+    assert_eq!(a.store.retry(id).await.unwrap(), Some(false), "it runs");
+    // That the answer was lost and the end is said again changes nothing.
+    assert_eq!(a.end(&claimed, AWAIT).await, EndOutcome::AlreadyEnded);
+    assert_eq!(state(&a.store, id).await, JobState::Running);
+}
+
+pub(crate) async fn nothing_heard_in_time_is_the_next_attempt<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let id = enqueue(&a.store, NewJob { max_attempts: 2, ..asynchronous() }).await;
+    let first = accepted(&a, 1).await;
+    w.set_clock(NOON + 9 * SECOND).await;
+    assert_eq!(a.renew().await, CheckIn::Alive);
+    assert_eq!(a.claim(2, 5).await, []);
+    w.set_clock(NOON + 10 * SECOND).await;
+    let second = a.claim_one(3).await;
+    assert_eq!((second.id, second.attempt), (id, 2));
+    let (view, attempts) = a.store.job(id).await.unwrap().unwrap();
+    assert_eq!((view.state, view.awaits_since), (JobState::Running, None));
+    assert_eq!(attempts.len(), 2);
+    assert_eq!(attempts[0].error.as_deref(), Some("accepted"), "what was true if nothing came");
+    assert!(attempts[0].finished_at.is_some());
+    assert!(!hear(&a, &first, &ended(JobFate::Succeeded)).await, "too late");
+    // The last one too: it is claimed once more, beyond its last attempt, and has not had that.
+    accept(&a, &second).await;
+    w.set_clock(NOON + 20 * SECOND).await;
+    let beyond = a.claim_one(4).await;
+    assert_eq!((beyond.attempt, beyond.max_attempts), (3, 2));
+    assert_eq!(a.end(&beyond, JobFate::Dead).await, EndOutcome::Ended);
+    let (view, attempts) = a.store.job(id).await.unwrap().unwrap();
+    assert_eq!((view.state, view.attempt), (JobState::Dead, 2));
+    let numbers: Vec<_> = attempts.iter().map(|attempt| attempt.attempt).collect();
+    assert_eq!(numbers, [1, 2, 2]);
+}
+
+pub(crate) async fn who_calls_back_says_how_it_ended<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let good = enqueue(&a.store, asynchronous()).await;
+    let claimed = accepted(&a, 1).await;
+    w.set_clock(NOON + 3 * SECOND).await;
+    let last = a.store.last_attempt(good).await.unwrap().unwrap();
+    assert_eq!((last.node, last.job.token, last.job.attempt), (a.id, claimed.token, 1));
+    assert!(last.goes_on && last.job.particulars.is_asynchronous());
+    assert!(hear(&a, &claimed, &ended(JobFate::Succeeded)).await);
+    let (view, attempts) = a.store.job(good).await.unwrap().unwrap();
+    assert_eq!((view.state, view.last_status), (JobState::Succeeded, Some(202)));
+    assert_eq!((view.last_error, view.awaits_since), (None, None));
+    assert_eq!(view.finished_at.unwrap().as_micros(), NOON + 3 * SECOND);
+    assert_eq!((attempts.len(), attempts.in_all), (1, 1));
+    assert_eq!(attempts[0].answer.as_deref(), Some(&b"done"[..]));
+    assert_eq!(attempts[0].error, None);
+    assert!(!hear(&a, &claimed, &ended(JobFate::Dead)).await, "said once");
+    let last = a.store.last_attempt(good).await.unwrap().unwrap();
+    assert_eq!((last.goes_on, last.state.as_str()), (false, "succeeded"));
+
+    let again = enqueue(&a.store, asynchronous()).await;
+    let claimed = accepted(&a, 2).await;
+    assert!(hear(&a, &claimed, &ended(JobFate::Retry(Duration::from_secs(15)))).await);
+    let (view, attempts) = a.store.job(again).await.unwrap().unwrap();
+    assert_eq!((view.state, view.attempt), (JobState::Retrying, 1));
+    assert_eq!(view.scheduled_at.as_micros(), NOON + 18 * SECOND);
+    assert_eq!(view.last_error.as_deref(), Some("it broke"));
+    assert_eq!(attempts.len(), 1);
+    assert_eq!((attempts[0].status, attempts[0].error.as_deref()), (Some(202), Some("it broke")));
+    w.set_clock(NOON + 18 * SECOND).await;
+    let claimed = accepted(&a, 3).await;
+    assert_eq!(claimed.attempt, 2);
+    assert!(hear(&a, &claimed, &ended(JobFate::Dead)).await);
+    assert_eq!(state(&a.store, again).await, JobState::Dead);
+    assert_eq!(a.store.retry(again).await.unwrap(), Some(true), "as any that was given up");
+    assert_eq!(ids(&a.claim(4, 5).await), [again]);
+}
+
+pub(crate) async fn who_calls_back_may_come_before_the_answer<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    for (token, fate, becomes) in [
+        (1, JobFate::Succeeded, JobState::Succeeded),
+        (2, JobFate::Retry(Duration::from_secs(15)), JobState::Retrying),
+        (3, JobFate::Dead, JobState::Dead),
+    ] {
+        let id = enqueue(&a.store, asynchronous()).await;
+        let claimed = a.claim_one(token).await;
+        assert!(hear(&a, &claimed, &alive(5, Progress::default())).await);
+        assert!(hear(&a, &claimed, &ended(fate)).await);
+        // The node has its answer only now, whatever it is.
+        assert_eq!(a.end(&claimed, AWAIT).await, EndOutcome::AlreadyEnded);
+        let failed = JobFate::Retry(Duration::ZERO);
+        assert_eq!(a.end(&claimed, failed).await, EndOutcome::AlreadyEnded);
+        let (view, attempts) = a.store.job(id).await.unwrap().unwrap();
+        assert_eq!((view.state, attempts.len()), (becomes, 1), "{fate:?}");
+        assert_eq!(attempts[0].status, None, "no answer had come");
+    }
+}
+
+pub(crate) async fn who_is_not_asked_any_more_changes_nothing<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let id = enqueue(&a.store, asynchronous()).await;
+    assert_eq!(a.store.last_attempt(id).await.unwrap(), None, "never claimed");
+    assert_eq!(a.store.last_attempt(JobId::generate()).await.unwrap(), None);
+    let claimed = accepted(&a, 1).await;
+    for (node, token) in [(NodeId::from_u128(2), claimed.token), (a.id, Token(9))] {
+        let heard = a.store.hear(id, (node, token), &ended(JobFate::Succeeded)).await.unwrap();
+        assert!(!heard, "another claim's");
+        assert!(!a.store.hear(id, (node, token), &alive(60, Progress::default())).await.unwrap());
+    }
+    let (view, _) = a.store.job(id).await.unwrap().unwrap();
+    assert_eq!(
+        (view.state, view.scheduled_at.as_micros()),
+        (JobState::Running, NOON + 10 * SECOND)
+    );
+    // A job that waits for another try is nobody's.
+    assert!(hear(&a, &claimed, &ended(JobFate::Retry(Duration::from_secs(5)))).await);
+    assert!(!hear(&a, &claimed, &ended(JobFate::Succeeded)).await);
+    assert_eq!(state(&a.store, id).await, JobState::Retrying);
+}
+
+pub(crate) async fn a_heartbeat_says_how_far_it_is_and_puts_off_the_end<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let deadline = Duration::from_secs(30);
+    let id = enqueue(&a.store, NewJob { deadline, ..asynchronous() }).await;
+    let claimed = accepted(&a, 1).await;
+    w.set_clock(NOON + 8 * SECOND).await;
+    let half = Progress { percent: Some(50), note: Some("half, \u{fffd} ☃".to_owned()) };
+    assert!(hear(&a, &claimed, &alive(10, half.clone())).await);
+    let (view, _) = a.store.job(id).await.unwrap().unwrap();
+    assert_eq!((view.progress, view.scheduled_at.as_micros()), (Some(half), NOON + 18 * SECOND));
+    w.set_clock(NOON + 15 * SECOND).await;
+    let more = Progress { percent: Some(75), note: None };
+    assert!(hear(&a, &claimed, &alive(10, more)).await);
+    let (view, _) = a.store.job(id).await.unwrap().unwrap();
+    let progress = view.progress.unwrap();
+    assert_eq!((progress.percent, progress.note.unwrap().starts_with("half")), (Some(75), true));
+    // Not beyond the deadline, which counts from the beginning of the attempt.
+    w.set_clock(NOON + 25 * SECOND).await;
+    assert!(hear(&a, &claimed, &alive(10, Progress::default())).await);
+    let (view, _) = a.store.job(id).await.unwrap().unwrap();
+    assert_eq!(view.scheduled_at.as_micros(), NOON + 30 * SECOND);
+    // The next attempt begins with nothing.
+    w.set_clock(NOON + 30 * SECOND).await;
+    let next = a.claim_one(2).await;
+    assert_eq!((next.id, next.attempt), (id, 2));
+    assert_eq!(a.store.job(id).await.unwrap().unwrap().0.progress, None);
+}
+
+pub(crate) async fn a_job_that_goes_on_elsewhere_belongs_to_no_node<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let mut b = Member::register(&w, 2).await;
+    b.beat().await;
+    let id = enqueue(&a.store, asynchronous()).await;
+    let claimed = accepted(&a, 1).await;
+    // Its node takes nothing of it back, however it looks for what it holds.
+    let recovered = a.store.recover(a.id, Token(1), &Default::default()).await.unwrap();
+    assert_eq!(recovered.jobs, []);
+    a.store.release(a.id, Token(1), &Default::default()).await.unwrap();
+    a.store.reconcile(a.id, &[], Token(1), &Default::default()).await.unwrap();
+    a.store.deregister(a.id).await.unwrap();
+    // And when it is gone, nobody rescues the job.
+    for second in 1..=8 {
+        w.set_clock(NOON + second * SECOND).await;
+        assert_eq!(b.beat_for(second, 5).await.jobs, []);
+    }
+    let (view, _) = b.store.job(id).await.unwrap().unwrap();
+    assert_eq!((view.state, view.attempt), (JobState::Running, 1));
+    assert!(b.store.hear(id, (a.id, claimed.token), &ended(JobFate::Succeeded)).await.unwrap());
+    assert_eq!(state(&b.store, id).await, JobState::Succeeded);
+}
+
+pub(crate) async fn an_outage_counts_for_no_heartbeat<W: World>(w: W) {
+    let mut a = Member::register(&w, 1).await;
+    a.beat().await;
+    let id = enqueue(&a.store, asynchronous()).await;
+    let claimed = accepted(&a, 1).await;
+    w.set_clock(NOON + SECOND).await;
+    a.beat().await;
+    // Nobody reaches the database for half a minute.
+    w.set_clock(NOON + 31 * SECOND).await;
+    assert_eq!(a.beat_for(2, 5).await.jobs, []);
+    let (view, _) = a.store.job(id).await.unwrap().unwrap();
+    assert_eq!(
+        (view.state, view.scheduled_at.as_micros()),
+        (JobState::Running, NOON + 40 * SECOND)
+    );
+    assert!(hear(&a, &claimed, &alive(10, Progress::default())).await);
+    // What nobody hears of then is tried again.
+    w.set_clock(NOON + 32 * SECOND).await;
+    a.beat().await;
+    for second in 33..=41 {
+        w.set_clock(NOON + second * SECOND).await;
+        let jobs = a.beat_for(second, 5).await.jobs;
+        assert_eq!(jobs.len(), usize::from(second == 41), "second {second}");
+    }
+}
+
+pub(crate) async fn a_job_that_goes_on_elsewhere_is_cancelled_at_once<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let id = enqueue(&a.store, asynchronous()).await;
+    let claimed = accepted(&a, 1).await;
+    w.set_clock(NOON + SECOND).await;
+    assert_eq!(a.store.cancel(id).await.unwrap(), Some(true));
+    assert_eq!(state(&a.store, id).await, JobState::Cancelled);
+    assert!(!hear(&a, &claimed, &alive(10, Progress::default())).await, "it hears of it so");
+    assert!(!hear(&a, &claimed, &ended(JobFate::Succeeded)).await);
+    assert_eq!(state(&a.store, id).await, JobState::Cancelled);
+    // Given another try it is as new.
+    assert_eq!(a.store.retry(id).await.unwrap(), Some(true));
+    let (view, _) = a.store.job(id).await.unwrap().unwrap();
+    assert_eq!((view.state, view.awaits_since), (JobState::Ready, None));
+    let claimed = a.claim_one(2).await;
+
+    // One that is cancelled during its call, and accepted then, goes on no more.
+    assert_eq!(a.store.cancel(id).await.unwrap(), Some(true));
+    accept(&a, &claimed).await;
+    assert_eq!(state(&a.store, id).await, JobState::Cancelled);
+    assert!(!hear(&a, &claimed, &alive(10, Progress::default())).await);
+}
+
+pub(crate) async fn nodes_share_a_secret<W: World>(w: W) {
+    let (a, b) = (w.store(), w.store());
+    let first = a.secret("callback", "one").await.unwrap();
+    assert_eq!(first, "one");
+    assert_eq!(b.secret("callback", "two").await.unwrap(), "one");
+    assert_eq!(b.secret("another", "two").await.unwrap(), "two");
+    // Of many who offer one at once all get the same.
+    let mut offers = tokio::task::JoinSet::new();
+    for number in 0..8 {
+        let store = w.store();
+        offers.spawn(async move { store.secret("raced", &format!("{number}")).await.unwrap() });
+    }
+    let kept = offers.join_all().await;
+    assert!(kept.iter().all(|secret| *secret == kept[0]), "{kept:?}");
+}
