@@ -1,22 +1,16 @@
-//! Decides what a node answers over HTTP to other programs: whether it lives, whether it takes turns, its numbers. The
-//! pages are the dashboard's.
+//! Decides how the numbers of a node are fetched, and how often the database is asked for those of the farm.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 use crate::cached::Cached;
 use crate::metrics::Metrics;
-use crate::shell::Pulse;
 use crate::store::{AnyStore, COUNTED_MAX, Tally, Views};
 
 /// How old the depths of the queues may be: however often the numbers are fetched, the database counts no more often.
@@ -25,19 +19,6 @@ const DEPTHS_AGE: Duration = Duration::from_secs(10);
 const DEPTHS_TIMEOUT: Duration = Duration::from_secs(3);
 /// OpenMetrics 1.0, section 3.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// Take the address.
-pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    TcpListener::bind(address).await
-}
-
-/// The health of a node.
-pub fn health(pulse: watch::Receiver<Pulse>) -> Router {
-    Router::new()
-        .route("/healthz", get(|| async { "alive\n" }))
-        .route("/readyz", get(ready))
-        .with_state(pulse)
-}
 
 /// The numbers of a node, and the depths of the queues in its database.
 pub fn metrics(metrics: Arc<Metrics>, store: AnyStore) -> Router {
@@ -62,18 +43,4 @@ async fn numbers_as_text(State(numbers): State<Arc<Numbers>>) -> impl IntoRespon
         Err(_) => None,
     };
     ([(CONTENT_TYPE, OPEN_METRICS)], numbers.metrics.text(tally.as_deref()))
-}
-
-/// Ready is a node that is in the ring and whose last statement was answered.
-async fn ready(State(pulse): State<watch::Receiver<Pulse>>) -> (StatusCode, String) {
-    let pulse = pulse.borrow();
-    match &pulse.trouble {
-        Some(trouble) => (StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n")),
-        None if pulse.left => (StatusCode::SERVICE_UNAVAILABLE, "has left the ring\n".to_owned()),
-        None if !pulse.in_ring => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "not in the ring yet: waiting for the database\n".to_owned(),
-        ),
-        None => (StatusCode::OK, "takes turns\n".to_owned()),
-    }
 }
