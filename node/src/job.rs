@@ -393,7 +393,7 @@ pub enum EndOutcome {
 
 /// The state of a job as people see it. Stored are only `queued, running, succeeded, dead, cancelled`; the
 /// others are read off time and attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
     /// Queued, never tried, not due yet.
@@ -512,6 +512,48 @@ impl std::ops::Deref for Attempts {
 
     fn deref(&self) -> &[AttemptView] {
         &self.newest
+    }
+}
+
+#[cfg(test)]
+impl JobView {
+    /// A job of which nothing else is known, for tests to say what they are about.
+    pub(crate) fn of_a_test() -> Self {
+        let at = ServerInstant::from_micros(1);
+        Self {
+            id: JobId(Uuid::from_u128(7)),
+            queue: "mail".to_owned(),
+            method: "POST".to_owned(),
+            url: "/x".to_owned(),
+            state: JobState::Ready,
+            priority: 0,
+            attempt: 0,
+            max_attempts: DEFAULT_MAX_ATTEMPTS,
+            scheduled_at: at,
+            created_at: at,
+            finished_at: None,
+            node: None,
+            last_status: None,
+            last_error: None,
+            unique_key: None,
+        }
+    }
+}
+
+#[cfg(test)]
+impl AttemptView {
+    /// The first attempt at a job, which runs on this node, for tests to say what they are about.
+    pub(crate) fn of_a_test(node: NodeId) -> Self {
+        let started_at = ServerInstant::from_micros(1);
+        Self {
+            attempt: 1,
+            node,
+            started_at,
+            finished_at: None,
+            status: None,
+            error: None,
+            answer: None,
+        }
     }
 }
 

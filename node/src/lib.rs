@@ -13,6 +13,8 @@ pub mod demo;
 pub mod exit;
 mod health;
 pub mod job;
+mod job_fields;
+mod json;
 pub mod metrics;
 pub mod rfc3339;
 pub mod run;

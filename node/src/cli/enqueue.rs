@@ -3,20 +3,17 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use serde::Serialize;
 use turnwise_engine::{Fate, ServerInstant};
 
 use super::common::Common;
 use super::failure::Failure;
-use super::job_args::{self, JobArgs};
+use super::job_args::JobArgs;
 use super::show;
-use crate::config;
-use crate::job::{JobId, NewJob, UNIQUE_WINDOW_MAX, Unique, UniqueKey, When};
-use crate::rfc3339;
+use crate::job::{JobId, NewJob, Unique, UniqueKey, When};
+use crate::job_fields;
+use crate::json::EnqueuedLine;
 use crate::store::{Store, StoreError};
 
-/// How far ahead `--in` may reach: ten years.
-const DELAY_MAX: Duration = Duration::from_secs(3_653 * 24 * 3_600);
 /// How often the insert is tried when the connection breaks. Repeating it is harmless: the id is the same.
 const TRIES: u32 = 3;
 
@@ -39,18 +36,18 @@ pub(super) struct Args {
     common: Common,
 
     /// The path, beginning with '/', or the full URL to call
-    #[arg(value_name = "PATH_OR_URL", value_parser = job_args::parse_url)]
+    #[arg(value_name = "PATH_OR_URL", value_parser = job_fields::url)]
     url: String,
 
     #[command(flatten)]
     job: JobArgs,
 
     /// Not before so long from now, by the database's clock: 90s, 10m, 2h
-    #[arg(long = "in", value_name = "DURATION", value_parser = parse_delay, conflicts_with = "at")]
+    #[arg(long = "in", value_name = "DURATION", value_parser = job_fields::delay, conflicts_with = "at")]
     delay: Option<Duration>,
 
     /// Not before this instant, by the database's clock (RFC 3339)
-    #[arg(long, value_name = "INSTANT", value_parser = parse_instant)]
+    #[arg(long, value_name = "INSTANT", value_parser = job_fields::instant)]
     at: Option<ServerInstant>,
 
     /// A key that one job at a time may have, of up to 256 bytes: while another holds it, nothing is enqueued and its id is
@@ -59,18 +56,12 @@ pub(super) struct Args {
     unique_key: Option<UniqueKey>,
 
     /// Hold the key so long from now, though the job may end sooner: 10m, 24h, at most 366 days
-    #[arg(long, value_name = "DURATION", value_parser = parse_window, requires = "unique_key")]
+    #[arg(long, value_name = "DURATION", value_parser = job_fields::window, requires = "unique_key")]
     unique_for: Option<Duration>,
 
     /// Print {"id": "...", "enqueued": true}; false when a job that was there holds the unique key
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Serialize)]
-struct Enqueued {
-    id: JobId,
-    enqueued: bool,
 }
 
 /// Insert the job.
@@ -80,7 +71,7 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
     let own = job.id;
     let id = insert(&common, job).await?;
     if json {
-        show::print_json(&Enqueued { id, enqueued: id == own })?;
+        show::print_json(&EnqueuedLine::new(own, id))?;
     } else {
         show::print(&id.to_string())?;
     }
@@ -119,26 +110,4 @@ fn new_job(args: Args) -> Result<NewJob, Failure> {
     };
     let unique = args.unique_key.map(|key| Unique { key, window: args.unique_for });
     Ok(NewJob { when, unique, ..args.job.job(args.url)? })
-}
-
-fn parse_delay(text: &str) -> Result<Duration, String> {
-    let delay = config::parse_duration(text)?;
-    if delay > DELAY_MAX {
-        return Err("a job waits for at most ten years".to_owned());
-    }
-    Ok(delay)
-}
-
-fn parse_window(text: &str) -> Result<Duration, String> {
-    let window = config::parse_duration(text)?;
-    if window.is_zero() || window > UNIQUE_WINDOW_MAX {
-        return Err("a key is held for a time above 0, up to 366 days; leave it out to hold it until the job has ended"
-            .to_owned());
-    }
-    Ok(window)
-}
-
-fn parse_instant(text: &str) -> Result<ServerInstant, String> {
-    rfc3339::parse(text)
-        .ok_or_else(|| "write it as 2027-01-31T09:00:00Z; the last year is 2261".to_owned())
 }

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
-use turnwise_engine::{NodeId, ServerInstant};
 
 use super::all_jobs::{self, Which};
 use super::common::Common;
@@ -16,6 +15,7 @@ use super::show;
 use crate::config::{self, DEFAULT_KEEP_DEAD, DEFAULT_KEEP_SUCCEEDED, Keep};
 use crate::exit;
 use crate::job::{Attempts, JobFilter, JobId, JobState, JobView};
+use crate::json::{JobLine, JobPage};
 use crate::rfc3339;
 use crate::store::{Deed, Store};
 
@@ -324,138 +324,22 @@ fn in_words(job: &JobView, attempts: &Attempts) -> String {
     lines.join("\n")
 }
 
-/// A job in a list. The names and their order are promised to programs.
-#[derive(Serialize)]
-struct JobLine<'a> {
-    id: JobId,
-    queue: &'a str,
-    method: &'a str,
-    url: &'a str,
-    state: JobState,
-    priority: i16,
-    attempt: u32,
-    max_attempts: u32,
-    scheduled_at: String,
-    created_at: String,
-    finished_at: Option<String>,
-    node: Option<NodeId>,
-    unique_key: Option<&'a str>,
-}
-
-/// A job by itself.
-#[derive(Serialize)]
-struct JobPage<'a> {
-    #[serde(flatten)]
-    job: JobLine<'a>,
-    /// The newest, oldest first.
-    attempts: Vec<AttemptLine<'a>>,
-    attempts_in_all: u64,
-}
-
-#[derive(Serialize)]
-struct AttemptLine<'a> {
-    attempt: u32,
-    node: NodeId,
-    started_at: String,
-    finished_at: Option<String>,
-    status: Option<u16>,
-    error: Option<&'a str>,
-}
-
-impl<'a> JobLine<'a> {
-    fn new(job: &'a JobView) -> Self {
-        Self {
-            id: job.id,
-            queue: &job.queue,
-            method: &job.method,
-            url: &job.url,
-            state: job.state,
-            priority: job.priority,
-            attempt: job.attempt,
-            max_attempts: job.max_attempts,
-            scheduled_at: rfc3339::format(job.scheduled_at),
-            created_at: rfc3339::format(job.created_at),
-            finished_at: time(job.finished_at),
-            node: job.node,
-            unique_key: job.unique_key.as_deref(),
-        }
-    }
-}
-
-impl<'a> JobPage<'a> {
-    fn new(job: &'a JobView, attempts: &'a Attempts) -> Self {
-        let attempts_in_all = attempts.in_all;
-        let attempts = attempts.iter().map(|attempt| AttemptLine {
-            attempt: attempt.attempt,
-            node: attempt.node,
-            started_at: rfc3339::format(attempt.started_at),
-            finished_at: time(attempt.finished_at),
-            status: attempt.status,
-            error: attempt.error.as_deref(),
-        });
-        Self { job: JobLine::new(job), attempts: attempts.collect(), attempts_in_all }
-    }
-}
-
-fn time(instant: Option<ServerInstant>) -> Option<String> {
-    instant.map(rfc3339::format)
-}
-
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
+    use turnwise_engine::NodeId;
 
     use super::*;
     use crate::job::AttemptView;
 
     #[test]
-    fn the_json_of_a_job_is_as_promised() {
-        let at = ServerInstant::from_micros;
-        let job = JobView {
-            id: JobId(Uuid::from_u128(7)),
-            queue: "mail".to_owned(),
-            method: "POST".to_owned(),
-            url: "/x".to_owned(),
-            state: JobState::Retrying,
-            priority: -3,
-            attempt: 1,
-            max_attempts: 20,
-            scheduled_at: at(2_000_000),
-            created_at: at(1),
-            finished_at: None,
-            node: Some(NodeId::from_u128(9)),
-            last_status: Some(503),
-            last_error: Some("the target answered 503".to_owned()),
-            unique_key: Some("digest:7".to_owned()),
-            awaits_since: None,
-            progress: None,
-            particulars: Default::default(),
-        };
+    fn what_a_target_answered_drives_no_terminal_and_what_is_not_shown_is_said() {
+        let job = JobView::of_a_test();
         let attempt = AttemptView {
-            attempt: 1,
-            node: NodeId::from_u128(9),
-            started_at: at(1_000_000),
-            finished_at: Some(at(1_500_000)),
-            status: Some(503),
-            error: Some("the target answered 503".to_owned()),
             answer: Some(b"busy\x1b[31m".to_vec()),
+            ..AttemptView::of_a_test(NodeId::from_u128(9))
         };
-        let common = concat!(
-            r#""id":"00000000-0000-0000-0000-000000000007","queue":"mail","method":"POST","url":"/x","#,
-            r#""state":"retrying","priority":-3,"attempt":1,"max_attempts":20,"#,
-            r#""scheduled_at":"1970-01-01T00:00:02.000000Z","created_at":"1970-01-01T00:00:00.000001Z","#,
-            r#""finished_at":null,"node":"00000000-0000-0000-0000-000000000009","unique_key":"digest:7""#,
-        );
-        let attempts = concat!(
-            r#""attempts":[{"attempt":1,"node":"00000000-0000-0000-0000-000000000009","#,
-            r#""started_at":"1970-01-01T00:00:01.000000Z","finished_at":"1970-01-01T00:00:01.500000Z","#,
-            r#""status":503,"error":"the target answered 503"}],"attempts_in_all":101"#,
-        );
-        assert_eq!(serde_json::to_string(&JobLine::new(&job)).unwrap(), format!("{{{common}}}"));
-        let attempt = Attempts { newest: vec![attempt], in_all: 101 };
-        let page = serde_json::to_string(&JobPage::new(&job, &attempt)).unwrap();
-        assert_eq!(page, format!("{{{common},{attempts}}}"));
-        assert!(in_words(&job, &attempt).ends_with("last answer: busy\\u{1b}[31m"));
-        assert!(in_words(&job, &attempt).contains("newest 1 of 101"));
+        let attempts = Attempts { newest: vec![attempt], in_all: 101 };
+        assert!(in_words(&job, &attempts).ends_with("last answer: busy\\u{1b}[31m"));
+        assert!(in_words(&job, &attempts).contains("newest 1 of 101"));
     }
 }

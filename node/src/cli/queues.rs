@@ -3,15 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use serde::Serialize;
 
 use super::common::Common;
 use super::failure::Failure;
 use super::show;
 use crate::config;
 use crate::exit;
-use crate::rfc3339;
-use crate::store::{AnyStore, COUNTED_MAX, PausedQueue, QueueOrders, Tally, Views};
+use crate::json::{QueueLine, QueueLines};
+use crate::store::{AnyStore, COUNTED_MAX, QueueOrders, Views};
 
 /// List, pause and resume queues
 #[derive(Debug, clap::Args)]
@@ -72,26 +71,6 @@ struct ResumeArgs {
     queues: Vec<String>,
 }
 
-/// A queue, as it is shown.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct Line {
-    queue: String,
-    /// Since when it is paused (RFC 3339); none: it is not.
-    paused_since: Option<String>,
-    ready: u32,
-    /// There are more than were counted.
-    more_ready: bool,
-    later: u32,
-    more_later: bool,
-    oldest_ready_us: Option<i64>,
-}
-
-#[derive(Debug, Serialize)]
-struct Listing {
-    queues: Vec<Line>,
-    all_queues: bool,
-}
-
 /// Do what was asked of the queues.
 pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
     match args.command {
@@ -104,49 +83,22 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
 async fn list(args: ListArgs) -> Result<ExitCode, Failure> {
     let store = args.common.store().await?;
     let tally = store.tally(COUNTED_MAX).await?;
-    let lines = lines(&tally, store.paused().await?);
+    let lines = QueueLines::new(&tally, store.paused().await?);
     if args.json {
-        show::print_json(&Listing { queues: lines, all_queues: tally.all_queues })?;
-    } else if lines.is_empty() {
+        show::print_json(&lines)?;
+    } else if lines.queues.is_empty() {
         show::print("no job waits, and no queue is paused")?;
     } else {
         let header = ["QUEUE", "PAUSED SINCE", "READY", "LATER", "OLDEST READY FOR"];
-        show::print(&show::table(header, lines.iter().map(row).collect()))?;
-        if !tally.all_queues {
+        show::print(&show::table(header, lines.queues.iter().map(row).collect()))?;
+        if !lines.all_queues {
             show::print("(there are more queues than were counted)")?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn lines(tally: &Tally, mut paused: Vec<PausedQueue>) -> Vec<Line> {
-    let mut lines = Vec::new();
-    for queue in &tally.queues {
-        let place = paused.iter().position(|paused| paused.queue == queue.queue);
-        let since = place.map(|place| rfc3339::format(paused.remove(place).since));
-        lines.push(Line {
-            queue: queue.queue.clone(),
-            paused_since: since,
-            ready: queue.ready.jobs,
-            more_ready: queue.ready.and_more,
-            later: queue.later.jobs,
-            more_later: queue.later.and_more,
-            oldest_ready_us: queue.oldest_us,
-        });
-    }
-    lines.extend(paused.into_iter().map(|paused| Line {
-        queue: paused.queue,
-        paused_since: Some(rfc3339::format(paused.since)),
-        ready: 0,
-        more_ready: false,
-        later: 0,
-        more_later: false,
-        oldest_ready_us: None,
-    }));
-    lines
-}
-
-fn row(line: &Line) -> [String; 5] {
+fn row(line: &QueueLine) -> [String; 5] {
     let count = |jobs: u32, more: bool| format!("{jobs}{}", if more { "+" } else { "" });
     let oldest = line.oldest_ready_us.map(|micros| {
         let whole = std::time::Duration::from_secs(u64::try_from(micros).unwrap_or(0) / 1_000_000);
@@ -181,31 +133,19 @@ async fn order(store: &AnyStore, queues: &[String], pause: bool) -> Result<ExitC
 
 #[cfg(test)]
 mod tests {
-    use turnwise_engine::ServerInstant;
-
     use super::*;
-    use crate::store::{Capped, QueueView};
 
     #[test]
-    fn a_paused_queue_is_listed_with_or_without_jobs() {
-        let waits = QueueView {
+    fn a_count_that_was_broken_off_says_so() {
+        let line = QueueLine {
             queue: "mail".to_owned(),
-            ready: Capped { jobs: 10_000, and_more: true },
-            later: Capped::default(),
-            oldest_us: Some(90_500_000),
+            paused_since: None,
+            ready: 10_000,
+            more_ready: true,
+            later: 0,
+            more_later: false,
+            oldest_ready_us: Some(90_500_000),
         };
-        let tally = Tally { queues: vec![waits], all_queues: true, ..Tally::default() };
-        let paused = ["empty", "mail"].map(|queue| PausedQueue {
-            queue: queue.to_owned(),
-            since: ServerInstant::from_micros(0),
-        });
-        let lines = lines(&tally, paused.to_vec());
-        let since = "1970-01-01T00:00:00.000000Z";
-        assert_eq!(row(&lines[0]), ["mail", since, "10000+", "0", "1m 30s"]);
-        assert_eq!(row(&lines[1]), ["empty", since, "0", "0", "-"]);
-        assert_eq!(
-            serde_json::to_string(&lines[1]).unwrap(),
-            r#"{"queue":"empty","paused_since":"1970-01-01T00:00:00.000000Z","ready":0,"more_ready":false,"later":0,"more_later":false,"oldest_ready_us":null}"#
-        );
+        assert_eq!(row(&line), ["mail", "-", "10000+", "0", "1m 30s"]);
     }
 }

@@ -9,20 +9,16 @@ use turnwise_engine::ServerInstant;
 
 use super::common::Common;
 use super::failure::Failure;
-use super::job_args::{self, JobArgs};
+use super::job_args::JobArgs;
 use super::show;
 use crate::exit;
 use crate::job::JobId;
+use crate::job_fields;
+use crate::json::{ScheduleLine, ScheduleSet};
 use crate::rfc3339;
 use crate::schedule::{Cron, LIMIT_MAX, Misfire};
-use crate::store::{
-    AnyStore, NAME_BYTES_MAX, NewSchedule, ScheduleView, Schedules, Store, limit_of,
-};
-
-/// So many times to come are shown.
-const TIMES_SHOWN: usize = 5;
-/// How often a schedule is fired now before somebody else who changes it all the while is blamed.
-const TRIES: u32 = 10;
+use crate::store::orders::{self, PauseAnswer, RunAnswer};
+use crate::store::{NewSchedule, ScheduleView, Schedules, Store, parse_schedule_name};
 
 /// List, set, remove, pause, resume and run schedules
 ///
@@ -73,7 +69,7 @@ struct SetArgs {
     common: Common,
 
     /// Its name, up to 128 bytes
-    #[arg(value_name = "NAME", value_parser = parse_name)]
+    #[arg(value_name = "NAME", value_parser = parse_schedule_name)]
     name: String,
 
     /// The cron expression, up to 256 bytes
@@ -81,7 +77,7 @@ struct SetArgs {
     cron: String,
 
     /// The path, beginning with '/', or the full URL to call
-    #[arg(value_name = "PATH_OR_URL", value_parser = job_args::parse_url)]
+    #[arg(value_name = "PATH_OR_URL", value_parser = job_fields::url)]
     url: String,
 
     /// The time zone of the expression, an IANA name such as Europe/Berlin
@@ -131,32 +127,6 @@ struct RunArgs {
     json: bool,
 }
 
-/// A schedule, as it is shown.
-#[derive(Debug, Serialize)]
-struct Line {
-    name: String,
-    cron: String,
-    zone: String,
-    misfire: &'static str,
-    misfire_limit: i64,
-    queue: String,
-    method: String,
-    url: String,
-    paused_since: Option<String>,
-    /// The next times (RFC 3339); none while it is paused.
-    next: Vec<String>,
-    last: Option<String>,
-    skipped: u64,
-    error: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Set<'a> {
-    name: &'a str,
-    new: bool,
-    next: Vec<String>,
-}
-
 #[derive(Serialize)]
 struct Fired {
     id: JobId,
@@ -191,7 +161,8 @@ async fn list(args: ListArgs) -> Result<ExitCode, Failure> {
     let now = store.look().await?.clock;
     let schedules = store.schedules().await?;
     if args.json {
-        let lines: Vec<Line> = schedules.iter().map(|schedule| line(schedule, now)).collect();
+        let lines = schedules.iter().map(|schedule| ScheduleLine::new(schedule, now));
+        let lines: Vec<_> = lines.collect();
         show::print_json(&lines)?;
     } else if schedules.is_empty() {
         show::print("no schedules")?;
@@ -212,76 +183,49 @@ async fn set(args: SetArgs) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::usage(error.to_string()))?;
     let job = args.job.job(args.url)?;
     let store = args.common.store().await?;
-    let now = store.look().await?.clock.as_micros();
     let schedule = NewSchedule { name: args.name, cron: args.cron, zone: args.zone, misfire, job };
-    // The same as before goes on where it was: a time that has come and was not fired yet is not lost.
-    let before = store.schedules().await?.into_iter().find(|known| known.name == schedule.name);
-    let goes_on = before.filter(|known| {
-        let same = (&known.cron, &known.zone) == (&schedule.cron, &schedule.zone);
-        same && known.error.is_none() && known.paused_since.is_none() && known.revision > 0
-    });
-    let next = goes_on.and_then(|known| known.next_at).map(ServerInstant::as_micros);
-    let new = store.put_schedule(&schedule, next.or_else(|| cron.next_after(now))).await?;
-    let times = cron.next_times(now, TIMES_SHOWN);
+    let set = orders::set(&store, &schedule, &cron).await?;
     if args.json {
-        show::print_json(&Set {
-            name: &schedule.name,
-            new,
-            next: times.into_iter().map(rfc).collect(),
-        })?;
+        show::print_json(&ScheduleSet::new(&schedule.name, set.is_new, &set.times))?;
         return Ok(ExitCode::SUCCESS);
     }
     let name = show::printable(&schedule.name);
     let mut lines =
-        vec![format!("{name} is {}; it comes next at", if new { "set" } else { "changed" })];
+        vec![format!("{name} is {}; it comes next at", if set.is_new { "set" } else { "changed" })];
     lines.extend(
-        times.into_iter().filter_map(|at| Some(format!("  {} {}", cron.local(at)?, cron.zone()))),
+        set.times
+            .into_iter()
+            .filter_map(|at| Some(format!("  {} {}", cron.local(at)?, cron.zone()))),
     );
     done(&lines.join("\n"))
 }
 
 async fn pause(args: NameArgs, pause: bool) -> Result<ExitCode, Failure> {
     let store = args.common.store().await?;
-    let schedule = found(&store, &args.name).await?;
-    let now = store.look().await?.clock.as_micros();
-    let next = match pause {
-        true => schedule.next_time(ServerInstant::from_micros(now)),
-        false => {
-            let cron = schedule.parsed().map_err(|error| Failure::failed(error.to_string()))?;
-            cron.next_after(now)
-        }
-    };
     let name = show::printable(&args.name);
-    match (store.pause_schedule(&args.name, pause, next).await?, pause) {
-        (true, true) => done(&format!("{name} is paused")),
-        (true, false) => done(&format!("{name} is resumed")),
-        (false, true) => Err(Failure::failed(format!("{name} is paused already"))),
-        (false, false) => Err(Failure::failed(format!("{name} is not paused"))),
+    match (orders::pause(&store, &args.name, pause).await?, pause) {
+        (PauseAnswer::Done, true) => done(&format!("{name} is paused")),
+        (PauseAnswer::Done, false) => done(&format!("{name} is resumed")),
+        (PauseAnswer::SoAlready, true) => Err(Failure::failed(format!("{name} is paused already"))),
+        (PauseAnswer::SoAlready, false) => Err(Failure::failed(format!("{name} is not paused"))),
+        (PauseAnswer::Unknown, _) => Err(unknown(&args.name)),
+        (PauseAnswer::Unreadable(error), _) => Err(Failure::failed(error.to_string())),
     }
 }
 
 async fn fire_now(args: RunArgs) -> Result<ExitCode, Failure> {
     let store = args.common.store().await?;
-    for _ in 0..TRIES {
-        let schedule = found(&store, &args.name).await?;
-        let fire = schedule.fire_now(store.look().await?.clock);
-        if store.fire(&fire).await? {
-            let id = fire.times[0].1;
-            if args.json {
-                show::print_json(&Fired { id })?;
-            } else {
-                show::print(&id.to_string())?;
-            }
-            return Ok(ExitCode::SUCCESS);
+    match orders::run(&store, &args.name).await? {
+        RunAnswer::Fired(id) if args.json => show::print_json(&Fired { id })?,
+        RunAnswer::Fired(id) => show::print(&id.to_string())?,
+        RunAnswer::Unknown => return Err(unknown(&args.name)),
+        RunAnswer::Changing => {
+            let (name, tries) = (show::printable(&args.name), orders::TRIES);
+            let say = format!("{name} was changed {tries} times meanwhile; try again");
+            return Err(Failure::failed(say));
         }
     }
-    let name = show::printable(&args.name);
-    Err(Failure::failed(format!("{name} was changed {TRIES} times meanwhile; try again")))
-}
-
-async fn found(store: &AnyStore, name: &str) -> Result<ScheduleView, Failure> {
-    let schedules = store.schedules().await?;
-    schedules.into_iter().find(|schedule| schedule.name == name).ok_or_else(|| unknown(name))
+    Ok(ExitCode::SUCCESS)
 }
 
 fn unknown(name: &str) -> Failure {
@@ -291,35 +235,6 @@ fn unknown(name: &str) -> Failure {
             "there is no schedule {:?}; `turnwise schedules list` shows those that there are",
             show::printable(name)
         ),
-    }
-}
-
-fn rfc(at: i64) -> String {
-    rfc3339::format(ServerInstant::from_micros(at))
-}
-
-/// The times to come, unless it is paused.
-fn times(schedule: &ScheduleView, now: ServerInstant) -> Vec<i64> {
-    let fires = schedule.paused_since.is_none() && schedule.error.is_none();
-    let cron = schedule.parsed().ok().filter(|_| fires);
-    cron.map_or_else(Vec::new, |cron| cron.next_times(now.as_micros(), TIMES_SHOWN))
-}
-
-fn line(schedule: &ScheduleView, now: ServerInstant) -> Line {
-    Line {
-        name: schedule.name.clone(),
-        cron: schedule.cron.clone(),
-        zone: schedule.zone.clone(),
-        misfire: schedule.misfire.as_str(),
-        misfire_limit: limit_of(schedule.misfire),
-        queue: schedule.queue.clone(),
-        method: schedule.method.clone(),
-        url: schedule.url.clone(),
-        paused_since: schedule.paused_since.map(rfc3339::format),
-        next: times(schedule, now).into_iter().map(rfc).collect(),
-        last: schedule.last_at.map(rfc3339::format),
-        skipped: schedule.skipped,
-        error: schedule.error.clone(),
     }
 }
 
@@ -341,14 +256,4 @@ fn row(schedule: &ScheduleView, now: ServerInstant) -> [String; 6] {
         show::or_nothing(schedule.last_at.map(rfc3339::format)),
         format!("{} {}", show::printable(&schedule.method), show::printable(&schedule.url)),
     ]
-}
-
-fn parse_name(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.len() > NAME_BYTES_MAX {
-        return Err(format!("a schedule’s name has from 1 to {NAME_BYTES_MAX} bytes"));
-    }
-    if text.chars().any(char::is_control) {
-        return Err("a schedule’s name has no control characters".to_owned());
-    }
-    Ok(text.to_owned())
 }

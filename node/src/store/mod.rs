@@ -21,6 +21,7 @@ mod errors;
 mod marks;
 pub mod migrate;
 pub mod mysql;
+pub(crate) mod orders;
 pub mod postgres;
 mod queues;
 mod retention;
@@ -43,6 +44,7 @@ pub use callbacks::{Callbacks, LastAttempt, Word};
 pub use distant::{Distance, Distant, DistantTurns, Road};
 pub use queues::{PausedQueue, QueueOrders, QueuePolicy, STATUSES_MAX, Statuses, StatusesError};
 pub use retention::{Ended, PRUNED_AT_ONCE_MAX, Prune, Pruned};
+pub(crate) use schedules::parse_schedule_name;
 pub use schedules::{
     DUE_AT_ONCE, FIRED_AT_ONCE, Fire, NAME_BYTES_MAX, NewSchedule, ScheduleView, Schedules,
     limit_of,

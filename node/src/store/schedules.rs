@@ -20,6 +20,17 @@ const AHEAD_US: i64 = 20_000_000;
 /// The longest name of a schedule, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
 
+/// The name of a schedule, or what is wrong with it.
+pub(crate) fn parse_schedule_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > NAME_BYTES_MAX {
+        return Err(format!("a schedule’s name has from 1 to {NAME_BYTES_MAX} bytes"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err("a schedule’s name has no control characters".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 /// A schedule as it stands in the table, which anyone may have written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScheduleView {

@@ -5,6 +5,7 @@ use std::future::Future;
 
 use serde::{Deserialize, Serialize};
 use turnwise_engine::{NodeId, ServerInstant, Slot};
+use utoipa::ToSchema;
 
 use super::{Store, StoreError};
 use crate::job::{JobFilter, JobId, JobState, JobView};
@@ -80,9 +81,11 @@ pub trait Views: Store {
 }
 
 /// A node as people see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Node)]
 pub struct NodeView {
     /// Its id.
+    #[schema(value_type = String, format = Uuid)]
     pub id: NodeId,
     /// Its name.
     pub name: String,
@@ -110,6 +113,7 @@ pub struct NodeView {
     pub targets: Vec<TargetView>,
     /// Until when it may run jobs without another check-in.
     #[serde(skip)]
+    #[schema(ignore)]
     pub lease_until: ServerInstant,
 }
 
@@ -139,7 +143,8 @@ impl NodeView {
 pub const TARGETS_BYTES_MAX: usize = 4_096;
 
 /// A web app that a node calls jobs on, as the node knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Target)]
 pub struct TargetView {
     /// Scheme, host and port.
     pub origin: String,

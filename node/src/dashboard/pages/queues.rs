@@ -9,6 +9,7 @@ use url::form_urlencoded::Serializer;
 
 use super::super::{Shared, actions, page};
 use crate::job::QUEUE_BYTES_MAX;
+use crate::job_fields;
 use crate::store::{COUNTED_MAX, PausedQueue, QueueOrders, QueueView, Tally, Views};
 use crate::watch::{ANSWER_TIMEOUT, within};
 
@@ -63,8 +64,8 @@ pub(in super::super) async fn resume(
 }
 
 async fn order(shared: &Shared, queue: &str, pause: bool) -> Response {
-    if let Err(wrong) = named(queue) {
-        return actions::back(shared, "/queues", Err(wrong));
+    if let Err(wrong) = job_fields::stored_queue(queue) {
+        return actions::back(shared, "/queues", Err(format!("Nothing was done: {wrong}.")));
     }
     let store = shared.hub.store();
     let done = match pause {
@@ -80,16 +81,6 @@ async fn order(shared: &Shared, queue: &str, pause: bool) -> Response {
         (Ok(false), false) => Err(format!("Nothing was done: {name} is not paused.")),
     };
     actions::back(shared, "/queues", result)
-}
-
-fn named(queue: &str) -> Result<(), String> {
-    if queue.len() > QUEUE_BYTES_MAX {
-        return Err(format!("A queue’s name has at most {QUEUE_BYTES_MAX} bytes."));
-    }
-    if queue.is_empty() || queue.chars().any(char::is_control) {
-        return Err("A queue’s name is not empty and has no control characters.".to_owned());
-    }
-    Ok(())
 }
 
 fn table(tally: &Tally, paused: &[PausedQueue], now: ServerInstant) -> Markup {

@@ -7,7 +7,8 @@ use serde::Deserialize;
 use turnwise_engine::ServerInstant;
 
 use super::super::{Shared, actions, page};
-use crate::store::{AnyStore, ScheduleView, Schedules, Store, StoreError};
+use crate::store::orders::{self, PauseAnswer, RunAnswer};
+use crate::store::{AnyStore, ScheduleView, Schedules, StoreError};
 use crate::watch::{ANSWER_TIMEOUT, within};
 
 /// So many times to come are shown.
@@ -60,31 +61,31 @@ async fn carry_out(
     store: &AnyStore,
     wanted: &Wanted,
 ) -> Result<Result<String, String>, StoreError> {
-    let schedules = store.schedules().await?;
     let name = page::short(&wanted.name, 60);
-    let Some(schedule) = schedules.iter().find(|schedule| schedule.name == wanted.name) else {
-        return Ok(Err(format!("Nothing was done: there is no schedule {name}.")));
-    };
-    let now = store.look().await?.clock;
-    let next = schedule.next_time(now);
-    Ok(match (wanted.deed.as_str(), schedule.parsed()) {
-        ("pause", _) => match store.pause_schedule(&wanted.name, true, next).await? {
-            true => Ok(format!("{name} is paused.")),
-            false => Err(format!("Nothing was done: {name} is paused already.")),
-        },
-        ("resume", Err(error)) => Err(format!("Nothing was done: {error}.")),
-        ("resume", Ok(cron)) => {
-            let next = cron.next_after(now.as_micros());
-            match store.pause_schedule(&wanted.name, false, next).await? {
-                true => Ok(format!("{name} is resumed.")),
-                false => Err(format!("Nothing was done: {name} is not paused.")),
-            }
+    let unknown = || Err(format!("Nothing was done: there is no schedule {name}."));
+    let pause = match wanted.deed.as_str() {
+        "pause" => true,
+        "resume" => false,
+        "run" => {
+            return Ok(match orders::run(store, &wanted.name).await? {
+                RunAnswer::Fired(_) => Ok(format!("A job of {name} is enqueued.")),
+                RunAnswer::Unknown => unknown(),
+                RunAnswer::Changing => {
+                    Err("Nothing was done: the schedule changed just now. Try again.".to_owned())
+                }
+            });
         }
-        ("run", _) => match store.fire(&schedule.fire_now(now)).await? {
-            true => Ok(format!("A job of {name} is enqueued.")),
-            false => Err("Nothing was done: the schedule changed just now. Try again.".to_owned()),
-        },
-        _ => Err("There is no such button.".to_owned()),
+        _ => return Ok(Err("There is no such button.".to_owned())),
+    };
+    Ok(match (orders::pause(store, &wanted.name, pause).await?, pause) {
+        (PauseAnswer::Done, true) => Ok(format!("{name} is paused.")),
+        (PauseAnswer::Done, false) => Ok(format!("{name} is resumed.")),
+        (PauseAnswer::SoAlready, true) => {
+            Err(format!("Nothing was done: {name} is paused already."))
+        }
+        (PauseAnswer::SoAlready, false) => Err(format!("Nothing was done: {name} is not paused.")),
+        (PauseAnswer::Unknown, _) => unknown(),
+        (PauseAnswer::Unreadable(error), _) => Err(format!("Nothing was done: {error}.")),
     })
 }
 

@@ -1,0 +1,108 @@
+//! Decides whether what people say of a job can be one: a function for each field, the same for the commands and for the API.
+//! An error says what can be in its place.
+
+use std::time::Duration;
+
+use turnwise_engine::ServerInstant;
+
+use crate::caller::request;
+use crate::config;
+use crate::job::{BODY_BYTES_MAX, QUEUE_BYTES_MAX, UNIQUE_WINDOW_MAX};
+use crate::rfc3339;
+
+/// The most attempts that people can give a job.
+pub(crate) const ATTEMPTS_MAX: u32 = 1_000;
+/// How far from 0 a priority may be.
+pub(crate) const PRIORITY_MAX: i16 = 100;
+/// How far ahead a delay may reach: ten years.
+const DELAY_MAX: Duration = Duration::from_secs(3_653 * 24 * 3_600);
+
+/// A path or a full URL.
+pub(crate) fn url(text: &str) -> Result<String, String> {
+    request::parse_destination(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// A method, in any case.
+pub(crate) fn method(text: &str) -> Result<String, String> {
+    let method = text.to_ascii_uppercase();
+    request::parse_method(&method).map(|_| method).map_err(|error| error.to_string())
+}
+
+/// A header by itself.
+pub(crate) fn header(name: &str, value: &str) -> Result<(String, String), String> {
+    let (name, value) = (name.trim(), value.trim());
+    let (parsed, _) = request::parse_header(name, value).map_err(|error| error.to_string())?;
+    if request::is_own_header(&parsed) {
+        return Err("Turnwise sets this header on every call; leave it out".to_owned());
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// All headers together: none twice, not too many.
+pub(crate) fn headers(headers: &[(String, String)]) -> Result<(), String> {
+    let size = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    request::check_header_size(size).map_err(|error| format!("the job: {error}"))?;
+    for (i, (name, _)) in headers.iter().enumerate() {
+        if headers[..i].iter().any(|(other, _)| other.eq_ignore_ascii_case(name)) {
+            return Err(format!("the header {name:?} is given twice; a job has each once"));
+        }
+    }
+    Ok(())
+}
+
+/// A body of so many bytes.
+pub(crate) fn body_bytes(bytes: usize) -> Result<(), String> {
+    if bytes > BODY_BYTES_MAX {
+        return Err(format!(
+            "the body is over {} KiB, the most that a job can carry; send a reference to it",
+            BODY_BYTES_MAX / 1024
+        ));
+    }
+    Ok(())
+}
+
+/// How long one attempt may take.
+pub(crate) fn deadline(text: &str) -> Result<Duration, String> {
+    let deadline = config::parse_duration(text)?;
+    if deadline.subsec_nanos() % 1_000_000 != 0 {
+        return Err("a deadline is a whole number of milliseconds".to_owned());
+    }
+    let millis = i64::try_from(deadline.as_millis()).unwrap_or(i64::MAX);
+    request::parse_deadline(millis).map_err(|error| error.to_string())
+}
+
+/// How long a job waits before it is due.
+pub(crate) fn delay(text: &str) -> Result<Duration, String> {
+    let delay = config::parse_duration(text)?;
+    if delay > DELAY_MAX {
+        return Err("a job waits for at most ten years".to_owned());
+    }
+    Ok(delay)
+}
+
+/// When a job is due.
+pub(crate) fn instant(text: &str) -> Result<ServerInstant, String> {
+    rfc3339::parse(text)
+        .ok_or_else(|| "write it as 2027-01-31T09:00:00Z; the last year is 2261".to_owned())
+}
+
+/// How long a unique key is held at least.
+pub(crate) fn window(text: &str) -> Result<Duration, String> {
+    let window = config::parse_duration(text)?;
+    if window.is_zero() || window > UNIQUE_WINDOW_MAX {
+        return Err("a key is held for a time above 0, up to 366 days; leave it out to hold it until the job has ended"
+            .to_owned());
+    }
+    Ok(window)
+}
+
+/// The name of a queue that may be in the table, which takes more than a node can be told to claim from.
+pub(crate) fn stored_queue(text: &str) -> Result<(), String> {
+    if text.len() > QUEUE_BYTES_MAX {
+        return Err(format!("a queue’s name has at most {QUEUE_BYTES_MAX} bytes"));
+    }
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err("a queue’s name is not empty and has no control characters".to_owned());
+    }
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! How things are written as JSON: decides the names, their order and their units, the same for the commands' `--json` and for
+//! the API. They are promised to programs. (Nodes and events are written as they are read: `store::NodeView`,
+//! `watch::Event`.)
+
+mod jobs;
+mod queues;
+mod schedules;
+
+pub(crate) use jobs::{EnqueuedLine, JobLine, JobPage};
+pub(crate) use queues::{QueueLine, QueueLines};
+pub(crate) use schedules::{ScheduleLine, ScheduleSet};
