@@ -536,6 +536,9 @@ impl JobView {
             last_status: None,
             last_error: None,
             unique_key: None,
+            awaits_since: None,
+            progress: None,
+            particulars: Particulars::default(),
         }
     }
 }

@@ -24,10 +24,15 @@ use crate::shell::{
 };
 use crate::store::{AnyStore, Distant};
 use crate::tampering::Tampering;
+use crate::watch::Hub;
 
 /// Connections to the database besides the beat's, at most: claims and ends do not wait for each other's way to the disk. At rest
 /// there is one.
 pub const OTHER_CONNECTIONS: u32 = 2;
+
+/// Connections to the database for pages and for the API, at most: who enqueues much holds up no page. At rest there is none, or
+/// one.
+const ASKED_CONNECTIONS: u32 = 3;
 
 /// Run a node, tampered with like this, until it is told to stop, and say how it went. What cannot be mended by waiting is said on
 /// the standard error.
@@ -146,12 +151,15 @@ async fn open_api(
     };
     let address = listener.local_addr().unwrap_or(listen.address);
     tracing::info!("the dashboard is at http://{address}/");
-    // Its own connection, opened when somebody looks: a page must not wait for the node, nor the node for it.
-    let views = store.beside(1);
+    // Its own connections, opened when somebody asks: a page must not wait for the node, nor the node for it.
+    let views = store.beside(ASKED_CONNECTIONS);
+    let hub = Hub::new(views.clone());
     let door = Door::new(address, config.listen_token.clone());
-    let beside = api::health(pulse).merge(api::metrics(Arc::clone(metrics), views.clone()));
-    let callbacks = callback::routes(views.clone(), offered.to_owned());
-    let routes = dashboard::router(views, config.retention, door, None, beside).merge(callbacks);
+    let beside = api::health(pulse)
+        .merge(api::metrics(Arc::clone(metrics), views.clone()))
+        .merge(api::v1(hub.clone()));
+    let callbacks = callback::routes(views, offered.to_owned());
+    let routes = dashboard::router(hub, config.retention, door, None, beside).merge(callbacks);
     let reached = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, address.port()).into(),
         IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, address.port()).into(),

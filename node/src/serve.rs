@@ -25,6 +25,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::api;
+
 /// How long accepting waits after a failure, such as that the process has no descriptor left.
 const WAIT_AFTER_FAILURE: Duration = Duration::from_millis(500);
 /// That somebody is turned away is logged at most so often.
@@ -43,6 +45,9 @@ pub struct Limits {
     pub body_bytes: usize,
     /// The largest head of a request, in bytes.
     pub head_bytes: usize,
+    /// Requests to paths of which this is true are handed on with their bodies unread: their routes set limits of their own,
+    /// and read nothing of those who may not come in.
+    pub reads_itself: fn(&str) -> bool,
     /// A peer takes something of what is sent to it within this time.
     pub take: Duration,
 }
@@ -55,6 +60,7 @@ impl Limits {
         body: Duration::from_secs(10),
         body_bytes: 16 * 1024,
         head_bytes: 16 * 1024,
+        reads_itself: api::is_of_api,
         take: Duration::from_secs(30),
     };
 }
@@ -190,6 +196,9 @@ async fn within(
     limits: Limits,
 ) -> Response<Body> {
     let (head, body) = request.into_parts();
+    if (limits.reads_itself)(head.uri.path()) {
+        return answered(routes, Request::from_parts(head, Body::new(body))).await;
+    }
     // One that says that it is too large is not waited for.
     let is_too_large = body.size_hint().lower() > limits.body_bytes as u64;
     let reading = async {
@@ -200,10 +209,7 @@ async fn within(
     };
     let (status, say) = match timeout(limits.body, reading).await {
         Ok(Some(body)) => {
-            return match routes.call(Request::from_parts(head, Body::from(body))).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            };
+            return answered(routes, Request::from_parts(head, Body::from(body))).await;
         }
         Ok(None) => {
             let say = format!("a request's body has at most {} bytes\n", limits.body_bytes);
@@ -217,6 +223,13 @@ async fn within(
     let mut response = (status, say).into_response();
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
+}
+
+async fn answered(routes: &TowerToHyperService<Router>, request: Request<Body>) -> Response<Body> {
+    match routes.call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
 }
 
 /// Say that there is no room, as far as that goes without waiting for the peer.

@@ -14,6 +14,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use uuid::Uuid;
 
+use crate::api;
+use crate::api::problem::{Kind, Problem};
+
 /// Nothing from elsewhere, nothing inline, in no frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     img-src 'self' data:; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
@@ -91,7 +94,12 @@ impl Door {
         }
         let has_bearer = self.has_bearer(headers);
         let is_action = !matches!(*method, Method::GET | Method::HEAD);
-        let is_ours = if is_action { is_from_here(headers, host) } else { may_read(headers) };
+        // Where no token is asked for, a program on this machine may act by the API; every browser says on whose behalf it acts.
+        let by_program = self.key.is_none() && api::is_of_api(path) && names_no_page(headers);
+        let is_ours = match is_action {
+            true => by_program || is_from_here(headers, host),
+            false => may_read(headers),
+        };
         if !is_ours && !has_bearer {
             return Some(Turned::OtherSite);
         }
@@ -127,28 +135,50 @@ enum Turned {
     NoToken,
 }
 
+impl Turned {
+    /// What it is, to programs and to people, and what to do about it.
+    fn words(self) -> (Kind, StatusCode, &'static str, &'static str) {
+        match self {
+            Self::NoToken => (
+                Kind::NoToken,
+                StatusCode::UNAUTHORIZED,
+                "this needs a token",
+                "send that of --listen-token as `Authorization: Bearer ...`",
+            ),
+            Self::OtherHost => (
+                Kind::OtherHost,
+                StatusCode::MISDIRECTED_REQUEST,
+                "this address is not the one that the node listens on",
+                "ask for it by its IP address, or as localhost",
+            ),
+            Self::OtherSite => (
+                Kind::OtherSite,
+                StatusCode::FORBIDDEN,
+                "refused: this must be asked for by a page of this dashboard, or by a program that names no page. Nothing was done",
+                "leave out the headers Origin and Sec-Fetch-Site, or send a token",
+            ),
+        }
+    }
+
+    fn problem(self) -> Problem {
+        let (kind, _, say, remedy) = self.words();
+        Problem::new(kind, say, remedy)
+    }
+}
+
 /// Let in or turn away, and say to the browser what our pages may do.
 pub(super) async fn guard(State(door): State<Door>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let wants_page = *request.method() == Method::GET && !path.starts_with("/live");
     let mut response = match door.turns_away(request.method(), path, request.headers()) {
         None => next.run(request).await,
+        Some(turned) if api::is_of_api(path) => turned.problem().into_response(),
         Some(Turned::NoToken) if wants_page && path != "/metrics" => {
             Redirect::to("/login").into_response()
         }
-        Some(Turned::NoToken) => {
-            let say = "this needs the token of --listen-token, as `Authorization: Bearer ...`\n";
-            (StatusCode::UNAUTHORIZED, say).into_response()
-        }
-        Some(Turned::OtherHost) => {
-            let say = "this address is not the one that the node listens on: ask for it by its IP address, or as \
-                localhost\n";
-            (StatusCode::MISDIRECTED_REQUEST, say).into_response()
-        }
-        Some(Turned::OtherSite) => {
-            let say =
-                "refused: this must be asked for by a page of this dashboard. Nothing was done\n";
-            (StatusCode::FORBIDDEN, say).into_response()
+        Some(turned) => {
+            let (_, status, say, remedy) = turned.words();
+            (status, format!("{say}: {remedy}\n")).into_response()
         }
     };
     let headers = response.headers_mut();
@@ -170,6 +200,11 @@ fn is_from_here(headers: &HeaderMap, host: &str) -> bool {
     let Some(origin) = headers.get(ORIGIN).map(text) else { return false };
     let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
     authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+}
+
+/// Whether no browser asks: each says which page it acts for.
+fn names_no_page(headers: &HeaderMap) -> bool {
+    !headers.contains_key(ORIGIN) && !headers.contains_key(FETCH_SITE)
 }
 
 /// Whether somebody comes here, or something of our own asks: a page of another site may lead here, and not ask by itself.
@@ -243,6 +278,36 @@ mod tests {
         ] {
             assert_eq!(post(bad), Some(Turned::OtherSite), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_program_acts_by_the_api_where_no_token_is_asked_for_and_no_page_does() {
+        let host = ("host", "localhost:7171");
+        let post = |door: &Door, path: &str, pairs: &[_]| {
+            door.turns_away(&Method::POST, path, &headers(pairs))
+        };
+        let door = Door::new("127.0.0.1:7171".parse().unwrap(), None);
+        for path in ["/v1/jobs", "/v1/queues/mail/pause"] {
+            assert_eq!(post(&door, path, &[host]), None);
+            assert_eq!(post(&door, path, &[host, ("origin", "http://localhost:7171")]), None);
+            for page in [
+                ("origin", "null"),
+                ("origin", "http://evil.example"),
+                ("sec-fetch-site", "cross-site"),
+            ] {
+                assert_eq!(post(&door, path, &[host, page]), Some(Turned::OtherSite), "{page:?}");
+            }
+        }
+        for path in ["/v1x", "/queues/pause", "/"] {
+            assert_eq!(post(&door, path, &[host]), Some(Turned::OtherSite), "{path}");
+        }
+        assert_eq!(post(&door, "/v1/jobs", &[("host", "evil.example")]), Some(Turned::OtherHost));
+        // A browser that has the cookie is still a browser.
+        let door = Door::new("0.0.0.0:7171".parse().unwrap(), Some("a good secret".to_owned()));
+        let cookie = door.cookie(&headers(&[])).unwrap();
+        let session = cookie.to_str().unwrap().split(';').next().unwrap().to_owned();
+        let with = post(&door, "/v1/jobs", &[host, ("cookie", session.as_str())]);
+        assert_eq!(with, Some(Turned::OtherSite));
     }
 
     #[test]

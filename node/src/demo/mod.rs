@@ -23,7 +23,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
 use rand_core::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use tokio::net::TcpListener;
@@ -192,7 +191,8 @@ impl Stage {
         let hub = Hub::new(store);
         let door = Door::new(address, None);
         let kept = Retention::default();
-        let routes = dashboard::router(hub.clone(), kept, door, Some(buttons), Router::new());
+        let routes =
+            dashboard::router(hub.clone(), kept, door, Some(buttons), api::v1(hub.clone()));
         let pages = tokio::spawn(serve::serve(listener, routes));
         Ok(Self { farm, hub, address, target, database, jobs, pages })
     }
