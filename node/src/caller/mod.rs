@@ -3,14 +3,19 @@
 //! - `targets`: the origins that a node may call;
 //! - `address`: the addresses that it never calls, whatever name they hide behind;
 //! - `request`: from a job as it stands in the table to a [`Call`], or the reason why it can never run;
+//! - `envelope`: the body of a call whose job has none; `trace`: the trace that it belongs to;
+//! - `will_retry`: what a call says of the attempt after it;
 //! - `http`: the production arm, over reqwest;
 //! - `answer`: what an outcome means for the job.
 
 mod address;
 pub mod answer;
+mod envelope;
 mod http;
 pub mod request;
 mod targets;
+mod trace;
+mod will_retry;
 
 use std::fmt;
 use std::future::Future;
@@ -24,6 +29,7 @@ pub use self::answer::{Verdict, cancelled, give_back, judge};
 pub use self::http::{CallerError, HttpCaller};
 pub use self::request::{Rejection, prepare};
 pub use self::targets::{AllowedOrigins, Origin, OriginError, Targets, TargetsError};
+pub use self::will_retry::foretell;
 use crate::job::ANSWER_BYTES_KEPT_MAX;
 
 /// How long a connect may take, in a call and in [`Caller::reach`].

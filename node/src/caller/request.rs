@@ -13,7 +13,7 @@ use turnwise_engine::ServerInstant;
 use url::Url;
 
 use super::targets::{has_user, hide_user, literal_address};
-use super::{AllowedOrigins, Call, Targets, address};
+use super::{AllowedOrigins, Call, Targets, address, envelope, trace};
 use crate::job::{BODY_BYTES_MAX, ClaimedJob, URL_BYTES_MAX};
 use crate::rfc3339;
 
@@ -132,13 +132,17 @@ pub fn prepare(
             None => return Err(Rejection::NotAllowed(url.origin().ascii_serialization())),
         },
     };
-    let body = job.body.clone().unwrap_or_default();
     let mut headers = parse_headers(job.headers.as_deref())?;
-    if !body.is_empty() {
-        headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
-    }
+    trace::check(&mut headers);
     headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT_VALUE));
     add_own_headers(&mut headers, job, deadline, now)?;
+    let body = match job.body.as_ref().filter(|body| !body.is_empty()) {
+        Some(body) => {
+            headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+            body.clone()
+        }
+        None => envelope::seal(&mut headers, job, &method, &url).unwrap_or_default(),
+    };
     if own_target && let Some(host) = targets.host_header() {
         headers.insert(HOST, host.clone());
     }
@@ -412,7 +416,72 @@ mod tests {
         assert_eq!(with(None, b"{}").headers["content-type"], "application/json");
         let xml = with(Some(r#"{"Content-Type":"text/xml"}"#), b"<a/>");
         assert_eq!(xml.headers["content-type"], "text/xml");
-        assert!(!with(None, b"").headers.contains_key("content-type"));
+        let get = ClaimedJob { method: "GET".to_owned(), ..job("/x") };
+        assert!(!prepared(&get).unwrap().headers.contains_key("content-type"));
+    }
+
+    #[test]
+    fn a_job_without_a_body_is_sent_in_an_envelope() {
+        let headers = r#"{"content-type":"text/xml","content-encoding":"gzip","x-a":"1"}"#;
+        let call = |method: &str, body: Option<&'static [u8]>| {
+            let job = ClaimedJob {
+                method: method.to_owned(),
+                queue: "a\"ü".to_owned(),
+                headers: Some(headers.to_owned()),
+                body: body.map(Bytes::from_static),
+                ..job("/tidy?id=7&q=%2F\"")
+            };
+            prepared(&job).unwrap()
+        };
+        for method in ["POST", "PUT", "PATCH"] {
+            let empty = call(method, Some(b""));
+            assert_eq!(empty, call(method, None));
+            let expected = [
+                r#"{"id":"00000000-0000-0000-0000-000000000007","attempt":2,"queue":"a\"ü","method":""#,
+                method,
+                r#"","url":"http://web:8080/tidy?id=7&q=%2F%22","scheduled_at":"1970-01-01T00:00:01.000000Z"}"#,
+            ];
+            assert_eq!(std::str::from_utf8(&empty.body).unwrap(), expected.concat());
+            assert_eq!(empty.headers["content-type"], "application/json");
+            assert!(!empty.headers.contains_key("content-encoding"));
+            let own = call(method, Some(b"<a/>"));
+            assert_eq!(
+                (&own.body[..], &own.headers["content-encoding"]),
+                (&b"<a/>"[..], &"gzip".parse().unwrap())
+            );
+        }
+        for method in ["GET", "HEAD", "DELETE", "OPTIONS"] {
+            assert!(call(method, None).body.is_empty(), "{method}");
+            assert_eq!(call(method, None).headers["content-type"], "text/xml");
+            assert_eq!(&call(method, Some(b"<a/>")).body[..], b"<a/>", "{method}");
+        }
+    }
+
+    #[test]
+    fn a_call_belongs_to_the_trace_that_its_job_was_enqueued_in() {
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let sent = |headers: &str| {
+            let headers = Some(headers.to_owned());
+            prepared(&ClaimedJob { headers, ..job("/x") }).unwrap().headers.remove("traceparent")
+        };
+        assert_eq!(sent(&format!(r#"{{"Traceparent":"{parent}"}}"#)).unwrap(), parent);
+        assert_eq!(sent(r#"{"traceparent":"00-1-2-01"}"#), None);
+        assert_eq!(sent("{}"), None);
+    }
+
+    #[test]
+    fn a_call_says_when_it_is_tried_again_and_the_last_one_does_not() {
+        let said = |attempt, random| {
+            let job = ClaimedJob { attempt, max_attempts: 3, ..job("/x") };
+            let call = super::super::foretell(prepared(&job).unwrap(), &job, random);
+            call.headers.get("turnwise-will-retry-after").map(|v| v.to_str().unwrap().to_owned())
+        };
+        assert_eq!(said(1, u64::MAX / 2).as_deref(), Some("15"));
+        assert_eq!(said(2, u64::MAX / 2).as_deref(), Some("30"));
+        // 7.5 s and 22.5 s.
+        assert_eq!(said(1, 0).as_deref(), Some("8"));
+        assert_eq!(said(1, u64::MAX).as_deref(), Some("23"));
+        assert_eq!(said(3, 0), None);
     }
 
     #[test]
@@ -440,7 +509,8 @@ mod tests {
         ] {
             assert!(sent.contains(&header), "{header:?} in {sent:?}");
         }
-        assert_eq!(sent.len(), 10);
+        assert!(sent.contains(&("content-type", "application/json")));
+        assert_eq!(sent.len(), 11);
     }
 
     #[test]

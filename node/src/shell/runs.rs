@@ -16,7 +16,8 @@ use super::observer;
 use super::turns::Pulse;
 use crate::callback::{self, Key};
 use crate::caller::{
-    AllowedOrigins, CallOutcome, Caller, Targets, Verdict, cancelled, give_back, judge, prepare,
+    AllowedOrigins, CallOutcome, Caller, Targets, Verdict, cancelled, foretell, give_back, judge,
+    prepare,
 };
 use crate::clock::Clock;
 use crate::job::{ClaimedJob, End, JobFate, JobId};
@@ -148,7 +149,9 @@ impl<C: Clock, K: Caller, T: Stage> RunsTask<C, K, T> {
             if let Some(verdict) = out_of_reach(&job, &callback, random) {
                 return verdict.into_end(&job);
             }
-            let mut call = match prepare(&job, &destinations.targets, &destinations.allowed, now) {
+            let call = prepare(&job, &destinations.targets, &destinations.allowed, now)
+                .map(|call| foretell(call, &job, random));
+            let mut call = match call {
                 Ok(call) => call,
                 Err(rejection) => {
                     tracing::warn!(job = %job.id, "{rejection}");
