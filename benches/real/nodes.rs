@@ -13,7 +13,7 @@ use turnwise_engine::{
     Exchange, Input, LocalInstant, NodeId, Note, Output, Period, RequestId, TurnKind,
 };
 use turnwise_node::caller::{
-    AllowedOrigins, Call, CallOutcome, Caller, HttpCaller, Origin, Targets,
+    AllowedOrigins, Call, CallOutcome, Caller, HttpCaller, Origin, SigningKeys, Targets,
 };
 use turnwise_node::clock::BootClock;
 use turnwise_node::config::{
@@ -210,6 +210,7 @@ pub fn config<K>(url: &str, node: u32, manner: &Manner<K>) -> RunConfig {
         database_urls: vec![url.to_owned()],
         targets: manner.targets.clone(),
         allow_origins: AllowedOrigins::default(),
+        signing_keys: SigningKeys::default(),
         name: format!("node-{node}"),
         listen: None,
         listen_token: None,

@@ -712,3 +712,33 @@ fn a_port_that_is_taken_is_said_by_its_address() {
     assert_eq!(ran.code, 78, "{ran:?}");
     assert!(ran.stderr.contains(&address) && ran.stderr.contains("--listen"), "{ran:?}");
 }
+
+#[test]
+fn a_new_signing_key_is_printed_and_taken() {
+    let place = Place::migrated();
+    let key = place.run(&["config", "new-signing-key"]).ok();
+    let answer = place.run(&["config", "new-signing-key", "--json"]).json();
+    let other = answer["signing_key"].as_str().unwrap();
+    assert!(key.starts_with("whsec_") && key.trim_end().len() == other.len());
+    assert_ne!(key.trim_end(), other);
+    // An absent database is told last: the keys are good.
+    let url = "postgres://127.0.0.1:1/none";
+    let words = ["run", "--fail-fast", "--database-url", url, "--listen", "off", "--signing-key"];
+    place.run(&[&words[..], &[other]].concat()).fails(69, &["127.0.0.1:1"]);
+}
+
+#[test]
+fn a_signing_key_that_is_none_is_told_without_repeating_it() {
+    let place = Place::empty().with("TURNWISE_SIGNING_KEY", "whsec_c2VjcmV0");
+    let ran = place.run(&["run"]);
+    ran.fails(78, &["TURNWISE_SIGNING_KEY: ", "it has 6 bytes", "turnwise config new-signing-key"]);
+    assert!(!ran.stderr.contains("c2VjcmV0"), "{ran:?}");
+    place.write("keys", "# mine\nwhsec_c2VjcmV0\n");
+    let ran = place.run(&["run", "--signing-key", "", "--signing-key-file", "keys"]);
+    ran.fails(78, &["--signing-key: no key is given"]);
+    place.write("turnwise.toml", "signing-key-file = 'keys'\nsigning-key = 'whsec_c2VjcmV0'\n");
+    let place = Place { variables: Vec::new(), ..place };
+    place.run(&["run"]).fails(78, &["turnwise.toml:2: signing-key: "]);
+    place.write("turnwise.toml", "signing-key-file = 'keys'\n");
+    place.run(&["run"]).fails(78, &["turnwise.toml:1: signing-key-file: keys:2: "]);
+}

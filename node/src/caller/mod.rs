@@ -5,6 +5,7 @@
 //! - `request`: from a job as it stands in the table to a [`Call`], or the reason why it can never run;
 //! - `envelope`: the body of a call whose job has none; `trace`: the trace that it belongs to;
 //! - `will_retry`: what a call says of the attempt after it;
+//! - `signature`: how a call is signed, and with which keys;
 //! - `http`: the production arm, over reqwest;
 //! - `answer`: what an outcome means for the job.
 
@@ -13,6 +14,7 @@ pub mod answer;
 mod envelope;
 mod http;
 pub mod request;
+pub mod signature;
 mod targets;
 mod trace;
 mod will_retry;
@@ -28,6 +30,7 @@ use url::Url;
 pub use self::answer::{Verdict, cancelled, give_back, judge};
 pub use self::http::{CallerError, HttpCaller};
 pub use self::request::{Rejection, prepare};
+pub use self::signature::{SigningKey, SigningKeyError, SigningKeys};
 pub use self::targets::{AllowedOrigins, Origin, OriginError, Targets, TargetsError};
 pub use self::will_retry::foretell;
 use crate::job::ANSWER_BYTES_KEPT_MAX;

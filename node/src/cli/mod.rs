@@ -9,6 +9,7 @@
 
 mod all_jobs;
 mod common;
+mod config;
 mod demo;
 mod enqueue;
 mod events;
@@ -78,6 +79,7 @@ enum Command {
     Top(top::Args),
     Period(period::Args),
     Migrate(migrate::Args),
+    Config(config::Args),
 }
 
 /// The program: reads the command line and the environment of this process, does what they say, and
@@ -95,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Top(args) => common::block_on_quietly(top::run(args)),
         Command::Period(args) => common::block_on(period::run(args)),
         Command::Migrate(args) => common::block_on(migrate::run(args)),
+        Command::Config(args) => config::run(&args),
     };
     result.unwrap_or_else(|failure: Failure| failure.report())
 }

@@ -57,6 +57,18 @@ pub(super) struct Args {
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
 
+    /// A key to sign calls with, by Standard Webhooks; repeat it for more [default: none, calls are not signed]
+    ///
+    /// The first is the current one, and each call carries a signature by every one: add the new one, wait until all
+    /// receivers know it, and take away the old one. On the command line other users of the machine can see it: prefer
+    /// --signing-key-file or TURNWISE_SIGNING_KEY.
+    #[arg(long, value_name = "KEY")]
+    signing_key: Vec<String>,
+
+    /// A file of such keys, one a line; they come after those of --signing-key
+    #[arg(long, value_name = "FILE")]
+    signing_key_file: Vec<String>,
+
     /// The node's name, for people [default: the host's name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -164,6 +176,8 @@ impl Args {
         flags.add("target", self.target.clone());
         flags.add("target-host-header", self.target_host_header.clone());
         flags.add("allow-origin", self.allow_origin.clone());
+        flags.add("signing-key", self.signing_key.clone());
+        flags.add("signing-key-file", self.signing_key_file.clone());
         flags.add("name", self.name.clone());
         flags.add("listen", self.listen.clone());
         flags.add("listen-token", self.listen_token.clone());

@@ -4,12 +4,14 @@
 //! - `settings`: the names of the settings, and the name that somebody may have meant;
 //! - `layers`: flags, then the environment, then the file: who wins, and where a value came from;
 //! - `file`: `turnwise.toml`;
-//! - `retention`: how long ended jobs are kept.
+//! - `retention`: how long ended jobs are kept;
+//! - `signing`: the keys that calls are signed with.
 
 mod file;
 mod layers;
 mod retention;
 mod settings;
+mod signing;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -24,7 +26,7 @@ pub use self::retention::{
     DEFAULT_KEEP_DEAD, DEFAULT_KEEP_SUCCEEDED, KEEP_MAX, KEEP_MIN, Keep, Retention, parse_age,
 };
 pub use self::settings::{Kind, SETTINGS, Setting};
-use crate::caller::{AllowedOrigins, Targets};
+use crate::caller::{AllowedOrigins, SigningKeys, Targets};
 
 /// The database of a program that was told of none.
 pub const DEFAULT_DATABASE_URL: &str = "sqlite://turnwise.db";
@@ -56,6 +58,8 @@ pub struct RunConfig {
     pub targets: Targets,
     /// The origins that jobs may name in full.
     pub allow_origins: AllowedOrigins,
+    /// The keys that calls are signed with, the current one first; none: they are not signed.
+    pub signing_keys: SigningKeys,
     /// The node's name, for people.
     pub name: String,
     /// Where the API listens; none: nowhere.
@@ -158,6 +162,7 @@ impl RunConfig {
                 Some(given) => AllowedOrigins::parse(given.values()).map_err(|e| given.bad(e))?,
                 None => AllowedOrigins::default(),
             },
+            signing_keys: signing::signing_keys(layers)?,
             name: name(layers)?,
             listen: listen(layers)?,
             listen_token: listen_token(layers)?,
@@ -183,6 +188,7 @@ impl fmt::Debug for RunConfig {
             database_urls: _,
             targets,
             allow_origins,
+            signing_keys,
             name,
             listen,
             listen_token: _,
@@ -201,6 +207,7 @@ impl fmt::Debug for RunConfig {
             .field("database_urls", &format_args!("…"))
             .field("targets", targets)
             .field("allow_origins", allow_origins)
+            .field("signing_keys", signing_keys)
             .field("name", name)
             .field("listen", listen)
             .field("callback_url", callback_url)
@@ -524,6 +531,8 @@ mod tests {
             ("target-host-header", "u@a"),
             ("target-host-header", ""),
             ("allow-origin", "https://api.example/v1"),
+            ("signing-key", "secret"),
+            ("signing-key-file", "/no/such/file"),
             ("listen", "7171"),
             ("listen", "0.0.0.0:7171"),
             ("listen-token", "short"),

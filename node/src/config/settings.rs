@@ -28,6 +28,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting { key: "target", kind: Kind::Many },
     Setting { key: "target-host-header", kind: Kind::One },
     Setting { key: "allow-origin", kind: Kind::Many },
+    Setting { key: "signing-key", kind: Kind::Many },
+    Setting { key: "signing-key-file", kind: Kind::Many },
     Setting { key: "name", kind: Kind::One },
     Setting { key: "listen", kind: Kind::One },
     Setting { key: "listen-token", kind: Kind::One },

@@ -108,6 +108,7 @@ pub async fn run_observed<C: Clock, S: Store, K: Caller, T: Stage>(
             destinations: Arc::new(Destinations {
                 targets: config.targets.clone(),
                 allowed: config.allow_origins.clone(),
+                signing_keys: config.signing_keys.clone(),
             }),
             drain_timeout: config.drain_timeout,
             retention: config.retention,

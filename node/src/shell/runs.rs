@@ -16,8 +16,8 @@ use super::observer;
 use super::turns::Pulse;
 use crate::callback::{self, Key};
 use crate::caller::{
-    AllowedOrigins, CallOutcome, Caller, Targets, Verdict, cancelled, foretell, give_back, judge,
-    prepare,
+    AllowedOrigins, CallOutcome, Caller, SigningKeys, Targets, Verdict, cancelled, foretell,
+    give_back, judge, prepare,
 };
 use crate::clock::Clock;
 use crate::job::{ClaimedJob, End, JobFate, JobId};
@@ -31,6 +31,7 @@ const STOPPED: &str = "the node stopped";
 pub(crate) struct Destinations {
     pub(crate) targets: Targets,
     pub(crate) allowed: AllowedOrigins,
+    pub(crate) signing_keys: SigningKeys,
 }
 
 /// The task that runs the jobs.
@@ -150,7 +151,8 @@ impl<C: Clock, K: Caller, T: Stage> RunsTask<C, K, T> {
                 return verdict.into_end(&job);
             }
             let call = prepare(&job, &destinations.targets, &destinations.allowed, now)
-                .map(|call| foretell(call, &job, random));
+                .map(|call| foretell(call, &job, random))
+                .and_then(|call| destinations.signing_keys.sign(call));
             let mut call = match call {
                 Ok(call) => call,
                 Err(rejection) => {

@@ -37,7 +37,7 @@ use tokio::sync::watch::channel;
 use turnwise_engine::journal::Entry;
 use turnwise_engine::{Slot, TurnRow};
 use turnwise_node::callback::Callbacks;
-use turnwise_node::caller::{AllowedOrigins, Targets};
+use turnwise_node::caller::{AllowedOrigins, SigningKeys, Targets};
 use turnwise_node::config::{Keep, LogFormat, Retention, RunConfig};
 use turnwise_node::job::{JobFilter, JobView};
 use turnwise_node::shell::{self, Journal, Leaves, Pulse, stop};
@@ -381,6 +381,7 @@ fn config(
         database_urls: vec!["sqlite::memory:".to_owned()],
         targets: Targets::parse(&[origin(number)])?,
         allow_origins: AllowedOrigins::default(),
+        signing_keys: SigningKeys::default(),
         name: node(number),
         listen: None,
         listen_token: None,
