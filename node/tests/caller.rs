@@ -137,7 +137,7 @@ async fn a_target_that_does_not_speak_http_2_fails_the_call() {
     assert!(matches!(outcome, CallOutcome::Failed { .. }), "{outcome:?}");
 }
 
-/// The proxy's variables are the whole process's: the test runs itself again under them.
+/// The proxy's variables are the whole process's: the test runs itself again under them, with a proxy that is there.
 #[test]
 fn a_proxy_of_the_environment_is_ignored() {
     const INNER: &str = "TURNWISE_TEST_INNER";
@@ -145,15 +145,46 @@ fn a_proxy_of_the_environment_is_ignored() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             promises::an_answer_in_time_is_waited_for(Loopback).await;
+            each_scheme_connects_to_its_target().await;
         });
         return;
     }
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    proxy.set_nonblocking(true).unwrap();
+    let at = proxy.local_addr().unwrap();
     let mut inner = std::process::Command::new(std::env::current_exe().unwrap());
     inner.args(["--exact", "a_proxy_of_the_environment_is_ignored"]).env(INNER, "1");
-    for variable in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "HTTPS_PROXY"] {
-        inner.env(variable, "http://127.0.0.1:9");
+    for variable in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"] {
+        inner.env(variable, format!("http://{at}"));
     }
-    inner.env_remove("NO_PROXY").env_remove("no_proxy");
+    for variable in ["ALL_PROXY", "all_proxy"] {
+        inner.env(variable, format!("socks5://{at}"));
+    }
+    // With this one curl and others take HTTP_PROXY for a header of CGI.
+    inner.env_remove("REQUEST_METHOD").env_remove("NO_PROXY").env_remove("no_proxy");
     let output = inner.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    assert!(proxy.accept().is_err(), "somebody came to the proxy");
+}
+
+/// By name too: a proxy would be asked for it.
+async fn each_scheme_connects_to_its_target() {
+    for (scheme, host) in [
+        ("http", "127.0.0.1"),
+        ("https", "127.0.0.1"),
+        ("h2c", "127.0.0.1"),
+        ("http", "localhost"),
+        ("https", "localhost"),
+    ] {
+        let (port, connections) = counting_target(scheme == "h2c").await;
+        let targets = Targets::parse(&[format!("{scheme}://{host}:{port}")]).unwrap();
+        let caller = HttpCaller::new(&targets).unwrap();
+        let outcome = caller.call(&promises::call_to("/ok", &targets)).await;
+        // This target speaks no TLS.
+        let is_answered = matches!(outcome, CallOutcome::Answered { status: 200, .. });
+        assert_eq!(is_answered, scheme != "https", "{scheme}://{host}: {outcome:?}");
+        assert_eq!(connections.load(Ordering::Relaxed), 1, "{scheme}://{host}: {outcome:?}");
+        assert!(caller.reach(&targets.origins()[0].clone()).await);
+    }
 }

@@ -1,7 +1,7 @@
 //! Decides what one call of a job is and what can become of it; never which job is called or when.
 //!
 //! - `targets`: the origins that a node may call;
-//! - `address`: the addresses that it never calls, whatever name they hide behind;
+//! - `address`: the addresses that it never calls, however they are written; `resolver`: whatever name they hide behind;
 //! - `request`: from a job as it stands in the table to a [`Call`], or the reason why it can never run;
 //! - `envelope`: the body of a call whose job has none; `trace`: the trace that it belongs to;
 //! - `will_retry`: what a call says of the attempt after it;
@@ -14,6 +14,7 @@ pub mod answer;
 mod envelope;
 mod http;
 pub mod request;
+mod resolver;
 pub mod signature;
 mod targets;
 mod trace;

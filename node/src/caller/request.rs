@@ -197,8 +197,8 @@ pub fn parse_destination(text: &str) -> Result<Destination, Rejection> {
     if has_user(&url) {
         return Err(wrong("it names a user; send an Authorization header"));
     }
-    if literal_address(&url).is_some_and(address::is_forbidden) {
-        return Err(wrong("link-local and metadata addresses are never called"));
+    if let Some(forbidden) = literal_address(&url).and_then(address::forbidden) {
+        return Err(wrong(forbidden.reason()));
     }
     url.set_fragment(None);
     Ok(Destination::Url(url))

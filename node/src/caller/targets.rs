@@ -86,8 +86,8 @@ impl FromStr for Origin {
         if url.query().is_some() || url.fragment().is_some() {
             return Err(wrong("it has a query or a fragment"));
         }
-        if literal_address(&url).is_some_and(address::is_forbidden) {
-            return Err(wrong("link-local and metadata addresses are never called"));
+        if let Some(forbidden) = literal_address(&url).and_then(address::forbidden) {
+            return Err(wrong(forbidden.reason()));
         }
         Ok(Self { url, is_h2c: h2c.is_some() })
     }
