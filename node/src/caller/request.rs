@@ -51,6 +51,19 @@ const FRAMING: [HeaderName; 10] = [
 ];
 const FRAMING_UNREGISTERED: [&str; 3] = ["keep-alive", "proxy-connection", "http2-settings"];
 
+// What Turnwise says in headers of its own: names that are made once, and not read anew for each call.
+pub(super) const ID: HeaderName = HeaderName::from_static("webhook-id");
+pub(super) const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+pub(super) const SCHEDULED_AT: HeaderName = HeaderName::from_static("turnwise-scheduled-at");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const QUEUE: HeaderName = HeaderName::from_static("turnwise-queue");
+const SCHEDULE: HeaderName = HeaderName::from_static("turnwise-schedule");
+const ATTEMPT: HeaderName = HeaderName::from_static("turnwise-attempt");
+const MAX_ATTEMPTS: HeaderName = HeaderName::from_static("turnwise-max-attempts");
+const DEADLINE: HeaderName = HeaderName::from_static("turnwise-deadline");
+
+/// About so many headers a call has besides its job's own.
+const OWN_HEADERS: usize = 16;
 const USER_AGENT_VALUE: &str = concat!("turnwise/", env!("CARGO_PKG_VERSION"));
 
 /// Why a job can never be called, by this node or, unless it is about a target, by any other.
@@ -133,7 +146,6 @@ pub fn prepare(
         },
     };
     let mut headers = parse_headers(job.headers.as_deref())?;
-    trace::check(&mut headers);
     headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT_VALUE));
     add_own_headers(&mut headers, job, deadline, now)?;
     let body = match job.body.as_ref().filter(|body| !body.is_empty()) {
@@ -250,7 +262,7 @@ pub fn check_header_size<'a>(
 }
 
 fn parse_headers(column: Option<&str>) -> Result<HeaderMap, Rejection> {
-    let mut headers = HeaderMap::new();
+    let mut headers = HeaderMap::with_capacity(OWN_HEADERS);
     let Some(column) = column else { return Ok(headers) };
     let given: Option<BTreeMap<String, String>> =
         serde_json::from_str(column).map_err(|error| Rejection::Headers(error.to_string()))?;
@@ -262,6 +274,7 @@ fn parse_headers(column: Option<&str>) -> Result<HeaderMap, Rejection> {
             headers.insert(name, value);
         }
     }
+    trace::check(&mut headers);
     Ok(headers)
 }
 
@@ -273,26 +286,27 @@ fn add_own_headers(
 ) -> Result<(), Rejection> {
     let queue = HeaderValue::from_bytes(job.queue.as_bytes())
         .map_err(|_| Rejection::Queue(job.queue.clone()))?;
-    headers.insert("turnwise-queue", queue);
+    headers.insert(QUEUE, queue);
     if let Some(schedule) = &job.particulars.schedule
         && let Ok(schedule) = HeaderValue::from_bytes(schedule.as_bytes())
     {
-        headers.insert("turnwise-schedule", schedule);
+        headers.insert(SCHEDULE, schedule);
     }
     let id = job.id.to_string();
     let seconds = now.as_nanos().div_euclid(1_000_000_000);
     let ends = now.offset(i64::try_from(deadline.as_nanos()).unwrap_or(i64::MAX));
     let own = [
-        ("webhook-id", id.clone()),
-        ("webhook-timestamp", seconds.to_string()),
-        ("idempotency-key", id),
-        ("turnwise-attempt", job.attempt.to_string()),
-        ("turnwise-max-attempts", job.max_attempts.to_string()),
-        ("turnwise-scheduled-at", rfc3339::format(job.scheduled_at)),
-        ("turnwise-deadline", rfc3339::format(ends)),
+        (ID, id.clone()),
+        (TIMESTAMP, seconds.to_string()),
+        (IDEMPOTENCY_KEY, id),
+        (ATTEMPT, job.attempt.to_string()),
+        (MAX_ATTEMPTS, job.max_attempts.to_string()),
+        (SCHEDULED_AT, rfc3339::format(job.scheduled_at)),
+        (DEADLINE, rfc3339::format(ends)),
     ];
     for (name, value) in own {
-        let value = HeaderValue::try_from(value).map_err(|_| Rejection::Header(name.to_owned()))?;
+        let value =
+            HeaderValue::try_from(value).map_err(|_| Rejection::Header(name.to_string()))?;
         headers.insert(name, value);
     }
     Ok(())
@@ -426,7 +440,7 @@ mod tests {
         let call = |method: &str, body: Option<&'static [u8]>| {
             let job = ClaimedJob {
                 method: method.to_owned(),
-                queue: "a\"ü".to_owned(),
+                queue: "a\"\\\tü".to_owned(),
                 headers: Some(headers.to_owned()),
                 body: body.map(Bytes::from_static),
                 ..job("/tidy?id=7&q=%2F\"")
@@ -437,11 +451,13 @@ mod tests {
             let empty = call(method, Some(b""));
             assert_eq!(empty, call(method, None));
             let expected = [
-                r#"{"id":"00000000-0000-0000-0000-000000000007","attempt":2,"queue":"a\"ü","method":""#,
+                r#"{"id":"00000000-0000-0000-0000-000000000007","attempt":2,"queue":"a\"\\\tü","method":""#,
                 method,
                 r#"","url":"http://web:8080/tidy?id=7&q=%2F%22","scheduled_at":"1970-01-01T00:00:01.000000Z"}"#,
             ];
             assert_eq!(std::str::from_utf8(&empty.body).unwrap(), expected.concat());
+            let read: serde_json::Value = serde_json::from_slice(&empty.body).unwrap();
+            assert_eq!((&read["queue"], &read["attempt"]), (&"a\"\\\tü".into(), &2.into()));
             assert_eq!(empty.headers["content-type"], "application/json");
             assert!(!empty.headers.contains_key("content-encoding"));
             let own = call(method, Some(b"<a/>"));

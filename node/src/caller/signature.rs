@@ -7,9 +7,10 @@ use std::str::FromStr;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use sha2::Sha256;
 
+use super::request::{ID, TIMESTAMP};
 use super::{Call, Rejection};
 
 /// What a key's text begins with.
@@ -20,6 +21,8 @@ pub const KEY_BYTES_MIN: usize = 24;
 pub const KEY_BYTES_MAX: usize = 64;
 /// The most keys of a node. Two are needed while one takes the place of another.
 pub const KEYS_MAX: usize = 8;
+
+const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
 /// What says which scheme a signature is of: HMAC-SHA256.
 const SCHEME: &str = "v1,";
@@ -135,9 +138,11 @@ impl SigningKeys {
         if self.0.is_empty() {
             return Ok(call);
         }
-        let unsigned = || Rejection::Header("webhook-signature".to_owned());
-        let signed = |name| call.headers.get(name).map(HeaderValue::as_bytes).ok_or_else(unsigned);
-        let (id, timestamp) = (signed("webhook-id")?, signed("webhook-timestamp")?);
+        let unsigned = || Rejection::Header(SIGNATURE.to_string());
+        let signed = |name: HeaderName| {
+            call.headers.get(name).map(HeaderValue::as_bytes).ok_or_else(unsigned)
+        };
+        let (id, timestamp) = (signed(ID)?, signed(TIMESTAMP)?);
         let mut value = String::with_capacity(SIGNATURE_BYTES * self.0.len());
         for key in &self.0 {
             if !value.is_empty() {
@@ -147,7 +152,7 @@ impl SigningKeys {
             STANDARD.encode_string(key.signature(id, timestamp, &call.body), &mut value);
         }
         let value = HeaderValue::try_from(value).map_err(|_| unsigned())?;
-        call.headers.insert("webhook-signature", value);
+        call.headers.insert(SIGNATURE, value);
         Ok(call)
     }
 }
