@@ -7,7 +7,10 @@ use turnwise_engine::ServerInstant;
 
 use crate::caller::request;
 use crate::config;
-use crate::job::{BODY_BYTES_MAX, QUEUE_BYTES_MAX, UNIQUE_WINDOW_MAX};
+use crate::job::{
+    Asynchronous, BODY_BYTES_MAX, HEARTBEAT_MAX, HEARTBEAT_MIN, QUEUE_BYTES_MAX, RETRY_WAIT_MAX,
+    RETRY_WAIT_MIN, UNIQUE_WINDOW_MAX,
+};
 use crate::rfc3339;
 
 /// The most attempts that people can give a job.
@@ -94,6 +97,38 @@ pub(crate) fn window(text: &str) -> Result<Duration, String> {
             .to_owned());
     }
     Ok(window)
+}
+
+/// How long a job waits between attempts.
+pub(crate) fn retry_wait(text: &str) -> Result<Duration, String> {
+    let wait = config::parse_duration(text)?;
+    if !(RETRY_WAIT_MIN..=RETRY_WAIT_MAX).contains(&wait) || wait.subsec_nanos() % 1_000_000 != 0 {
+        return Err(
+            "a wait between attempts is a whole number of milliseconds, from 1ms to 24h".to_owned()
+        );
+    }
+    Ok(wait)
+}
+
+/// Within which time a job that goes on elsewhere must be heard of.
+pub(crate) fn heartbeat(text: &str) -> Result<Duration, String> {
+    let within = config::parse_duration(text)?;
+    if !(HEARTBEAT_MIN..=HEARTBEAT_MAX).contains(&within) || within.subsec_nanos() % 1_000_000 != 0
+    {
+        return Err("a heartbeat is a whole number of milliseconds, from 1s to 24h".to_owned());
+    }
+    Ok(within)
+}
+
+/// Whether a job may go on elsewhere, and how it is heard of then.
+pub(crate) fn asynchronous(
+    is_asynchronous: bool,
+    heartbeat: Option<Duration>,
+) -> Result<Option<Asynchronous>, String> {
+    if heartbeat.is_some() && !is_asynchronous {
+        return Err("a heartbeat is of a job that is asynchronous; say that it is, or leave the heartbeat out".to_owned());
+    }
+    Ok(is_asynchronous.then_some(Asynchronous { heartbeat }))
 }
 
 /// The name of a queue that may be in the table, which takes more than a node can be told to claim from.

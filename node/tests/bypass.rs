@@ -112,6 +112,7 @@ fn called(url: &str) -> Result<Call, Rejection> {
         hand_backs: 0,
         deadline_ms: 5_000,
         scheduled_at: ServerInstant::from_micros(0),
+        particulars: Default::default(),
     };
     let targets = Targets::parse(&["http://own.example:8080"]).unwrap();
     let allowed = AllowedOrigins::parse(&["https://api.example"]).unwrap();

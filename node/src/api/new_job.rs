@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::problem::{Fault, Kind, Problem};
 use crate::config;
-use crate::job::{JobId, NewJob, Unique, UniqueKey, When};
+use crate::job::{JobId, NewJob, Retry, Unique, UniqueKey, When};
 use crate::job_fields::{self, ATTEMPTS_MAX, PRIORITY_MAX};
 
 /// So many jobs are enqueued by one array, all or none.
@@ -61,6 +61,16 @@ pub(super) struct JobRequest {
     pub(super) unique_key: Option<String>,
     /// Hold the key so long from now, though the job may end sooner: `10m`, `24h`, up to 366 days.
     pub(super) unique_for: Option<String>,
+    /// How long it waits after its first failed attempt, from `1ms` to `24h`; each further wait is twice as long. Its queue's
+    /// unless it is given, or else `15s`.
+    pub(super) retry_wait: Option<String>,
+    /// No wait is longer than this, from `1ms` to `24h`. Its queue's unless it is given, or else `24h`.
+    pub(super) retry_wait_max: Option<String>,
+    /// An answer of 202 is not its end: it goes on until its target calls back, at the URL in the header `Turnwise-Callback`.
+    pub(super) asynchronous: Option<bool>,
+    /// Then it must be heard of so often, or it is tried again; from `1s` to `24h`. Once, before its deadline, unless it is
+    /// given.
+    pub(super) heartbeat: Option<String>,
 }
 
 impl JobRequest {
@@ -91,6 +101,16 @@ impl JobRequest {
         let attempts =
             faults.check("max_attempts", self.max_attempts, |given: &i64| attempts(*given));
         let deadline = faults.check("deadline", self.deadline, job_fields::deadline);
+        let retry = Retry {
+            wait: faults.check("retry_wait", self.retry_wait, job_fields::retry_wait),
+            wait_max: faults.check("retry_wait_max", self.retry_wait_max, job_fields::retry_wait),
+        };
+        let heartbeat = faults.check("heartbeat", self.heartbeat, job_fields::heartbeat);
+        let is_asynchronous = self.asynchronous.unwrap_or(false);
+        let asynchronous = match job_fields::asynchronous(is_asynchronous, heartbeat) {
+            Ok(asynchronous) => asynchronous,
+            Err(reason) => faults.add("heartbeat", reason),
+        };
         let url = faults.done(url)?;
         let default = NewJob::new(url);
         Ok(NewJob {
@@ -105,6 +125,8 @@ impl JobRequest {
             deadline: deadline.unwrap_or(default.deadline),
             unique: key.map(|key| Unique { key, window }),
             url: default.url,
+            retry,
+            asynchronous,
         })
     }
 }
@@ -292,6 +314,7 @@ mod tests {
 
     use super::super::bodies::json;
     use super::*;
+    use crate::job::Asynchronous;
 
     fn job(text: &str) -> Result<NewJob, Problem> {
         json::<JobRequest>(text.as_bytes())?.job(|| JobId(Uuid::from_u128(7)))
@@ -308,7 +331,8 @@ mod tests {
         let job = job(
             r#"{"id":"00000000-0000-0000-0000-000000000009","url":"https://a.example/x","queue":"mail","method":"put",
             "headers":{"X-B":"2","X-A":"1"},"json":{"b": 1,  "a": [2.50]},"in":"10m","priority":-100,
-            "max_attempts":1000,"deadline":"1500ms","unique_key":"k","unique_for":"24h"}"#,
+            "max_attempts":1000,"deadline":"1500ms","unique_key":"k","unique_for":"24h","retry_wait":"2s",
+            "retry_wait_max":"1h","asynchronous":true,"heartbeat":"30s"}"#,
         )
         .unwrap();
         let second = Duration::from_secs(1);
@@ -329,6 +353,8 @@ mod tests {
                 max_attempts: 1_000,
                 deadline: Duration::from_millis(1_500),
                 unique: Some(Unique { key: "k".parse().unwrap(), window: Some(86_400 * second) }),
+                retry: Retry { wait: Some(2 * second), wait_max: Some(3_600 * second) },
+                asynchronous: Some(Asynchronous { heartbeat: Some(30 * second) }),
                 ..NewJob::new("https://a.example/x")
             }
         );
@@ -372,6 +398,10 @@ mod tests {
             (r#"{"url":"/x","max_attempts":0}"#, "max_attempts", "within 1 and 1000"),
             (r#"{"url":"/x","deadline":"25h"}"#, "deadline", "24 h"),
             (r#"{"url":"/x","unique_key":""}"#, "unique_key", "not empty"),
+            (r#"{"url":"/x","retry_wait":"25h"}"#, "retry_wait", "from 1ms to 24h"),
+            (r#"{"url":"/x","retry_wait_max":"1us"}"#, "retry_wait_max", "whole number"),
+            (r#"{"url":"/x","asynchronous":true,"heartbeat":"1ms"}"#, "heartbeat", "from 1s"),
+            (r#"{"url":"/x","heartbeat":"9s"}"#, "heartbeat", "asynchronous"),
             (r#"{"url":"/x","unique_for":"1h"}"#, "unique_for", "give one"),
             (r#"{"url":"/x","unique_key":"k","unique_for":"367days"}"#, "unique_for", "366 days"),
         ] {

@@ -16,7 +16,7 @@ use crate::json::QueueLines;
 use crate::store::{COUNTED_MAX, QueueOrders, Views};
 use crate::watch::{ANSWER_TIMEOUT, within};
 
-/// List the queues that have waiting jobs or are paused
+/// List the queues that have waiting jobs, are paused, or say something of their jobs
 ///
 /// Of each, up to 10000 jobs are counted, and not more often than every two seconds.
 #[utoipa::path(get, path = "/v1/queues", tag = "queues", operation_id = "list_queues",
@@ -28,8 +28,9 @@ pub(super) async fn list(State(api): State<Shared>, uri: Uri) -> Result<Response
     Params::of(&uri, &[])?;
     let count = || within(ANSWER_TIMEOUT, api.store().tally(COUNTED_MAX));
     let tally = api.tally.get(count).await?;
-    let paused = within(ANSWER_TIMEOUT, api.store().paused()).await?;
-    Ok(Json(QueueLines::new(&tally, paused)).into_response())
+    let read = async { Ok((api.store().paused().await?, api.store().policies().await?)) };
+    let (paused, policies) = within(ANSWER_TIMEOUT, read).await?;
+    Ok(Json(QueueLines::new(&tally, paused, &policies)).into_response())
 }
 
 /// What became of an order about a queue.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::failure::Failure;
 use crate::config;
-use crate::job::{BODY_BYTES_MAX, DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, NewJob};
+use crate::job::{BODY_BYTES_MAX, DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, NewJob, Retry};
 use crate::job_fields::{self, ATTEMPTS_MAX, PRIORITY_MAX};
 
 /// A job, but for its URL and its time.
@@ -46,6 +46,23 @@ pub(super) struct JobArgs {
     /// How long one attempt may take, from 1ms to 24h
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = job_fields::deadline)]
     deadline: Duration,
+
+    /// How long it waits after its first failed attempt, from 1ms to 24h; each further wait is twice as long [default: its
+    /// queue's, or else 15s]
+    #[arg(long, value_name = "DURATION", value_parser = job_fields::retry_wait)]
+    retry_wait: Option<Duration>,
+
+    /// No wait is longer than this, from 1ms to 24h [default: its queue's, or else 24h]
+    #[arg(long, value_name = "DURATION", value_parser = job_fields::retry_wait)]
+    retry_wait_max: Option<Duration>,
+
+    /// An answer of 202 is not its end: it goes on until its target calls back, at the URL in the header Turnwise-Callback
+    #[arg(long = "async")]
+    asynchronous: bool,
+
+    /// Then it must be heard of so often, or it is tried again; from 1s to 24h [default: once, before its deadline]
+    #[arg(long, value_name = "DURATION", requires = "asynchronous", value_parser = job_fields::heartbeat)]
+    heartbeat: Option<Duration>,
 }
 
 impl JobArgs {
@@ -66,6 +83,9 @@ impl JobArgs {
             priority: self.priority,
             max_attempts: self.max_attempts,
             deadline: self.deadline,
+            retry: Retry { wait: self.retry_wait, wait_max: self.retry_wait_max },
+            asynchronous: job_fields::asynchronous(self.asynchronous, self.heartbeat)
+                .map_err(Failure::usage)?,
             ..NewJob::new(url)
         })
     }

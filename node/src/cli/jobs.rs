@@ -295,6 +295,18 @@ fn in_words(job: &JobView, attempts: &Attempts) -> String {
     if let Some(key) = &job.unique_key {
         lines.push(format!("unique key {}", show::printable(key)));
     }
+    if let Some(schedule) = &job.particulars.schedule {
+        lines.push(format!("schedule   {}", show::printable(schedule)));
+    }
+    if let Some(since) = job.awaits_since {
+        lines.push(format!("elsewhere  since {}, until it calls back", rfc3339::format(since)));
+    }
+    if let Some(progress) = &job.progress {
+        let percent = progress.percent.map(|percent| format!("{percent} %"));
+        let note = progress.note.as_deref().map(show::printable);
+        let words: Vec<String> = percent.into_iter().chain(note).collect();
+        lines.push(format!("progress   {}", words.join(", ")));
+    }
     if !attempts.is_empty() {
         let header = ["ATTEMPT", "STARTED", "FINISHED", "STATUS", "NODE", "ERROR"];
         let rows = attempts.iter().map(|attempt| {

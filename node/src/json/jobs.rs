@@ -42,6 +42,26 @@ pub(crate) struct JobLine<'a> {
     node: Option<NodeId>,
     /// The unique key that it holds, or would if another asked for it now.
     unique_key: Option<&'a str>,
+    /// Since when it goes on elsewhere, after an answer of 202; left out when it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    awaits_since: Option<String>,
+    /// How far its running attempt has come, as it says itself; left out when it says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<ProgressLine<'a>>,
+    /// The schedule that has inserted it; left out when none has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schedule: Option<&'a str>,
+}
+
+/// How far an attempt has come.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Progress)]
+pub(crate) struct ProgressLine<'a> {
+    /// From 0 to 100.
+    percent: Option<u8>,
+    /// In words.
+    note: Option<&'a str>,
 }
 
 /// A job by itself.
@@ -94,6 +114,12 @@ impl<'a> JobLine<'a> {
             finished_at: time(job.finished_at),
             node: job.node,
             unique_key: job.unique_key.as_deref(),
+            awaits_since: time(job.awaits_since),
+            progress: job.progress.as_ref().map(|progress| ProgressLine {
+                percent: progress.percent,
+                note: progress.note.as_deref(),
+            }),
+            schedule: job.particulars.schedule.as_deref(),
         }
     }
 }

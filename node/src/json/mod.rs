@@ -7,5 +7,5 @@ mod queues;
 mod schedules;
 
 pub(crate) use jobs::{EnqueuedLine, JobLine, JobPage};
-pub(crate) use queues::{QueueLine, QueueLines};
+pub(crate) use queues::{PolicyLine, QueueLine, QueueLines};
 pub(crate) use schedules::{ScheduleLine, ScheduleSet};

@@ -1,12 +1,14 @@
 //! Queues: what waits in each, and which are paused.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::rfc3339;
-use crate::store::{PausedQueue, Tally};
+use crate::store::{PausedQueue, QueuePolicy, Tally};
 
-/// A queue that has waiting jobs or is paused.
+/// A queue that has waiting jobs, is paused, or says something of its jobs.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = Queue)]
 pub(crate) struct QueueLine {
@@ -25,21 +27,67 @@ pub(crate) struct QueueLine {
     pub(crate) more_later: bool,
     /// How long the oldest job that is due has been due, in microseconds; null when none is.
     pub(crate) oldest_ready_us: Option<i64>,
+    /// What it says of its jobs where they do not say it themselves; left out when that is nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) policy: Option<PolicyLine>,
+}
+
+/// What a queue says of its jobs.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = QueuePolicy)]
+pub(crate) struct PolicyLine {
+    /// The wait after the first failed attempt, in milliseconds.
+    pub(crate) retry_wait_ms: Option<u64>,
+    /// The longest wait between attempts, in milliseconds.
+    pub(crate) retry_wait_max_ms: Option<u64>,
+    /// Statuses of answers after which a job is not tried again, separated by commas.
+    pub(crate) permanent_statuses: String,
+}
+
+impl PolicyLine {
+    pub(crate) fn new(policy: &QueuePolicy) -> Self {
+        let millis = |wait: Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            retry_wait_ms: policy.retry.wait.map(millis),
+            retry_wait_max_ms: policy.retry.wait_max.map(millis),
+            permanent_statuses: policy.permanent.to_string(),
+        }
+    }
 }
 
 /// Queues.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Queues)]
 pub(crate) struct QueueLines {
-    /// Those that have waiting jobs or are paused.
+    /// Those that have waiting jobs, are paused, or say something of their jobs.
     pub(crate) queues: Vec<QueueLine>,
     /// These are all of them; false in a farm with very many, of which only some are counted.
     pub(crate) all_queues: bool,
 }
 
+impl QueueLine {
+    /// A queue in which nothing waits.
+    fn empty(queue: &str) -> Self {
+        Self {
+            queue: queue.to_owned(),
+            paused_since: None,
+            ready: 0,
+            more_ready: false,
+            later: 0,
+            more_later: false,
+            oldest_ready_us: None,
+            policy: None,
+        }
+    }
+}
+
 impl QueueLines {
     /// Those with jobs first, each once, though it is paused.
-    pub(crate) fn new(tally: &Tally, mut paused: Vec<PausedQueue>) -> Self {
+    pub(crate) fn new(
+        tally: &Tally,
+        mut paused: Vec<PausedQueue>,
+        policies: &[(String, QueuePolicy)],
+    ) -> Self {
         let mut queues = Vec::new();
         for queue in &tally.queues {
             let place = paused.iter().position(|paused| paused.queue == queue.queue);
@@ -52,17 +100,22 @@ impl QueueLines {
                 later: queue.later.jobs,
                 more_later: queue.later.and_more,
                 oldest_ready_us: queue.oldest_us,
+                policy: None,
             });
         }
         queues.extend(paused.into_iter().map(|paused| QueueLine {
             queue: paused.queue,
             paused_since: Some(rfc3339::format(paused.since)),
-            ready: 0,
-            more_ready: false,
-            later: 0,
-            more_later: false,
-            oldest_ready_us: None,
+            ..QueueLine::empty("")
         }));
+        for (name, policy) in policies {
+            let place = queues.iter().position(|line| line.queue == *name);
+            let policy = Some(PolicyLine::new(policy));
+            match place {
+                Some(place) => queues[place].policy = policy,
+                None => queues.push(QueueLine { policy, ..QueueLine::empty(name) }),
+            }
+        }
         Self { queues, all_queues: tally.all_queues }
     }
 }
@@ -87,7 +140,8 @@ mod tests {
             queue: queue.to_owned(),
             since: ServerInstant::from_micros(0),
         });
-        let lines = QueueLines::new(&tally, paused.to_vec());
+        let policy = QueuePolicy { permanent: "404".parse().unwrap(), ..QueuePolicy::default() };
+        let lines = QueueLines::new(&tally, paused.to_vec(), &[("strict".to_owned(), policy)]);
         let since = r#""paused_since":"1970-01-01T00:00:00.000000Z""#;
         assert_eq!(
             serde_json::to_string(&lines).unwrap(),
@@ -97,7 +151,10 @@ mod tests {
                 r#","ready":10000,"more_ready":true,"later":0,"more_later":false,"oldest_ready_us":90500000},"#,
                 r#"{"queue":"empty","#,
                 since,
-                r#","ready":0,"more_ready":false,"later":0,"more_later":false,"oldest_ready_us":null}],"#,
+                r#","ready":0,"more_ready":false,"later":0,"more_later":false,"oldest_ready_us":null},"#,
+                r#"{"queue":"strict","paused_since":null,"ready":0,"more_ready":false,"later":0,"more_later":false,"#,
+                r#""oldest_ready_us":null,"policy":{"retry_wait_ms":null,"retry_wait_max_ms":null,"#,
+                r#""permanent_statuses":"404"}}],"#,
                 r#""all_queues":true}"#,
             ]
             .concat()

@@ -142,10 +142,21 @@ fn facts(farm: &Farm, job: &JobView, now: ServerInstant) -> Markup {
             dt { "State" } dd { (page::state(job.state.as_str())) }
             dt { "Queue" } dd { (page::short(&job.queue, 128)) }
             @if let Some(key) = &job.unique_key { dt { "Unique key" } dd { (page::short(key, 256)) } }
+            @if let Some(schedule) = &job.particulars.schedule { dt { "Schedule" } dd { (page::short(schedule, 128)) } }
+            @if let Some(since) = job.awaits_since { dt { "Elsewhere" } dd { "since " (page::moment(since, now)) ", until it calls back" } }
+            @if let Some(progress) = &job.progress {
+                dt { "Progress" }
+                dd {
+                    @if let Some(percent) = progress.percent {
+                        progress max="100" value=(percent) { } " " (percent) " % "
+                    }
+                    @if let Some(note) = &progress.note { (page::short(note, 1_024)) }
+                }
+            }
             dt { "Priority" } dd { (job.priority) }
             dt { "Attempts" } dd { (job.attempt) " of " (job.max_attempts) }
             dt { "Enqueued" } dd { (page::moment(job.created_at, now)) }
-            dt { "Due" } dd { (page::moment(job.scheduled_at, now)) }
+            dt { @if job.awaits_since.is_some() { "Heard of by" } @else { "Due" } } dd { (page::moment(job.scheduled_at, now)) }
             @if let Some(at) = job.finished_at { dt { "Ended" } dd { (page::moment(at, now)) } }
             @if let Some(node) = job.node {
                 dt { "Node" } dd { a href=(format!("/nodes/{node}")) { (page::short(&farm.member(node).name, 60)) } }
