@@ -118,6 +118,7 @@ impl Visitor {
             hand_backs: 0,
             deadline_ms: 10_000,
             scheduled_at: ServerInstant::from_micros(0),
+            particulars: Default::default(),
         };
         let at = ServerInstant::from_micros(since.as_micros() as i64);
         prepare(&job, &self.targets, &AllowedOrigins::default(), at).unwrap()

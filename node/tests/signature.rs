@@ -92,6 +92,7 @@ fn job(method: &str, url: &str, body: Option<&[u8]>) -> ClaimedJob {
         hand_backs: 0,
         deadline_ms: 5_000,
         scheduled_at: ServerInstant::from_micros(0),
+        particulars: Default::default(),
     }
 }
 

@@ -90,6 +90,9 @@ fn seen() -> Seen {
         last_status: Some(200),
         last_error: None,
         unique_key: None,
+        awaits_since: None,
+        progress: None,
+        particulars: Default::default(),
     };
     let facts =
         Facts { events, beats, attempts: Vec::new(), jobs: vec![job], journals: Vec::new() };
