@@ -24,6 +24,7 @@ pub mod serve;
 pub mod shell;
 pub mod store;
 pub mod tampering;
+pub mod token;
 pub mod watch;
 
 /// The database drivers that this crate was built with: what [`client`] is given a connection of.

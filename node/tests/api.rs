@@ -17,7 +17,8 @@ use turnwise_node::config::Retention;
 use turnwise_node::dashboard::{self, Door};
 use turnwise_node::job::{JobFilter, JobId, NewJob};
 use turnwise_node::serve;
-use turnwise_node::store::{AnyStore, Registration, Store};
+use turnwise_node::store::{AnyStore, Registration, Store, TokenMade, Tokens};
+use turnwise_node::token::{Role, TokenHash};
 use turnwise_node::watch::Hub;
 
 const LINES: &str = "application/x-ndjson";
@@ -39,7 +40,7 @@ impl Served {
         store.agree_period(None).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let door = Door::new(address, token.map(str::to_owned));
+        let door = Door::new(address, token.map(str::to_owned)).with_tokens(store.clone());
         let hub = Hub::new(store);
         let beside = api::v1(hub.clone());
         let routes = dashboard::router(hub, Retention::default(), door, None, beside);
@@ -544,6 +545,55 @@ async fn who_may_not_come_in_is_told_so_and_does_nothing() {
     assert_eq!(served.count().await, 0);
     let (status, _) = told(post().bearer_auth("a token of sixteen").send().await.unwrap()).await;
     assert_eq!((status, served.count().await), (StatusCode::CREATED, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_opens_as_far_as_its_role_goes_until_it_is_revoked() {
+    let served = Served::start(Some("a token of sixteen")).await;
+    let store = served.store();
+    for role in Role::ALL {
+        let made =
+            store.make_token(role.as_str(), role, TokenHash::of(&format!("tw_{}", role.as_str())));
+        assert_eq!(made.await.unwrap(), TokenMade::Made);
+    }
+    let ask = async |role: &str, method: Method, path: &str| {
+        let ask =
+            served.ask(method, path).bearer_auth(format!("tw_{role}")).header(CONTENT_TYPE, JSON);
+        let body = if path == "/v1/jobs" { "[]" } else { "{}" };
+        told(ask.body(body).send().await.unwrap()).await
+    };
+    for (method, path, roles) in [
+        (Method::GET, "/v1/queues", &["read", "enqueue", "operate"][..]),
+        (Method::POST, "/v1/jobs", &["enqueue", "operate"]),
+        (Method::POST, "/v1/queues/mail/pause", &["operate"]),
+        (Method::DELETE, "/v1/schedules/none", &["operate"]),
+    ] {
+        for role in Role::ALL.map(Role::as_str) {
+            let (status, told) = ask(role, method.clone(), path).await;
+            let is_refused = status == StatusCode::FORBIDDEN && problem(&told) == "role";
+            assert_eq!(!is_refused, roles.contains(&role), "{role} {method} {path}: {told}");
+        }
+        let (_, told) = ask("nobody's", method, path).await;
+        assert_eq!(problem(&told), "no-token");
+    }
+    // What stands in the table opens nothing.
+    let hash =
+        served.ask(Method::GET, "/v1/jobs").bearer_auth(TokenHash::of("tw_operate").to_string());
+    assert_eq!(told(hash.send().await.unwrap()).await.0, StatusCode::UNAUTHORIZED);
+    // A page is opened as far, and by no cookie that a lesser token was given.
+    let page = served.ask(Method::GET, "/jobs").bearer_auth("tw_read").send().await.unwrap();
+    assert_eq!(page.status(), StatusCode::OK);
+    let order =
+        served.ask(Method::POST, "/queues/pause").bearer_auth("tw_enqueue").body("queue=mail");
+    assert_eq!(order.send().await.unwrap().status(), StatusCode::FORBIDDEN);
+    assert!(store.revoke_token("read").await.unwrap());
+    let until_it_is_heard = async {
+        while ask("read", Method::GET, "/v1/jobs").await.0 != StatusCode::UNAUTHORIZED {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), until_it_is_heard).await.unwrap();
+    assert_eq!(ask("enqueue", Method::GET, "/v1/jobs").await.0, StatusCode::OK, "and no other is");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

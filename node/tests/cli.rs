@@ -417,6 +417,27 @@ fn queues_are_listed_paused_and_resumed() {
 }
 
 #[test]
+fn a_token_is_shown_once_listed_without_what_opens_and_revoked() {
+    let place = Place::migrated();
+    assert_eq!(place.run(&["token", "list"]).ok(), "no tokens\n");
+    let token = place.run(&["token", "create", "shop", "--role", "enqueue"]).ok();
+    assert!(token.starts_with("tw_") && token.trim_end().len() == 46, "{token}");
+    let made = place.run(&["token", "create", "ops", "--role", "operate", "--json"]).json();
+    assert_eq!((&made["name"], &made["role"]), (&"ops".into(), &"operate".into()));
+    assert_ne!(made["token"], token.trim_end());
+    place.run(&["token", "create", "shop", "--role", "read"]).fails(1, &["shop already"]);
+    place.run(&["token", "create", "x", "--role", "admin"]).fails(2, &["operate"]);
+    place.run(&["token", "create", "", "--role", "read"]).fails(2, &["1 to 100 bytes"]);
+    let listed = place.run(&["token", "list", "--json"]).json();
+    let names: Vec<_> = listed.as_array().unwrap().iter().map(|token| &token["name"]).collect();
+    assert_eq!(names, ["ops", "shop"]);
+    let said = place.run(&["token", "list"]).ok() + &listed.to_string();
+    assert!(said.contains("enqueue") && !said.contains("tw_"), "{said}");
+    assert_eq!(place.run(&["token", "revoke", "shop"]).ok(), "shop is revoked\n");
+    place.run(&["token", "revoke", "shop"]).fails(1, &["no token shop"]);
+}
+
+#[test]
 fn schedules_are_set_listed_and_run() {
     let place = Place::migrated();
     assert_eq!(place.run(&["schedules", "list"]).ok(), "no schedules\n");

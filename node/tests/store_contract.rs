@@ -55,6 +55,8 @@ mod score;
 mod sqlite;
 #[path = "support/mod.rs"]
 mod support;
+#[path = "store_contract/tokens.rs"]
+mod tokens;
 #[path = "store_contract/turns.rs"]
 mod turns;
 #[path = "store_contract/unique_keys.rs"]
@@ -77,6 +79,8 @@ async fn sqlite_keeps_the_contract() {
     promises! { score, Sqlite, Fresh;
         bulk::all_that_a_filter_finds_are_altered_and_no_others,
         bulk::many_are_altered_a_batch_at_a_time_up_to_a_limit,
+        tokens::a_token_is_made_once_listed_and_revoked,
+        tokens::tokens_have_names_and_are_so_many_and_no_more,
     }
     promises! { score, Sqlite, Fresh;
         only_client::an_app_enqueues_in_its_own_transaction_on_sqlite,
@@ -95,6 +99,8 @@ async fn postgres_keeps_the_contract() {
     promises! { score, Postgres, Fresh;
         bulk::all_that_a_filter_finds_are_altered_and_no_others,
         bulk::many_are_altered_a_batch_at_a_time_up_to_a_limit,
+        tokens::a_token_is_made_once_listed_and_revoked,
+        tokens::tokens_have_names_and_are_so_many_and_no_more,
     }
     promises! { score, Postgres, Fresh;
         only::an_idle_beat_is_one_statement,
@@ -131,6 +137,8 @@ async fn postgres_behind_a_pooler_keeps_the_contract() {
     promises! { score, Pooled, Fresh;
         bulk::all_that_a_filter_finds_are_altered_and_no_others,
         bulk::many_are_altered_a_batch_at_a_time_up_to_a_limit,
+        tokens::a_token_is_made_once_listed_and_revoked,
+        tokens::tokens_have_names_and_are_so_many_and_no_more,
     }
     promises! { score, Pooled, Fresh;
         only_pooled::a_beat_is_one_round_trip,
@@ -148,6 +156,8 @@ async fn mariadb_keeps_the_contract() {
     promises! { score, MySql, Fresh;
         bulk::all_that_a_filter_finds_are_altered_and_no_others,
         bulk::many_are_altered_a_batch_at_a_time_up_to_a_limit,
+        tokens::a_token_is_made_once_listed_and_revoked,
+        tokens::tokens_have_names_and_are_so_many_and_no_more,
     }
     promises! { score, MySql, Fresh;
         only_mariadb::an_idle_beat_is_three_statements_and_one_that_claims_four,

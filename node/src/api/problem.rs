@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     NoToken,
     /// The request comes from a page of another site.
     OtherSite,
+    /// The token opens less than this.
+    Role,
     /// There is no such path.
     UnknownPath,
     /// There is no such job, schedule or node.
@@ -59,7 +61,7 @@ impl Kind {
         match self {
             Self::BadRequest | Self::BadJson => StatusCode::BAD_REQUEST,
             Self::NoToken => StatusCode::UNAUTHORIZED,
-            Self::OtherSite => StatusCode::FORBIDDEN,
+            Self::OtherSite | Self::Role => StatusCode::FORBIDDEN,
             Self::UnknownPath | Self::Unknown => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -80,6 +82,7 @@ impl Kind {
             Self::BadJson => ("bad-json", "The body is not JSON"),
             Self::NoToken => ("no-token", "A token is needed"),
             Self::OtherSite => ("other-site", "The request comes from another site"),
+            Self::Role => ("role", "The token opens less than this"),
             Self::UnknownPath => ("unknown-path", "There is no such path"),
             Self::Unknown => ("unknown", "There is no such thing"),
             Self::Method => ("method", "The path does not know this method"),

@@ -25,6 +25,7 @@ mod queues;
 mod run;
 mod schedules;
 mod show;
+mod token;
 mod top;
 
 use std::process::ExitCode;
@@ -78,6 +79,7 @@ enum Command {
     Events(events::Args),
     Top(top::Args),
     Period(period::Args),
+    Token(token::Args),
     Migrate(migrate::Args),
     Config(config::Args),
 }
@@ -96,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Nodes(args) => common::block_on(nodes::run(args)),
         Command::Top(args) => common::block_on_quietly(top::run(args)),
         Command::Period(args) => common::block_on(period::run(args)),
+        Command::Token(args) => common::block_on(token::run(args)),
         Command::Migrate(args) => common::block_on(migrate::run(args)),
         Command::Config(args) => config::run(&args),
     };

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::header::{
@@ -16,6 +17,10 @@ use uuid::Uuid;
 
 use crate::api;
 use crate::api::problem::{Kind, Problem};
+use crate::cached::Cached;
+use crate::store::{AnyStore, StoreError, TokenView, Tokens};
+use crate::token::{PREFIX, Role, TokenHash};
+use crate::watch::{ANSWER_TIMEOUT, within};
 
 /// Nothing from elsewhere, nothing inline, in no frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -24,6 +29,9 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
 const COOKIE_SECONDS: u32 = 12 * 60 * 60;
 /// What can be seen without the token: what the page to show it is made of, and what a load balancer asks.
 const OPEN: [&str; 4] = ["/login", "/assets/", "/healthz", "/readyz"];
+/// How old what is known of tokens may be: one that was revoked opens so long, and whoever shows wrong ones costs the database no
+/// more than this.
+const TOKENS_AGE: Duration = Duration::from_secs(5);
 /// Says where a request comes from. Browsers send it, and no page can set it.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Says how the browser asked, where a proxy with TLS stands in front.
@@ -37,6 +45,13 @@ pub struct Door {
     /// What the `Host` header may be; none: anything, since the token alone opens.
     hosts: Option<Arc<[String]>>,
     key: Option<Arc<Key>>,
+    /// The tokens that the database knows; none: the one of the configuration alone opens.
+    known: Option<Arc<Known>>,
+}
+
+struct Known {
+    store: AnyStore,
+    last: Cached<Vec<TokenView>>,
 }
 
 struct Key {
@@ -63,7 +78,13 @@ impl Door {
         let session = || Uuid::new_v4().simple().to_string();
         let key = token.map(|token| Arc::new(Key { token, cookie, session: session() }));
         let hosts = key.is_none().then(|| hosts(address));
-        Self { hosts, key }
+        Self { hosts, key, known: None }
+    }
+
+    /// The same door, which the tokens of this database open too, each as far as its role goes: where a token is needed at all.
+    pub fn with_tokens(self, store: AnyStore) -> Self {
+        let known = Known { store, last: Cached::new(TOKENS_AGE) };
+        Self { known: Some(Arc::new(known)), ..self }
     }
 
     /// Whether this is the token. Takes as long for any that has its length.
@@ -84,15 +105,36 @@ impl Door {
         HeaderValue::from_str(&cookie).ok()
     }
 
-    /// Why this request is turned away; none when it may come in.
-    fn turns_away(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<Turned> {
+    /// What the token that a request shows opens; none: it shows none that opens.
+    async fn shown(&self, headers: &HeaderMap) -> Result<Option<Role>, StoreError> {
+        let Some(token) = self.key.as_ref().and_then(|_| bearer(headers)) else { return Ok(None) };
+        if self.opens(token) {
+            return Ok(Some(Role::Operate));
+        }
+        let Some(known) = self.known.as_ref().filter(|_| token.starts_with(PREFIX)) else {
+            return Ok(None);
+        };
+        let read = || within(ANSWER_TIMEOUT, known.store.tokens());
+        let (tokens, shown) = (known.last.get(read).await?, TokenHash::of(token));
+        // Each is compared, whichever it is.
+        let same = tokens.iter().filter(|token| token.hash.is_same(&shown));
+        Ok(same.map(|token| token.role).max())
+    }
+
+    /// Why this request, whose token opens so much, is turned away; none when it may come in.
+    fn turns_away(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+        shown: Option<Role>,
+    ) -> Option<Turned> {
         let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         if let Some(hosts) = &self.hosts
             && !hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
         {
             return Some(Turned::OtherHost);
         }
-        let has_bearer = self.has_bearer(headers);
         let is_action = !matches!(*method, Method::GET | Method::HEAD);
         // Where no token is asked for, a program on this machine may act by the API; every browser says on whose behalf it acts.
         let by_program = self.key.is_none() && api::is_of_api(path) && names_no_page(headers);
@@ -100,20 +142,24 @@ impl Door {
             true => by_program || is_from_here(headers, host),
             false => may_read(headers),
         };
-        if !is_ours && !has_bearer {
+        if !is_ours && shown.is_none() {
+            // A program without a token, or with one that does not open, is told what it lacks.
+            let is_program = api::is_of_api(path) && names_no_page(headers);
+            if self.key.is_some() && is_program && !self.has_cookie(headers) {
+                return Some(Turned::NoToken);
+            }
             return Some(Turned::OtherSite);
         }
         let is_open =
             OPEN.iter().any(|open| path == *open || open.ends_with('/') && path.starts_with(open));
-        if self.key.is_some() && !is_open && !has_bearer && !self.has_cookie(headers) {
-            return Some(Turned::NoToken);
+        if self.key.is_none() || is_open {
+            return None;
         }
-        None
-    }
-
-    fn has_bearer(&self, headers: &HeaderMap) -> bool {
-        let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        given.and_then(|given| given.strip_prefix("Bearer ")).is_some_and(|token| self.opens(token))
+        match shown.or_else(|| self.has_cookie(headers).then_some(Role::Operate)) {
+            None => Some(Turned::NoToken),
+            Some(role) if role < needed(method, path) => Some(Turned::Role),
+            Some(_) => None,
+        }
     }
 
     fn has_cookie(&self, headers: &HeaderMap) -> bool {
@@ -133,6 +179,7 @@ enum Turned {
     OtherHost,
     OtherSite,
     NoToken,
+    Role,
 }
 
 impl Turned {
@@ -143,7 +190,14 @@ impl Turned {
                 Kind::NoToken,
                 StatusCode::UNAUTHORIZED,
                 "this needs a token",
-                "send that of --listen-token as `Authorization: Bearer ...`",
+                "send that of --listen-token, or one that `turnwise token create` has made, as `Authorization: Bearer ...`",
+            ),
+            Self::Role => (
+                Kind::Role,
+                StatusCode::FORBIDDEN,
+                "this token opens less than this. Nothing was done",
+                "use one of a role that includes it: read sees, enqueue sends POST /v1/jobs, operate does the rest \
+                 (`turnwise token create --role ...`)",
             ),
             Self::OtherHost => (
                 Kind::OtherHost,
@@ -170,13 +224,20 @@ impl Turned {
 pub(super) async fn guard(State(door): State<Door>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let wants_page = *request.method() == Method::GET && !path.starts_with("/live");
-    let mut response = match door.turns_away(request.method(), path, request.headers()) {
-        None => next.run(request).await,
-        Some(turned) if api::is_of_api(path) => turned.problem().into_response(),
-        Some(Turned::NoToken) if wants_page && path != "/metrics" => {
+    let of_api = api::is_of_api(path);
+    let turned = door
+        .shown(request.headers())
+        .await
+        .map(|shown| door.turns_away(request.method(), path, request.headers(), shown));
+    let mut response = match turned {
+        Ok(None) => next.run(request).await,
+        Err(error) if of_api => Problem::from(error).into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+        Ok(Some(turned)) if of_api => turned.problem().into_response(),
+        Ok(Some(Turned::NoToken)) if wants_page && path != "/metrics" => {
             Redirect::to("/login").into_response()
         }
-        Some(turned) => {
+        Ok(Some(turned)) => {
             let (_, status, say, remedy) = turned.words();
             (status, format!("{say}: {remedy}\n")).into_response()
         }
@@ -200,6 +261,22 @@ fn is_from_here(headers: &HeaderMap, host: &str) -> bool {
     let Some(origin) = headers.get(ORIGIN).map(text) else { return false };
     let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
     authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+}
+
+/// The least that a token must open for this.
+fn needed(method: &Method, path: &str) -> Role {
+    match *method {
+        Method::GET | Method::HEAD => Role::Read,
+        Method::POST if path == "/v1/jobs" => Role::Enqueue,
+        _ => Role::Operate,
+    }
+}
+
+/// The token that a request shows.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let given = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = given.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }
 
 /// Whether no browser asks: each says which page it acts for.
@@ -243,8 +320,13 @@ mod tests {
             .collect()
     }
 
+    fn turned(door: &Door, method: &Method, path: &str, headers: &HeaderMap) -> Option<Turned> {
+        let shown = bearer(headers).filter(|token| door.opens(token)).map(|_| Role::Operate);
+        door.turns_away(method, path, headers, shown)
+    }
+
     fn asked(door: &Door, method: &Method, pairs: &[(&'static str, &str)]) -> Option<Turned> {
-        door.turns_away(method, "/jobs", &headers(pairs))
+        turned(door, method, "/jobs", &headers(pairs))
     }
 
     #[test]
@@ -254,8 +336,8 @@ mod tests {
             assert_eq!(asked(&door, &Method::GET, &[("host", host)]), None, "{host}");
         }
         for host in ["evil.example", "evil.example:7171", "127.0.0.1", "127.0.0.1:80", ""] {
-            let turned = asked(&door, &Method::GET, &[("host", host)]);
-            assert_eq!(turned, Some(Turned::OtherHost), "{host}");
+            let told = asked(&door, &Method::GET, &[("host", host)]);
+            assert_eq!(told, Some(Turned::OtherHost), "{host}");
         }
     }
 
@@ -284,7 +366,7 @@ mod tests {
     fn a_program_acts_by_the_api_where_no_token_is_asked_for_and_no_page_does() {
         let host = ("host", "localhost:7171");
         let post = |door: &Door, path: &str, pairs: &[_]| {
-            door.turns_away(&Method::POST, path, &headers(pairs))
+            turned(door, &Method::POST, path, &headers(pairs))
         };
         let door = Door::new("127.0.0.1:7171".parse().unwrap(), None);
         for path in ["/v1/jobs", "/v1/queues/mail/pause"] {
@@ -319,8 +401,8 @@ mod tests {
         assert_eq!(asked(&door, &Method::GET, &[host, bearer]), None);
         assert_eq!(asked(&door, &Method::POST, &[host, bearer]), None);
         for wrong in ["Bearer a good secre", "Bearer a good secret!", "a good secret", "Bearer "] {
-            let turned = asked(&door, &Method::GET, &[host, ("authorization", wrong)]);
-            assert_eq!(turned, Some(Turned::NoToken), "{wrong}");
+            let told = asked(&door, &Method::GET, &[host, ("authorization", wrong)]);
+            assert_eq!(told, Some(Turned::NoToken), "{wrong}");
         }
         let cookie = door.cookie(&headers(&[])).unwrap();
         let session = cookie.to_str().unwrap().split(';').next().unwrap().to_owned();
@@ -330,11 +412,43 @@ mod tests {
         assert_eq!(with_cookie(&session), None);
         assert_eq!(with_cookie("turnwise-7171=a good secret"), Some(Turned::NoToken));
         let other = Door::new("0.0.0.0:7171".parse().unwrap(), Some("a good secret".to_owned()));
-        let turned = asked(&other, &Method::GET, &[host, ("cookie", &session)]);
-        assert_eq!(turned, Some(Turned::NoToken), "another process's cookie");
-        assert_eq!(door.turns_away(&Method::GET, "/login", &headers(&[host])), None);
-        assert_eq!(door.turns_away(&Method::GET, "/assets/style.css", &headers(&[host])), None);
-        let turned = door.turns_away(&Method::GET, "/loginx", &headers(&[host]));
-        assert_eq!(turned, Some(Turned::NoToken));
+        let told = asked(&other, &Method::GET, &[host, ("cookie", &session)]);
+        assert_eq!(told, Some(Turned::NoToken), "another process's cookie");
+        assert_eq!(turned(&door, &Method::GET, "/login", &headers(&[host])), None);
+        assert_eq!(turned(&door, &Method::GET, "/assets/style.css", &headers(&[host])), None);
+        let told = turned(&door, &Method::GET, "/loginx", &headers(&[host]));
+        assert_eq!(told, Some(Turned::NoToken));
+    }
+
+    #[test]
+    fn a_token_opens_as_far_as_its_role_goes() {
+        let door = Door::new("0.0.0.0:7171".parse().unwrap(), Some("a good secret".to_owned()));
+        let headers = headers(&[("host", "jobs.example")]);
+        let may = |role, method: &Method, path: &str| match door
+            .turns_away(method, path, &headers, role)
+        {
+            None => true,
+            Some(Turned::Role) => false,
+            Some(other) => panic!("{other:?}"),
+        };
+        for (method, path, least) in [
+            (Method::GET, "/v1/jobs", Role::Read),
+            (Method::HEAD, "/v1/nodes", Role::Read),
+            (Method::GET, "/jobs", Role::Read),
+            (Method::POST, "/v1/jobs", Role::Enqueue),
+            (Method::POST, "/v1/jobs/7/cancel", Role::Operate),
+            (Method::PUT, "/v1/schedules/s", Role::Operate),
+            (Method::DELETE, "/v1/schedules/s", Role::Operate),
+            (Method::PATCH, "/v1/jobs", Role::Operate),
+            (Method::POST, "/queues/pause", Role::Operate),
+        ] {
+            for role in Role::ALL {
+                assert_eq!(
+                    may(Some(role), &method, path),
+                    role >= least,
+                    "{role:?} {method} {path}"
+                );
+            }
+        }
     }
 }

@@ -12,6 +12,7 @@ use super::postgres::{PgStore, PgTurns};
 use super::queues::{PausedQueue, QueueOrders, QueuePolicy};
 use super::schedules::{Fire, NewSchedule, ScheduleView, Schedules};
 use super::sqlite::{SqliteStore, SqliteTurns};
+use super::tokens::{TokenMade, TokenView, Tokens};
 use super::urls::{self, Kind};
 use super::views::{BeatView, RunView, Tally, Views};
 use super::{
@@ -19,6 +20,7 @@ use super::{
     Store, StoreError, TargetView, TurnReply, TurnRequest, Turns,
 };
 use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
+use crate::token::{Role, TokenHash};
 
 /// A database of any supported kind.
 #[derive(Clone, Debug)]
@@ -340,6 +342,25 @@ impl QueueOrders for AnyStore {
 
     async fn paused(&self) -> Result<Vec<PausedQueue>, StoreError> {
         delegate!(self, store => store.paused().await)
+    }
+}
+
+impl Tokens for AnyStore {
+    async fn make_token(
+        &self,
+        name: &str,
+        role: Role,
+        hash: TokenHash,
+    ) -> Result<TokenMade, StoreError> {
+        delegate!(self, store => store.make_token(name, role, hash).await)
+    }
+
+    async fn tokens(&self) -> Result<Vec<TokenView>, StoreError> {
+        delegate!(self, store => store.tokens().await)
+    }
+
+    async fn revoke_token(&self, name: &str) -> Result<bool, StoreError> {
+        delegate!(self, store => store.revoke_token(name).await)
     }
 }
 

@@ -43,6 +43,7 @@ pub const POSTGRES: &[Migration] = &[
     migration!(9, "postgres", "0009_pauses"),
     migration!(10, "postgres", "0010_schedules"),
     migration!(11, "postgres", "0011_retries_and_callbacks"),
+    migration!(12, "postgres", "0012_tokens"),
 ];
 
 /// The schema for MariaDB and MySQL.
@@ -56,6 +57,7 @@ pub const MYSQL: &[Migration] = &[
     migration!(7, "mysql", "0007_pauses"),
     migration!(8, "mysql", "0008_schedules"),
     migration!(9, "mysql", "0009_retries_and_callbacks"),
+    migration!(10, "mysql", "0010_tokens"),
 ];
 
 /// The schema for SQLite.
@@ -69,6 +71,7 @@ pub const SQLITE: &[Migration] = &[
     migration!(7, "sqlite", "0007_pauses"),
     migration!(8, "sqlite", "0008_schedules"),
     migration!(9, "sqlite", "0009_retries_and_callbacks"),
+    migration!(10, "sqlite", "0010_tokens"),
 ];
 
 /// The version of this binary.
@@ -331,8 +334,11 @@ mod tests {
 
     #[test]
     fn every_step_names_its_least_binary_and_this_one_suffices() {
-        for (place, step) in POSTGRES.iter().enumerate() {
-            assert_eq!(step.version, place as i64 + 1);
+        for steps in [POSTGRES, MYSQL, SQLITE] {
+            assert!(steps.is_sorted_by(|one, next| one.version < next.version));
+            for step in steps {
+                assert!(step.name.starts_with(&format!("{:04}_", step.version)), "{}", step.name);
+            }
         }
         for step in POSTGRES.iter().chain(MYSQL).chain(SQLITE) {
             assert!(step.sql.starts_with("-- least-binary: "), "{}", step.name);

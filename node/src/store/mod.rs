@@ -30,6 +30,7 @@ mod schedules;
 mod servers;
 pub mod sqlite;
 mod tls;
+mod tokens;
 mod urls;
 mod views;
 
@@ -49,6 +50,7 @@ pub use schedules::{
     DUE_AT_ONCE, FIRED_AT_ONCE, Fire, NAME_BYTES_MAX, NewSchedule, ScheduleView, Schedules,
     limit_of,
 };
+pub use tokens::{TokenMade, TokenView, Tokens};
 pub use views::{
     ATTEMPTS_SHOWN, BeatView, COUNTED_MAX, Capped, JobsPage, LOOKED_THROUGH_MAX, NodeView,
     QueueView, RECENT_JOBS, RunView, TARGETS_BYTES_MAX, Tally, TargetView, Views,

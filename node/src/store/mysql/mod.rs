@@ -19,6 +19,7 @@ mod rescue;
 mod retention;
 mod schedules;
 mod session;
+mod tokens;
 mod turns;
 mod views;
 

@@ -15,6 +15,7 @@ mod retention;
 mod schedules;
 mod session;
 mod statement;
+mod tokens;
 mod turns;
 mod views;
 

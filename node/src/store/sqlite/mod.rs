@@ -14,6 +14,7 @@ mod queues;
 mod rescue;
 mod retention;
 mod schedules;
+mod tokens;
 mod turns;
 mod views;
 
