@@ -41,7 +41,7 @@ pub(super) struct JobRequest {
     /// The body of its calls, a text of up to 262144 bytes; one of `body`, `json` and `body_base64`.
     pub(super) body: Option<String>,
     /// The body of its calls, any JSON but null, which is sent as it stands here.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<serde_json::Value>)]
     pub(super) json: Option<Box<RawValue>>,
     /// The body of its calls, any bytes, in base64 (RFC 4648, section 4).
     pub(super) body_base64: Option<String>,

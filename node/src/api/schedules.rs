@@ -97,7 +97,7 @@ struct ScheduleRequest {
     /// The body of their calls, a text; one of `body`, `json` and `body_base64`.
     body: Option<String>,
     /// The body of their calls, any JSON but null.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<serde_json::Value>)]
     json: Option<Box<RawValue>>,
     /// The body of their calls, any bytes, in base64.
     body_base64: Option<String>,
