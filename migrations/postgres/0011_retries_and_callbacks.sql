@@ -52,7 +52,19 @@ CREATE TABLE turnwise.secrets (
     name text PRIMARY KEY,
     value text NOT NULL
 );
-SELECT turnwise.granted_as_jobs('turnwise.secrets');
+-- Whoever may write the turn row is a node: it reads the secret, and the first one makes it.
+DO $$
+DECLARE
+    given record;
+BEGIN
+    FOR given IN
+        SELECT DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS role
+        FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
+        WHERE c.oid = 'turnwise.turn'::regclass AND a.grantee <> c.relowner AND a.privilege_type = 'UPDATE'
+    LOOP
+        EXECUTE format('GRANT SELECT, INSERT ON turnwise.secrets TO %s', given.role);
+    END LOOP;
+END $$;
 
 -- Claims ----------------------------------------------------------------------------------------------
 

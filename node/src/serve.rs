@@ -25,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::api;
+use crate::{api, callback};
 
 /// How long accepting waits after a failure, such as that the process has no descriptor left.
 const WAIT_AFTER_FAILURE: Duration = Duration::from_millis(500);
@@ -60,7 +60,7 @@ impl Limits {
         body: Duration::from_secs(10),
         body_bytes: 16 * 1024,
         head_bytes: 16 * 1024,
-        reads_itself: api::is_of_api,
+        reads_itself: |path| api::is_of_api(path) && !callback::is_of_callbacks(path),
         take: Duration::from_secs(30),
     };
 }

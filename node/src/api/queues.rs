@@ -4,15 +4,13 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::orders::to_its_end;
 use super::params::{Named, Params};
 use super::problem::{Details, Kind, Problem};
 use super::v1::Shared;
 use crate::job_fields;
-use crate::json::QueueLines;
+use crate::json::{QueueLines, QueueOrdered, paused_or_resumed};
 use crate::store::{COUNTED_MAX, QueueOrders, Views};
 use crate::watch::{ANSWER_TIMEOUT, within};
 
@@ -31,15 +29,6 @@ pub(super) async fn list(State(api): State<Shared>, uri: Uri) -> Result<Response
     let read = async { Ok((api.store().paused().await?, api.store().policies().await?)) };
     let (paused, policies) = within(ANSWER_TIMEOUT, read).await?;
     Ok(Json(QueueLines::new(&tally, paused, &policies)).into_response())
-}
-
-/// What became of an order about a queue.
-#[derive(Serialize, ToSchema)]
-struct QueueOrdered {
-    /// The queue.
-    queue: String,
-    /// `paused`, `paused-before`, `resumed` or `not-paused`.
-    result: &'static str,
 }
 
 /// Claim no more jobs of a queue, on any node, until it is resumed
@@ -90,11 +79,6 @@ async fn order(
     let done = to_its_end(async move {
         if pause { store.pause(&name).await } else { store.resume(&name).await }
     });
-    let result = match (done.await?, pause) {
-        (true, true) => "paused",
-        (false, true) => "paused-before",
-        (true, false) => "resumed",
-        (false, false) => "not-paused",
-    };
+    let result = paused_or_resumed(done.await?, pause);
     Ok(Json(QueueOrdered { queue, result }).into_response())
 }

@@ -16,7 +16,7 @@ use super::params::{Named, Params};
 use super::problem::{Details, Kind, Problem};
 use super::v1::Shared;
 use crate::job::JobId;
-use crate::json::{ScheduleLine, ScheduleSet};
+use crate::json::{ScheduleLine, ScheduleOrdered, ScheduleSet, paused_or_resumed};
 use crate::schedule::{Cron, LIMIT_MAX, Misfire};
 use crate::store::orders::{self, PauseAnswer, RunAnswer};
 use crate::store::{NewSchedule, Schedules, Store, parse_schedule_name};
@@ -181,15 +181,6 @@ pub(super) async fn set(
     Ok((status, Json(ScheduleSet::new(&name, set.is_new, &set.times))).into_response())
 }
 
-/// What became of an order about a schedule.
-#[derive(Serialize, ToSchema)]
-struct ScheduleOrdered {
-    /// Its name.
-    name: String,
-    /// `removed`, `paused`, `paused-before`, `resumed` or `not-paused`.
-    result: &'static str,
-}
-
 /// Remove a schedule
 ///
 /// The jobs that it has inserted stay.
@@ -258,10 +249,8 @@ async fn order(
     let (store, of) = (api.store().clone(), name.clone());
     let answer = to_its_end(async move { orders::pause(&store, &of, pause).await }).await?;
     let result = match (answer, pause) {
-        (PauseAnswer::Done, true) => "paused",
-        (PauseAnswer::SoAlready, true) => "paused-before",
-        (PauseAnswer::Done, false) => "resumed",
-        (PauseAnswer::SoAlready, false) => "not-paused",
+        (PauseAnswer::Done, pause) => paused_or_resumed(true, pause),
+        (PauseAnswer::SoAlready, pause) => paused_or_resumed(false, pause),
         (PauseAnswer::Unknown, _) => return Err(unknown(&name)),
         (PauseAnswer::Unreadable(error), _) => {
             let remedy = "Nothing was done: set it with an expression and a zone that can be read";

@@ -22,6 +22,11 @@ pub const HEADER: &str = "turnwise-callback";
 /// Where the routes lie.
 const PATH: &str = "/v1/callbacks";
 
+/// Whether a path is one that is called back at.
+pub(crate) fn is_of_callbacks(path: &str) -> bool {
+    path.strip_prefix(PATH).is_some_and(|rest| rest.starts_with('/'))
+}
+
 /// What callbacks are made of in this process.
 #[derive(Clone)]
 pub struct Callbacks {

@@ -12,7 +12,7 @@ use crate::config;
 use crate::exit;
 use crate::job::Retry;
 use crate::job_fields;
-use crate::json::{PolicyLine, QueueLine, QueueLines};
+use crate::json::{PolicyLine, QueueLine, QueueLines, QueueOrdered, paused_or_resumed};
 use crate::store::{AnyStore, COUNTED_MAX, QueueOrders, QueuePolicy, Statuses, Views};
 
 /// List, pause and resume queues, and say what holds for their jobs
@@ -62,6 +62,10 @@ struct PauseArgs {
     /// The queues
     #[arg(value_name = "QUEUE", required = true, value_parser = config::parse_queue)]
     queues: Vec<String>,
+
+    /// Print [{"queue": "...", "result": "..."}]
+    #[arg(long)]
+    json: bool,
 }
 
 /// Claim the jobs of these queues again
@@ -75,6 +79,10 @@ struct ResumeArgs {
     /// The queues
     #[arg(value_name = "QUEUE", required = true, value_parser = config::parse_queue)]
     queues: Vec<String>,
+
+    /// Print [{"queue": "...", "result": "..."}]
+    #[arg(long)]
+    json: bool,
 }
 
 /// Say what holds for the jobs of a queue that do not say it themselves
@@ -110,8 +118,12 @@ struct SetArgs {
 pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
     match args.command {
         Command::List(args) => list(args).await,
-        Command::Pause(args) => order(&args.common.store().await?, &args.queues, true).await,
-        Command::Resume(args) => order(&args.common.store().await?, &args.queues, false).await,
+        Command::Pause(args) => {
+            order(&args.common.store().await?, &args.queues, true, args.json).await
+        }
+        Command::Resume(args) => {
+            order(&args.common.store().await?, &args.queues, false, args.json).await
+        }
         Command::Set(args) => set(args).await,
     }
 }
@@ -180,17 +192,28 @@ async fn set(args: SetArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn order(store: &AnyStore, queues: &[String], pause: bool) -> Result<ExitCode, Failure> {
-    let mut not_done = Vec::new();
+async fn order(
+    store: &AnyStore,
+    queues: &[String],
+    pause: bool,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let (mut not_done, mut ordered) = (Vec::new(), Vec::new());
     for queue in queues {
         let done = if pause { store.pause(queue).await? } else { store.resume(queue).await? };
         let name = show::printable(queue);
+        let result = paused_or_resumed(done, pause);
+        ordered.push(QueueOrdered { queue: queue.clone(), result });
         match (done, pause) {
+            (true, _) if json => {}
             (true, true) => show::print(&format!("{name} is paused"))?,
             (true, false) => show::print(&format!("{name} is resumed"))?,
             (false, true) => not_done.push(format!("{name} is paused already")),
             (false, false) => not_done.push(format!("{name} is not paused")),
         }
+    }
+    if json {
+        show::print_json(&ordered)?;
     }
     if not_done.is_empty() {
         return Ok(ExitCode::SUCCESS);

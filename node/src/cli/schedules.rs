@@ -14,7 +14,7 @@ use super::show;
 use crate::exit;
 use crate::job::JobId;
 use crate::job_fields;
-use crate::json::{ScheduleLine, ScheduleSet};
+use crate::json::{ScheduleLine, ScheduleOrdered, ScheduleSet, paused_or_resumed};
 use crate::rfc3339;
 use crate::schedule::{Cron, LIMIT_MAX, Misfire};
 use crate::store::orders::{self, PauseAnswer, RunAnswer};
@@ -110,6 +110,10 @@ struct NameArgs {
     /// Its name
     #[arg(value_name = "NAME")]
     name: String,
+
+    /// Print {"name": "...", "result": "..."}
+    #[arg(long)]
+    json: bool,
 }
 
 /// Insert a job of a schedule now, though it is paused, and print its id
@@ -141,6 +145,7 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
             let store = args.common.store().await?;
             let name = show::printable(&args.name);
             match store.remove_schedule(&args.name).await? {
+                true if args.json => ordered(args.name, "removed"),
                 true => done(&format!("{name} is removed; the jobs that it has inserted stay")),
                 false => Err(unknown(&args.name)),
             }
@@ -153,6 +158,11 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
 
 fn done(words: &str) -> Result<ExitCode, Failure> {
     show::print(words)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ordered(name: String, result: &'static str) -> Result<ExitCode, Failure> {
+    show::print_json(&ScheduleOrdered { name, result })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -204,6 +214,9 @@ async fn pause(args: NameArgs, pause: bool) -> Result<ExitCode, Failure> {
     let store = args.common.store().await?;
     let name = show::printable(&args.name);
     match (orders::pause(&store, &args.name, pause).await?, pause) {
+        (PauseAnswer::Done, pause) if args.json => {
+            ordered(args.name, paused_or_resumed(true, pause))
+        }
         (PauseAnswer::Done, true) => done(&format!("{name} is paused")),
         (PauseAnswer::Done, false) => done(&format!("{name} is resumed")),
         (PauseAnswer::SoAlready, true) => Err(Failure::failed(format!("{name} is paused already"))),

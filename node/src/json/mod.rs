@@ -3,9 +3,11 @@
 //! `watch::Event`.)
 
 mod jobs;
+mod orders;
 mod queues;
 mod schedules;
 
 pub(crate) use jobs::{EnqueuedLine, JobLine, JobPage};
+pub(crate) use orders::{QueueOrdered, ScheduleOrdered, paused_or_resumed};
 pub(crate) use queues::{PolicyLine, QueueLine, QueueLines};
 pub(crate) use schedules::{ScheduleLine, ScheduleSet};
