@@ -78,6 +78,8 @@ mod law;
 mod missed;
 mod spread;
 mod start;
+#[cfg(test)]
+mod trials;
 
 use core::marker::PhantomData;
 
@@ -367,6 +369,19 @@ mod tests {
             width = high - low;
         }
         assert!(width < 150_000, "{width}");
+    }
+
+    #[test]
+    fn exchanges_that_a_likely_clock_can_have_made_are_not_apart() {
+        // No road at all, and a clock that gains or loses 200 ppm: one nanosecond in five thousand.
+        let at = |sent: u64, offset: i64| {
+            let sent = LocalInstant::from_nanos(sent);
+            Sample { sent, transit: offset, back: offset, ..Sample::NONE }
+        };
+        for gained in [-1, 1] {
+            assert!(!at(0, 0).is_apart_from(&at(5_000, gained)), "{gained}");
+            assert!(at(0, 0).is_apart_from(&at(4_999, gained)), "{gained}: that is a faster one");
+        }
     }
 
     #[test]
