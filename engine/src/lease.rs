@@ -23,3 +23,22 @@ pub const fn renew_every(period: Period) -> Duration {
     let third = lease(period).as_millis() as u64 / 3;
     Duration::from_millis(if third > 2_000 { 2_000 } else { third })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_outlives_two_lost_renewals_and_its_end_is_noticed_in_time() {
+        for millis in [50, 999, 1_000, 1_001, 2_400, 2_401, 5_000, 10_000] {
+            let period = Period::from_millis(millis).unwrap();
+            let (lease, every) = (lease(period), renew_every(period));
+            let least = (period.as_duration() * 5 / 2).max(Duration::from_millis(2_500));
+            assert!(lease.abs_diff(least) < Duration::from_millis(1), "{millis}: {lease:?}");
+            let promised = (period.as_duration() * 5).max(Duration::from_secs(5));
+            assert!(lease + 2 * period.as_duration() <= promised, "{millis}");
+            assert!(every * 3 <= lease && every <= Duration::from_secs(2), "{millis}");
+            assert!(every >= Duration::from_millis(800), "{millis}: a busy node asks too often");
+        }
+    }
+}

@@ -481,6 +481,54 @@ mod tests {
         assert_eq!((statement, failed), (WorkStatement::Recover(Token(1)), 20));
     }
 
+    /// The longest that any of many statements in a row that fail is waited for.
+    fn longest_patience(work: &mut Work<Sound>, fate: Fate) -> Duration {
+        let (mut longest, mut sent) = (Duration::ZERO, 0);
+        for tenth in 0..600 {
+            let now = at(tenth * 100);
+            let Act::Send(statement) = work.due(now, PERIOD) else { continue };
+            sent += 1;
+            longest = longest.max(work.sent(now, RequestId(tenth), statement, PERIOD).since(now));
+            assert!(work.failed(now, RequestId(tenth), fate, PERIOD));
+        }
+        assert!(sent > 20, "{sent}");
+        longest
+    }
+
+    #[test]
+    fn a_statement_that_hangs_does_not_cost_the_lease_of_what_may_be_held() {
+        let mut lost = Work::<Sound>::new(4);
+        lost.claim_with_beat();
+        lost.beat_failed(Fate::Unknown);
+        assert!(longest_patience(&mut lost, Fate::NotSent) <= lease(PERIOD) / 2);
+        let mut held = Work::<Sound>::new(4);
+        held.claim_with_beat();
+        held.beat_answered(true, 1, false);
+        assert!(longest_patience(&mut held, Fate::Unknown) <= lease(PERIOD) / 2);
+        // Where nothing is at stake a slow database is given its time.
+        let mut nothing = Work::<Sound>::new(4);
+        nothing.claim_with_beat();
+        nothing.beat_answered(true, 0, true);
+        assert_eq!(longest_patience(&mut nothing, Fate::NotSent), PATIENCE_MAX);
+    }
+
+    #[test]
+    fn no_more_is_asked_for_than_there_are_places_whatever_is_on_its_way() {
+        let mut work = Work::<Sound>::new(4);
+        work.claim_with_beat();
+        work.beat_answered(true, 1, true);
+        let claim = WorkStatement::Claim(Claim { token: Token(2), limit: 3 });
+        assert_eq!(work.due(at(0), PERIOD), Act::Send(claim));
+        work.sent(at(0), RequestId(1), claim, PERIOD);
+        assert_eq!(work.claim_with_beat(), None, "all places are held or asked for");
+        work.ended(1);
+        let one = Claim { token: Token(3), limit: 1 };
+        assert_eq!(work.claim_with_beat(), Some(one), "the one that became free");
+        assert!(work.answered(RequestId(1), 3, false));
+        work.beat_answered(true, 1, false);
+        assert_eq!(work.held(), 4);
+    }
+
     #[test]
     fn a_claim_that_was_never_sent_needs_no_recovery() {
         let mut work = Work::<Sound>::new(4);

@@ -243,4 +243,33 @@ mod tests {
         assert_eq!(row.cadence.next, None);
         row.stamp(at(0), Some(A), None);
     }
+
+    #[test]
+    fn a_clock_that_was_set_back_moves_the_slot_by_no_more_than_anyone_can_believe() {
+        let mut row = TurnRow::new(Period::DEFAULT);
+        let slot = row.stamp(at(10_000), Some(A), None);
+        assert_eq!(row.stamp(at(9_000), Some(A), Some(slot)), slot, "by one slot");
+        assert!(row.change(slot, Some(A), &Change::join(&row, A, slot).unwrap()));
+        let mut wild = row.clone();
+        let latest = slot + Version { from: slot, ring: alloc::vec![A] }.grace();
+        assert_eq!(wild.stamp(at(1_000), Some(A), Some(slot + 1_000)), latest);
+        // Not beyond a new period either: its boundaries would be others.
+        let fast = Period::from_millis(500).unwrap();
+        assert!(row.change(slot, None, &Change::period(&row, fast, slot).unwrap()));
+        let from = row.cadence.next.unwrap().from;
+        assert_eq!(row.stamp(at(1_000), Some(A), Some(slot + 1_000)), from - 1);
+    }
+
+    #[test]
+    fn everybody_has_lapsed_when_the_last_licence_is_over() {
+        let mut row = TurnRow::new(Period::DEFAULT);
+        let slot = row.stamp(at(10_000), Some(A), None);
+        assert!(row.change(slot, Some(A), &Change::join(&row, A, slot).unwrap()));
+        let until = row.marks[&A].until;
+        assert!(!row.all_lapsed(until, None), "it may still act");
+        assert!(row.all_lapsed(until + 1, None) && row.all_lapsed(until + 9, None));
+        assert!(row.all_lapsed(slot, Some(A)), "there is nobody else");
+        row.marks.clear();
+        assert!(row.all_lapsed(slot, None), "who never read may not act");
+    }
 }
