@@ -84,9 +84,12 @@ fn a_way_is_as_much_longer_as_the_least_late_of_twelve_says() {
             let queue = 20_000 + 7_000 * (number % 3);
             clock.observe(&road.exchange_of(road.there + queue + more, road.back + queue + more));
             road.pass(road.interval);
+            if number >= 11 {
+                let (astray, off) = (astray(&clock, &road), off(&clock, &road));
+                let near = astray.abs() < 60_000 && off.abs() < 60_000;
+                assert!(near, "{held_up}, after {number}: {astray}, {off}");
+            }
         }
-        let (astray, off) = (astray(&clock, &road), off(&clock, &road));
-        assert!(astray.abs() < 60_000 && off.abs() < 60_000, "{held_up}: {astray}, {off}");
     }
 }
 
