@@ -177,3 +177,49 @@ impl Change {
         from
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(number: u128) -> NodeId {
+        NodeId::from_u128(number)
+    }
+
+    /// A ring of four since slot 10, none of whom reads any more.
+    fn row() -> TurnRow {
+        let mut row = TurnRow::new(Period::DEFAULT);
+        let ring = (1..=4).map(node).collect();
+        row.roster = Roster { versions: vec![Version { from: Slot(10), ring }], deputies: vec![] };
+        row
+    }
+
+    #[test]
+    fn versions_that_are_published_in_one_slot_hold_one_after_the_other() {
+        let mut row = row();
+        for victim in 2..=4 {
+            let change = Change::remove(&row, node(1), &[node(victim)], Slot(30)).unwrap();
+            assert!(row.change(Slot(30), Some(node(1)), &change));
+        }
+        let starts: Vec<_> = row.roster.versions.iter().map(|version| version.from).collect();
+        assert!(starts.is_sorted_by(|a, b| a < b), "{starts:?}");
+        assert_eq!(row.roster.last().unwrap().ring, [node(1)]);
+    }
+
+    #[test]
+    fn whose_turns_they_were_is_known_for_two_rounds() {
+        let mut row = row();
+        let first = Change::remove(&row, node(1), &[node(2)], Slot(20)).unwrap();
+        assert!(row.change(Slot(20), Some(node(1)), &first));
+        let before = row.roster.clone();
+        let second = Change::remove(&row, node(1), &[node(3)], Slot(30)).unwrap();
+        assert!(row.change(Slot(30), Some(node(1)), &second));
+        for slot in (30 - 2 * 4..=30).map(Slot) {
+            assert_eq!(row.roster.owner(slot), before.owner(slot), "{slot}");
+        }
+        // And no longer: a row does not grow.
+        let third = Change::join(&row, node(5), Slot(1_000)).unwrap();
+        assert!(row.change(Slot(1_000), Some(node(5)), &third));
+        assert!(row.roster.versions.len() == 2 && row.roster.deputies.is_empty());
+    }
+}
