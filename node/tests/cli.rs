@@ -397,7 +397,10 @@ fn a_unique_key_leads_to_the_job_that_has_it() {
 #[test]
 fn queues_are_listed_paused_and_resumed() {
     let place = Place::migrated();
-    assert_eq!(place.run(&["queues", "list"]).ok(), "no job waits, and no queue is paused\n");
+    assert_eq!(
+        place.run(&["queues", "list"]).ok(),
+        "no job waits, no queue is paused, and none says anything of its jobs\n"
+    );
     place.enqueue(&["/x", "--queue", "mail"]);
     assert_eq!(
         place.run(&["queues", "pause", "mail", "empty"]).ok(),
@@ -414,6 +417,38 @@ fn queues_are_listed_paused_and_resumed() {
     assert_eq!(place.run(&["queues", "resume", "mail"]).ok(), "mail is resumed\n");
     place.run(&["queues", "resume", "mail"]).fails(1, &["mail is not paused"]);
     place.run(&["queues", "pause", ""]).fails(2, &[]);
+    let ordered = place.run(&["queues", "pause", "mail", "--json"]).json();
+    assert_eq!(ordered, serde_json::json!([{ "queue": "mail", "result": "paused" }]));
+}
+
+#[test]
+fn a_queue_says_what_holds_for_its_jobs() {
+    let place = Place::migrated();
+    let set = |words: &[&str]| place.run(&[&["queues", "set", "mail"], words].concat());
+    let said = set(&["--retry-wait", "90s", "--permanent-statuses", "422,404"]).ok();
+    assert!(said.contains("after 1m 30s; not after 404,422"), "{said}");
+    let listed = place.run(&["queues", "list", "--json"]).json();
+    let policy = &listed["queues"][0]["policy"];
+    assert_eq!(
+        (&policy["retry_wait_ms"], &policy["permanent_statuses"]),
+        (&90_000.into(), &"404,422".into())
+    );
+    assert!(place.run(&["queues", "list"]).ok().contains("not after 404,422"));
+    set(&["--retry-wait", "25h"]).fails(2, &["1ms to 24h"]);
+    set(&["--permanent-statuses", "200"]).fails(2, &["300 to 599"]);
+    assert_eq!(set(&[]).ok(), "mail says nothing of its jobs\n");
+    assert_eq!(place.run(&["queues", "list", "--json"]).json()["queues"], serde_json::json!([]));
+    place.run(&["enqueue", "/x", "--heartbeat", "5s"]).fails(2, &["--async"]);
+    place.enqueue(&[
+        "/x",
+        "--async",
+        "--heartbeat",
+        "5s",
+        "--retry-wait",
+        "1s",
+        "--retry-wait-max",
+        "1s",
+    ]);
 }
 
 #[test]

@@ -158,7 +158,7 @@ impl Served {
                 CAST('{hostile}' AS BLOB) FROM turnwise_jobs WHERE id = '{job}';
              UPDATE turnwise_turn SET slot = 1000, high = 1000, versions = '[{{\"from\":1,\"ring\":[\"{id}\"]}}]',
                 epoch = 1;
-             INSERT INTO turnwise_queues VALUES ('{hostile}', 1), ('2{hostile}', 1);
+             INSERT INTO turnwise_queues (name, paused_at) VALUES ('{hostile}', 1), ('2{hostile}', 1);
              INSERT INTO turnwise_schedules (name, cron, zone, url, error, revision)
                 VALUES ('{hostile}', '@daily', 'UTC', '/{hostile}', '{hostile}', 1), ('2{hostile}', '@daily', 'UTC', '/x', NULL, 1);
              INSERT INTO turnwise_beats VALUES (999, '{id}', 999000000, 3), (1000, '{id}', 1000400000, 0);"
