@@ -476,11 +476,10 @@ BEGIN
             changed := changed + rows;
         END IF;
         IF r.slot - r.previous >= 2 THEN
-            -- Nor was anything heard meanwhile of a job that goes on elsewhere. (The clock may have been set forward and
-            -- back between the two beats.)
-            UPDATE turnwise.jobs j SET queued_at = at, scheduled_at = CASE
-                WHEN j.queued_at > at THEN j.scheduled_at - (j.queued_at - at)
-                ELSE j.scheduled_at + (at - r.beaten_at) END
+            -- Nor was anything heard meanwhile of a job that goes on elsewhere, unless by a word that came before this
+            -- beat. (By then the clock may have been set, forward and back too.)
+            UPDATE turnwise.jobs j SET
+                queued_at = at, scheduled_at = j.scheduled_at + (at - greatest(r.beaten_at, j.queued_at))
             WHERE j.id IN (
                 SELECT q.id FROM turnwise.jobs q
                 WHERE q.awaits_since IS NOT NULL AND q.state = 'queued' AND q.scheduled_at >= r.beaten_at

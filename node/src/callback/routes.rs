@@ -102,6 +102,10 @@ async fn success(
     .await
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a Retry-After that names an instant is of the wall clock"
+)]
 async fn failure(
     State(desk): State<Arc<Desk>>,
     Path((job, proof)): Path<(String, String)>,

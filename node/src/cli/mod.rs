@@ -71,7 +71,7 @@ struct Cli {
 enum Command {
     Run(Box<run::Args>),
     Demo(demo::Args),
-    Enqueue(enqueue::Args),
+    Enqueue(Box<enqueue::Args>),
     Jobs(jobs::Args),
     Queues(queues::Args),
     Schedules(schedules::Args),
@@ -90,7 +90,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Demo(args) => common::block_on(demo::run(args)),
-        Command::Enqueue(args) => common::block_on(enqueue::run(args)),
+        Command::Enqueue(args) => common::block_on(enqueue::run(*args)),
         Command::Jobs(args) => common::block_on(jobs::run(args)),
         Command::Queues(args) => common::block_on(queues::run(args)),
         Command::Schedules(args) => common::block_on(schedules::run(args)),

@@ -36,8 +36,8 @@ pub(super) struct Elsewhere {
     pub(super) is_recorded: bool,
     /// It cannot have been given up before, by what was heard of it.
     pub(super) until: u64,
-    /// What was left of that when the database was found away.
-    left: Option<u64>,
+    /// What was left of that when the database was found away, since the last word.
+    pub(super) left: Option<u64>,
     /// When its app says something next; never: nothing more is heard of it.
     speaks_at: u64,
     /// When it is done, or has failed.

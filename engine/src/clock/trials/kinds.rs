@@ -19,7 +19,7 @@ impl Kind {
     /// A road of this kind, always the same one.
     pub(super) fn road(&self) -> Road {
         let mut road = Road::new(
-            self.name.bytes().fold(7, |seed: u64, byte| (seed << 5 | seed >> 59) ^ u64::from(byte)),
+            self.name.bytes().fold(7, |seed: u64, byte| seed.rotate_left(5) ^ u64::from(byte)),
         );
         (self.laid)(&mut road);
         road
@@ -162,9 +162,10 @@ pub(super) const KINDS: &[Kind] = &[
     kind(
         "another road at the start",
         |road| road.there += 4_000_000,
-        |road, number| match number {
-            5 => road.there -= 4_000_000,
-            _ => {}
+        |road, number| {
+            if number == 5 {
+                road.there -= 4_000_000;
+            }
         },
     ),
     kind(

@@ -72,17 +72,16 @@ pub(super) async fn step_back(
     Ok(())
 }
 
-/// What puts off, by the length of an outage, the times by which jobs that go on elsewhere are to be heard of. (The clock may
-/// have been set forward and back meanwhile.)
+/// What puts off, by the length of an outage, the times by which jobs that go on elsewhere are to be heard of. What was
+/// heard of since is put off by what has passed since then. (The clock may have been set meanwhile, forward and back too.)
 pub(super) fn put_off(from: ServerInstant, to: ServerInstant) -> String {
     format!(
         "UPDATE turnwise_jobs FORCE INDEX (turnwise_jobs_given_up)
          SET scheduled_at = TIMESTAMPADD(MICROSECOND,
-                IF(queued_at > {at}, TIMESTAMPDIFF(MICROSECOND, queued_at, {at}), {}), scheduled_at),
+                TIMESTAMPDIFF(MICROSECOND, GREATEST(queued_at, {from}), {at}), scheduled_at),
             queued_at = {at}
-         WHERE given_up = 'elsewhere' AND scheduled_at >= {}",
-        to.as_micros() - from.as_micros(),
-        instant(from.as_micros()),
+         WHERE given_up = 'elsewhere' AND scheduled_at >= {from}",
+        from = instant(from.as_micros()),
         at = instant(to.as_micros()),
     )
 }

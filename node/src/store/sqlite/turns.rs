@@ -261,15 +261,13 @@ async fn look_after<B: Sabotage>(
         && silence >= MISSED_SLOTS
         && !B::plants(Bug::OutageCountsForHeartbeats)
     {
-        // Nor was anything heard meanwhile of a job that goes on elsewhere. (The clock may have been set forward and back between
-        // the two beats.)
+        // Nor was anything heard meanwhile of a job that goes on elsewhere, unless by a word that came before this beat. (By then
+        // the clock may have been set, forward and back too.)
         sqlx::query(
-            "UPDATE turnwise_jobs SET queued_at = ?3, scheduled_at = CASE
-                WHEN queued_at > ?3 THEN scheduled_at - (queued_at - ?3) ELSE scheduled_at + ?2 END
+            "UPDATE turnwise_jobs SET queued_at = ?2, scheduled_at = scheduled_at + (?2 - max(?1, queued_at))
              WHERE awaits_since IS NOT NULL AND +state = 'queued' AND scheduled_at >= ?1",
         )
         .bind(beaten_at.as_micros())
-        .bind(at_us - beaten_at.as_micros())
         .bind(at_us)
         .execute(&mut *connection)
         .await?;

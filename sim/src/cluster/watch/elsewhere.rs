@@ -55,7 +55,7 @@ impl World {
         let went_on: Vec<_> = all.map(|(key, of)| (*key, of.clone())).collect();
         for (key, of) in went_on {
             sometimes!(self.oracle.marks, Mark::NothingHeard, of.is_recorded);
-            if of.is_recorded && now + MARGIN < of.until && !excused {
+            if of.is_recorded && now + self.margin(&of) < of.until && !excused {
                 let left = (of.until - now) / 1_000_000;
                 self.violated(Invariant::Callbacks, || {
                     format!("job {job} is claimed anew, though it goes on elsewhere and has {left} ms left to be heard of")
@@ -66,6 +66,11 @@ impl World {
                 of.is_recorded = false;
             }
         }
+    }
+
+    /// How much sooner it may be given up than its app thinks. An outage of a slot or two puts off nothing.
+    fn margin(&self, of: &Elsewhere) -> u64 {
+        if of.left.is_some() { MARGIN + 2 * self.period + 1_000_000_000 } else { MARGIN }
     }
 
     /// Whether this is the claim that the database gave the job out under last.
@@ -118,7 +123,7 @@ impl World {
         self.oracle.marks.reach(Mark::HeardTooLate);
         let goes_on = of.is_recorded
             && self.is_the_claim(key, of.life)
-            && now + MARGIN < of.until
+            && now + self.margin(&of) < of.until
             && !self.is_cancelled(job)
             && self.oracle.jobs.enqueued_at(job).is_some();
         if goes_on && !self.sets_clocks() {
