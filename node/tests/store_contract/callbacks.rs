@@ -249,13 +249,18 @@ pub(crate) async fn an_outage_counts_for_no_heartbeat<W: World>(w: W) {
         (JobState::Running, NOON + 40 * SECOND)
     );
     assert!(hear(&a, &claimed, &alive(10, Progress::default())).await);
+    // One that was heard of in between is put off from then on.
+    w.set_clock(NOON + 51 * SECOND).await;
+    assert!(hear(&a, &claimed, &alive(10, Progress::default())).await);
+    w.set_clock(NOON + 61 * SECOND).await;
+    assert_eq!(a.beat_for(3, 5).await.jobs, []);
+    let (view, _) = a.store.job(id).await.unwrap().unwrap();
+    assert_eq!(view.scheduled_at.as_micros(), NOON + 71 * SECOND);
     // What nobody hears of then is tried again.
-    w.set_clock(NOON + 32 * SECOND).await;
-    a.beat().await;
-    for second in 33..=41 {
+    for second in 62..=71 {
         w.set_clock(NOON + second * SECOND).await;
         let jobs = a.beat_for(second, 5).await.jobs;
-        assert_eq!(jobs.len(), usize::from(second == 41), "second {second}");
+        assert_eq!(jobs.len(), usize::from(second == 71), "second {second}");
     }
 }
 
