@@ -83,7 +83,7 @@ END $$;
 CREATE FUNCTION turnwise.particulars(
     p_policies jsonb, p_queue text, p_retry_wait_ms bigint, p_retry_wait_max_ms bigint, p_asynchronous boolean,
     p_heartbeat_ms bigint, p_schedule text
-) RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
+) RETURNS text[] LANGUAGE sql STABLE AS $$
     SELECT CASE WHEN p_policies IS NOT NULL OR p_retry_wait_ms IS NOT NULL OR p_retry_wait_max_ms IS NOT NULL
             OR p_asynchronous IS NOT NULL OR p_schedule IS NOT NULL
         THEN ARRAY[jsonb_strip_nulls(coalesce(p_policies -> p_queue, '{}') || jsonb_strip_nulls(jsonb_build_object(
@@ -316,7 +316,7 @@ BEGIN
                 ELSE j.attempt END,
             hand_backs = CASE WHEN g.fate = 'back' THEN j.hand_backs + 1 ELSE j.hand_backs END,
             last_status = g.status,
-            last_error = CASE WHEN g.fate <> 'await' THEN g.error END
+            last_error = CASE WHEN g.fate <> 'await' OR j.cancel_requested THEN g.error END
         FROM given g
         WHERE j.id = g.job
             AND (j.state = 'running' AND j.node = p_node AND j.token = g.token) IS TRUE
@@ -416,6 +416,37 @@ END $$;
 
 -- A beat ----------------------------------------------------------------------------------------------
 
+-- Nothing was heard between two beats that lie apart of a job that goes on elsewhere, unless by a word that came before the second: what
+-- it has left to be heard of is as long as it was. (By then the clock may have been set, forward and back too.) How many rows that
+-- changed; what somebody holds is passed over.
+--
+-- `IS TRUE` hides from the planner that the index of queued jobs would do: those that wait may be many.
+CREATE FUNCTION turnwise.put_off(p_from timestamptz, p_at timestamptz) RETURNS bigint LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
+SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    places tid[];
+    changed bigint;
+BEGIN
+    IF p_at <= p_from THEN
+        RETURN 0;
+    END IF;
+    SELECT array_agg(e.ctid) INTO places FROM (
+        SELECT q.ctid FROM turnwise.jobs q
+        WHERE q.awaits_since IS NOT NULL AND (q.state = 'queued' AND q.scheduled_at >= p_from) IS TRUE
+        FOR UPDATE SKIP LOCKED
+    ) e;
+    IF places IS NULL THEN
+        RETURN 0;
+    END IF;
+    -- They are locked: each is where it was seen.
+    UPDATE turnwise.jobs j SET
+        queued_at = p_at, scheduled_at = j.scheduled_at + (p_at - greatest(p_from, j.queued_at))
+    WHERE j.ctid = ANY (places);
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    RETURN changed;
+END $$;
+
 -- The beat of 0005. An outage counts for no job that goes on elsewhere.
 CREATE OR REPLACE FUNCTION turnwise.turn_beat(
     p_node uuid, p_believed bigint, p_token bigint, p_limit integer, p_bytes bigint,
@@ -476,17 +507,7 @@ BEGIN
             changed := changed + rows;
         END IF;
         IF r.slot - r.previous >= 2 THEN
-            -- Nor was anything heard meanwhile of a job that goes on elsewhere, unless by a word that came before this
-            -- beat. (By then the clock may have been set, forward and back too.)
-            UPDATE turnwise.jobs j SET
-                queued_at = at, scheduled_at = j.scheduled_at + (at - greatest(r.beaten_at, j.queued_at))
-            WHERE j.id IN (
-                SELECT q.id FROM turnwise.jobs q
-                WHERE q.awaits_since IS NOT NULL AND q.state = 'queued' AND q.scheduled_at >= r.beaten_at
-                    AND at > r.beaten_at
-                FOR UPDATE SKIP LOCKED);
-            GET DIAGNOSTICS rows = ROW_COUNT;
-            changed := changed + rows;
+            changed := changed + turnwise.put_off(r.beaten_at, at);
         END IF;
         IF r.slot - r.previous > 2 THEN
             -- Nobody beat for a while: the database was away, not the nodes.

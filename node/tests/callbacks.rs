@@ -131,8 +131,9 @@ async fn whoever_has_the_url_says_how_a_job_goes_on() {
     for (what, body, status, word) in [
         ("heartbeat", "half".to_owned(), StatusCode::BAD_REQUEST, "percent"),
         ("heartbeat", r#"{"percent": 200}"#.to_owned(), StatusCode::BAD_REQUEST, "0 to 100"),
-        ("failure", "x".repeat(4_097), StatusCode::BAD_REQUEST, "at most 4096"),
-        ("success", "x".repeat(8_193), StatusCode::PAYLOAD_TOO_LARGE, ""),
+        ("failure", "x".repeat(4_097), StatusCode::PAYLOAD_TOO_LARGE, "at most 4096"),
+        ("success", "x".repeat(8_193), StatusCode::PAYLOAD_TOO_LARGE, "at most 8192"),
+        ("success", "x".repeat(20_000), StatusCode::PAYLOAD_TOO_LARGE, "at most 16384"),
     ] {
         let (told, said) = beside.say(&format!("{here}/{what}"), body).await;
         assert_eq!(told, status, "{what}: {said}");
@@ -149,6 +150,10 @@ async fn whoever_has_the_url_says_how_a_job_goes_on() {
     let (job, attempts) = beside.store().job(id).await.unwrap().unwrap();
     assert_eq!(job.state, JobState::Succeeded);
     assert_eq!(attempts[0].answer.as_deref(), Some(result.as_bytes()));
+    let again = beside.say(&format!("{here}/success"), "another").await;
+    assert_eq!(again.0, StatusCode::NO_CONTENT, "its answer may have been lost");
+    let (_, attempts) = beside.store().job(id).await.unwrap().unwrap();
+    assert_eq!(attempts[0].answer.as_deref(), Some(result.as_bytes()), "the first counts");
     let (status, said) = beside.say(&format!("{here}/failure"), "").await;
     assert_eq!(status, StatusCode::GONE);
     assert!(said.contains("succeeded") && said.contains("stop"), "{said}");

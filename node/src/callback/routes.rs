@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::{Key, PATH, SECRET};
 use crate::caller::answer::{called_back, no_retry, retry_after};
-use crate::job::{ANSWER_BYTES_KEPT_MAX, JobId, PROGRESS_NOTE_BYTES_MAX, Progress};
+use crate::job::{ANSWER_BYTES_KEPT_MAX, JobFate, JobId, PROGRESS_NOTE_BYTES_MAX, Progress};
 use crate::store::{AnyStore, Callbacks, LastAttempt, Store, StoreError, Word};
 
 /// The longest reason of a failure that is taken, in bytes.
@@ -40,7 +40,8 @@ pub fn routes(store: AnyStore, offered: String) -> Router {
         .route(&format!("{PATH}/{{job}}/{{proof}}/success"), post(success))
         .route(&format!("{PATH}/{{job}}/{{proof}}/failure"), post(failure))
         .route(&format!("{PATH}/{{job}}/{{proof}}/heartbeat"), post(heartbeat))
-        .layer(DefaultBodyLimit::max(ANSWER_BYTES_KEPT_MAX))
+        // Whoever sends more is told so by what serves it, or here.
+        .layer(DefaultBodyLimit::disable())
         .with_state(desk)
 }
 
@@ -50,6 +51,8 @@ enum Refusal {
     Unknown,
     /// It does not go on any more.
     Over { state: String },
+    /// What was sent is too long.
+    TooLong(String),
     /// What was sent cannot be read.
     Unreadable(String),
     /// The database did not take it.
@@ -70,6 +73,7 @@ impl IntoResponse for Refusal {
                     "this attempt does not go on any more: its job is {state}; stop working on it"
                 ),
             ),
+            Self::TooLong(reason) => (StatusCode::PAYLOAD_TOO_LARGE, reason),
             Self::Unreadable(reason) => (StatusCode::BAD_REQUEST, reason),
             Self::Away(reason) => {
                 (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}; say it again later"))
@@ -94,10 +98,15 @@ async fn success(
     Path((job, proof)): Path<(String, String)>,
     body: Bytes,
 ) -> Answer {
+    if body.len() > ANSWER_BYTES_KEPT_MAX {
+        return Err(Refusal::TooLong(format!(
+            "the result has {} bytes, of at most {ANSWER_BYTES_KEPT_MAX}; store it elsewhere and send where it is",
+            body.len()
+        )));
+    }
     desk.take(&job, &proof, |_| {
         let answer = Some(body.to_vec()).filter(|answer| !answer.is_empty());
-        let (fate, error) = (crate::job::JobFate::Succeeded, None);
-        Ok(Word::Ended { fate, error, answer })
+        Ok(Word::Ended { fate: JobFate::Succeeded, error: None, answer })
     })
     .await
 }
@@ -113,7 +122,7 @@ async fn failure(
     body: Bytes,
 ) -> Answer {
     if body.len() > REASON_BYTES_MAX {
-        return Err(Refusal::Unreadable(format!(
+        return Err(Refusal::TooLong(format!(
             "the reason has {} bytes, of at most {REASON_BYTES_MAX}; send the beginning of it",
             body.len()
         )));
@@ -194,10 +203,16 @@ impl Desk {
             if !key.opens(proof, job, claim) {
                 return Err(Refusal::Unknown);
             }
+            let is_done = attempt.state == "succeeded";
+            let word = word(&attempt)?;
+            let is_success = matches!(word, Word::Ended { fate: JobFate::Succeeded, .. });
+            if !attempt.goes_on && is_done && is_success {
+                // Said again: the answer to the first time was lost.
+                return Ok(StatusCode::NO_CONTENT);
+            }
             if !attempt.goes_on {
                 return Err(Refusal::Over { state: attempt.state });
             }
-            let word = word(&attempt)?;
             match self.store.hear(job, claim, &word).await? {
                 true => {
                     tracing::debug!(%job, ?word, "called back");

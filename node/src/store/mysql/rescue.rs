@@ -72,18 +72,44 @@ pub(super) async fn step_back(
     Ok(())
 }
 
-/// What puts off, by the length of an outage, the times by which jobs that go on elsewhere are to be heard of. What was
-/// heard of since is put off by what has passed since then. (The clock may have been set meanwhile, forward and back too.)
-pub(super) fn put_off(from: ServerInstant, to: ServerInstant) -> String {
-    format!(
-        "UPDATE turnwise_jobs FORCE INDEX (turnwise_jobs_given_up)
-         SET scheduled_at = TIMESTAMPADD(MICROSECOND,
-                TIMESTAMPDIFF(MICROSECOND, GREATEST(queued_at, {from}), {at}), scheduled_at),
-            queued_at = {at}
-         WHERE given_up = 'elsewhere' AND scheduled_at >= {from}",
-        from = instant(from.as_micros()),
-        at = instant(to.as_micros()),
+/// Put off, by the length of an outage, the times by which jobs that go on elsewhere are to be heard of. What was heard of since is
+/// put off by what has passed since then. (The clock may have been set meanwhile, forward and back too.) What somebody holds is
+/// passed over: the turn row is locked, and must not wait.
+pub(super) async fn put_off(
+    connection: &mut MySqlConnection,
+    from: ServerInstant,
+    to: ServerInstant,
+) -> Result<(), Trouble> {
+    let (from, at) = (instant(from.as_micros()), instant(to.as_micros()));
+    // The limit keeps the server from making one query of the two, which would lock what it looks at.
+    let elsewhere = rows_of(
+        connection,
+        format!(
+            "SELECT j.id FROM (
+                SELECT id FROM turnwise_jobs FORCE INDEX (turnwise_jobs_given_up)
+                WHERE given_up = 'elsewhere' LIMIT 1000000000
+             ) l STRAIGHT_JOIN turnwise_jobs j FORCE INDEX (PRIMARY) ON j.id = l.id
+             WHERE j.state = 'queued' AND j.awaits_since IS NOT NULL AND j.scheduled_at >= {from}
+             FOR UPDATE SKIP LOCKED"
+        ),
     )
+    .await?;
+    for some in ids(&elsewhere)?.chunks(1_000) {
+        // The columns are set one after the other, each by what those before it have become.
+        rows_of(
+            connection,
+            format!(
+                "UPDATE turnwise_jobs FORCE INDEX (PRIMARY) SET
+                    scheduled_at = TIMESTAMPADD(MICROSECOND,
+                        TIMESTAMPDIFF(MICROSECOND, GREATEST(queued_at, {from}), {at}), scheduled_at),
+                    queued_at = {at}
+                 WHERE id IN {}",
+                list(some.iter().map(String::as_str))
+            ),
+        )
+        .await?;
+    }
+    Ok(())
 }
 
 fn ids(rows: &[MySqlRow]) -> Result<Vec<String>, Trouble> {

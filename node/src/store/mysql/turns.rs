@@ -461,7 +461,7 @@ impl Farm<'_> {
             }
             if silence >= MISSED_SLOTS && beaten_at < self.at {
                 // Nor was anything heard meanwhile of a job that goes on elsewhere.
-                rows_of(connection, rescue::put_off(beaten_at, self.at)).await?;
+                rescue::put_off(connection, beaten_at, self.at).await?;
             }
             if silence > MISSED_SLOTS {
                 // Nobody beat for a while: the database was away, not the nodes.
