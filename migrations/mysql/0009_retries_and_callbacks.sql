@@ -9,7 +9,7 @@
 -- is due, and leaves `awaits_since` in the row: it means nothing there once another claim stands beside it.
 --
 -- Jobs that go on elsewhere are found as those that were given up are (0003): the computed column has a word for them too. Its
--- index goes while columns are added and is made again (see 0005). What the columns may hold is checked where they are read,
+-- two indexes go while columns are added and are made again (see 0005). What the columns may hold is checked where they are read,
 -- since a new check would have the table written anew. Each step asks first whether it has been done, since a change of the
 -- schema commits by itself there.
 
@@ -17,12 +17,18 @@ SET @turnwise_has = (SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE
     AND TABLE_NAME = 'turnwise_jobs' AND COLUMN_NAME = 'awaits_since');
 SET @turnwise_indexed = (SELECT COUNT(*) FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = DATABASE()
     AND TABLE_NAME = 'turnwise_jobs' AND INDEX_NAME = 'turnwise_jobs_given_up');
+SET @turnwise_by_end = (SELECT COUNT(*) FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = DATABASE()
+    AND TABLE_NAME = 'turnwise_jobs' AND INDEX_NAME = 'turnwise_jobs_ended');
 SET @turnwise_computed = (SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE()
     AND TABLE_NAME = 'turnwise_jobs' AND COLUMN_NAME = 'given_up');
 SET @turnwise_knows = (SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE()
     AND TABLE_NAME = 'turnwise_jobs' AND COLUMN_NAME = 'given_up' AND GENERATION_EXPRESSION LIKE '%elsewhere%');
 SET @turnwise_step = IF(@turnwise_knows = 0 AND @turnwise_indexed > 0,
     'ALTER TABLE turnwise_jobs DROP INDEX turnwise_jobs_given_up', 'DO 0');
+PREPARE turnwise_step FROM @turnwise_step;
+EXECUTE turnwise_step;
+SET @turnwise_step = IF(@turnwise_knows = 0 AND @turnwise_by_end > 0,
+    'ALTER TABLE turnwise_jobs DROP INDEX turnwise_jobs_ended', 'DO 0');
 PREPARE turnwise_step FROM @turnwise_step;
 EXECUTE turnwise_step;
 SET @turnwise_step = IF(@turnwise_knows = 0 AND @turnwise_computed > 0,
@@ -43,6 +49,10 @@ PREPARE turnwise_step FROM @turnwise_step;
 EXECUTE turnwise_step;
 SET @turnwise_step = IF(@turnwise_knows = 0 OR @turnwise_indexed = 0,
     'ALTER TABLE turnwise_jobs ADD INDEX turnwise_jobs_given_up (given_up, id)', 'DO 0');
+PREPARE turnwise_step FROM @turnwise_step;
+EXECUTE turnwise_step;
+SET @turnwise_step = IF(@turnwise_knows = 0 OR @turnwise_by_end = 0,
+    'ALTER TABLE turnwise_jobs ADD INDEX turnwise_jobs_ended (given_up, finished_at)', 'DO 0');
 PREPARE turnwise_step FROM @turnwise_step;
 EXECUTE turnwise_step;
 

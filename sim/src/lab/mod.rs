@@ -52,6 +52,9 @@ pub const NEVER_REACHES: &[Mark] = &[
     Mark::CancelledWaiting,
     Mark::CancelledRunning,
     Mark::QueuePaused,
+    Mark::CalledBack,
+    Mark::NothingHeard,
+    Mark::HeardTooLate,
     Mark::ScheduleFired,
     Mark::FiredForTheDead,
 ];

@@ -37,8 +37,7 @@ pub(super) const IS_ITS_LAST_ATTEMPT: &str = "(j.state = 'succeeded' AND NOT EXI
     SELECT FROM turnwise.attempts o WHERE o.job = j.id AND o.node = j.node AND o.token = j.token))";
 
 /// The jobs `j` that run, on a node or elsewhere.
-const RUNNING: &str = "(SELECT * FROM turnwise.jobs WHERE state = 'running'
-    UNION ALL SELECT * FROM turnwise.jobs WHERE awaits_since IS NOT NULL AND state = 'queued') j";
+const RUNNING: &str = "turnwise.jobs_that_run() j";
 
 /// What becomes of a job `j` that is to run now; `h` holds the time.
 macro_rules! retry_set {
