@@ -254,6 +254,8 @@ impl World {
                     let enqueued = self.oracle.jobs.enqueued_at(job_of(job.id));
                     enqueued.is_some_and(|enqueued| enqueued + grace < now)
                 }
+                // Elsewhere: when nothing is heard in time it is due like any other.
+                JobState::Running if job.awaits_since.is_some() => free && job.scheduled_at < shown,
                 JobState::Running => is_stuck(job_of(job.id)),
                 _ => false,
             })
