@@ -130,8 +130,6 @@ bugs! {
     CallbackIgnoresClaim = "callback-ignores-claim",
     /// A heartbeat puts off nothing.
     HeartbeatPutsOffNothing = "heartbeat-puts-off-nothing",
-    /// An outage counts against jobs that go on elsewhere.
-    OutageCountsForHeartbeats = "outage-counts-for-heartbeats",
     /// A job that is enqueued with a unique key gets none.
     UniqueKeyIsForgotten = "unique-key-is-forgotten",
 }

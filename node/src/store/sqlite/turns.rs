@@ -259,7 +259,6 @@ async fn look_after<B: Sabotage>(
     }
     if let Some(beaten_at) = stored.beaten_at.filter(|beaten_at| *beaten_at < at)
         && silence >= MISSED_SLOTS
-        && !B::plants(Bug::OutageCountsForHeartbeats)
     {
         // Nor was anything heard meanwhile of a job that goes on elsewhere, unless by a word that came before this beat. (By then
         // the clock may have been set, forward and back too.)
