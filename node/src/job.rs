@@ -201,10 +201,14 @@ pub struct Particulars {
     pub schedule: Option<String>,
 }
 
+/// Milliseconds of a time, as they are stored.
+pub(crate) fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
 impl Particulars {
     /// What a job says when it is enqueued; none when that is nothing.
     pub fn of(job: &NewJob) -> Option<Self> {
-        let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         let particulars = Self {
             retry_wait_ms: job.retry.wait.map(millis),
             retry_wait_max_ms: job.retry.wait_max.map(millis),

@@ -394,7 +394,16 @@ async fn schedules_are_set_shown_ordered_and_removed() {
     let (status, fired) = served.order(&format!("{path}/run")).await;
     assert_eq!(status, StatusCode::CREATED);
     let id = fired["id"].as_str().unwrap();
-    assert_eq!(served.get(&format!("/v1/jobs/{id}")).await.1["url"], "/jobs/tidy");
+    let (_, job) = served.get(&format!("/v1/jobs/{id}")).await;
+    assert_eq!((&job["url"], &job["schedule"]), (&json!("/jobs/tidy"), &json!("night ly")));
+    let mut said = nightly.clone();
+    said["heartbeat"] = json!("5s");
+    let (status, wrong) = served.put(path, &said).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(wrong["errors"][0]["field"], "heartbeat");
+    said["asynchronous"] = json!(true);
+    said["retry_wait"] = json!("1m");
+    assert_eq!(served.put(path, &said).await.0, StatusCode::OK);
     for (order, result) in [
         ("pause", "paused"),
         ("pause", "paused-before"),

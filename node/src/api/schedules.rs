@@ -107,6 +107,14 @@ struct ScheduleRequest {
     max_attempts: Option<i64>,
     /// How long one attempt may take, from `1ms` to `24h`.
     deadline: Option<String>,
+    /// How long each waits after its first failed attempt, from `1ms` to `24h`.
+    retry_wait: Option<String>,
+    /// No wait is longer than this, from `1ms` to `24h`.
+    retry_wait_max: Option<String>,
+    /// An answer of 202 is not the end of each: it goes on until its target calls back.
+    asynchronous: Option<bool>,
+    /// Then it must be heard of so often, from `1s` to `24h`.
+    heartbeat: Option<String>,
 }
 
 impl ScheduleRequest {
@@ -123,6 +131,10 @@ impl ScheduleRequest {
             priority: self.priority,
             max_attempts: self.max_attempts,
             deadline: self.deadline,
+            retry_wait: self.retry_wait,
+            retry_wait_max: self.retry_wait_max,
+            asynchronous: self.asynchronous,
+            heartbeat: self.heartbeat,
             ..JobRequest::default()
         };
         let mut faults = Faults::default();

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use turnwise_engine::ServerInstant;
 
-use super::rows::millis;
 use super::{Store, StoreError};
-use crate::job::{RETRY_WAIT_MAX, RETRY_WAIT_MIN, Retry};
+use crate::job::{RETRY_WAIT_MAX, RETRY_WAIT_MIN, Retry, millis};
 
 /// A queue of which no job is claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -419,11 +419,6 @@ pub(super) fn micros(wait: Duration) -> i64 {
     i64::try_from(wait.as_micros()).unwrap_or(i64::MAX).min(WAIT_US_MAX)
 }
 
-/// Milliseconds of a time.
-pub(super) fn millis(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
-}
-
 /// Headers as the JSON object that is stored; none for no headers. A name that comes twice keeps its
 /// last value.
 pub(super) fn headers_json(headers: &[(String, String)]) -> Option<String> {
