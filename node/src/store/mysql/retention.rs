@@ -5,8 +5,8 @@ use sqlx::Row;
 use sqlx::mysql::MySqlRow;
 use turnwise_engine::ServerInstant;
 
-use super::literals::{self, instant};
-use super::{MySqlStore, micros_of};
+use super::literals::{instant, text};
+use super::{MySqlStore, micros_of, parted};
 use crate::store::errors::Trouble;
 use crate::store::retention::Old;
 use crate::store::rows::micros;
@@ -31,20 +31,22 @@ impl MySqlStore {
             ids.push(self.column(row, 0)?);
             gone.push(ended(row).map_err(|trouble| self.trouble(trouble))?);
         }
-        let mut writes = Vec::new();
-        if !ids.is_empty() {
-            let ids = literals::list(ids.iter().map(String::as_str));
-            // By their keys alone: a plan that reads others would lock them.
-            writes.push(format!(
-                "DELETE a FROM turnwise_attempts a FORCE INDEX (PRIMARY) WHERE a.job IN {ids}"
-            ));
-            writes.push(format!(
-                "DELETE j FROM turnwise_jobs j FORCE INDEX (PRIMARY) WHERE j.id IN {ids}"
-            ));
-        }
+        let mut writes = removals(&ids, "turnwise_attempts", "job");
+        writes.append(&mut removals(&ids, "turnwise_jobs", "id"));
         self.commit(session, writes).await?;
         Ok(prune.removed(&gone, is_full))
     }
+}
+
+/// Removes the rows of these jobs, by their keys alone and one after the other: a plan that reads others would lock them, and one that
+/// goes by a list reads the whole table where no statistics have been taken since it grew.
+fn removals(jobs: &[String], table: &str, key: &str) -> Vec<String> {
+    parted(
+        "DELETE r FROM (SELECT NULL AS id FROM DUAL WHERE FALSE UNION ALL ",
+        " UNION ALL ",
+        jobs.iter().map(|job| format!("SELECT {}", text(job))),
+        &format!(") l STRAIGHT_JOIN {table} r FORCE INDEX (PRIMARY) ON r.{key} = l.id"),
+    )
 }
 
 /// Reads, and locks, jobs that are to be removed.
