@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::place::{Place, away, keys};
+use crate::place::{Place, away};
 
 #[test]
 fn a_flag_counts_before_a_variable_before_the_shared_one_before_the_file() {

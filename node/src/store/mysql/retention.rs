@@ -5,7 +5,7 @@ use sqlx::Row;
 use sqlx::mysql::MySqlRow;
 use turnwise_engine::ServerInstant;
 
-use super::literals::{instant, text};
+use super::literals::{instant, list, text};
 use super::{MySqlStore, micros_of, parted};
 use crate::store::errors::Trouble;
 use crate::store::retention::Old;
@@ -31,21 +31,27 @@ impl MySqlStore {
             ids.push(self.column(row, 0)?);
             gone.push(ended(row).map_err(|trouble| self.trouble(trouble))?);
         }
-        let mut writes = removals(&ids, "turnwise_attempts", "job");
-        writes.append(&mut removals(&ids, "turnwise_jobs", "id"));
+        let mut writes = attempts_removed(&ids);
+        if !ids.is_empty() {
+            // By their keys alone: a plan that reads others would lock them.
+            writes.push(format!(
+                "DELETE j FROM turnwise_jobs j FORCE INDEX (PRIMARY) WHERE j.id IN {}",
+                list(ids.iter().map(String::as_str))
+            ));
+        }
         self.commit(session, writes).await?;
         Ok(prune.removed(&gone, is_full))
     }
 }
 
-/// Removes the rows of these jobs, by their keys alone and one after the other: a plan that reads others would lock them, and one that
-/// goes by a list reads the whole table where no statistics have been taken since it grew.
-fn removals(jobs: &[String], table: &str, key: &str) -> Vec<String> {
+/// Removes the attempts at these jobs, of one job after the other: by a list of jobs the whole table would be read where no statistics
+/// have been taken since it grew.
+fn attempts_removed(jobs: &[String]) -> Vec<String> {
     parted(
-        "DELETE r FROM (SELECT NULL AS id FROM DUAL WHERE FALSE UNION ALL ",
+        "DELETE a FROM (SELECT NULL AS job FROM DUAL WHERE FALSE UNION ALL ",
         " UNION ALL ",
         jobs.iter().map(|job| format!("SELECT {}", text(job))),
-        &format!(") l STRAIGHT_JOIN {table} r FORCE INDEX (PRIMARY) ON r.{key} = l.id"),
+        ") l STRAIGHT_JOIN turnwise_attempts a FORCE INDEX (PRIMARY) ON a.job = l.job",
     )
 }
 
