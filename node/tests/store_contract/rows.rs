@@ -55,9 +55,12 @@ pub(crate) async fn a_plain_insert_is_enough<W: World>(w: W) {
     let id: JobId = w.text("SELECT id FROM turnwise.jobs").await.unwrap().parse().unwrap();
     assert_eq!(id.0.get_version_num(), 7);
     assert_eq!(id.0.get_variant(), uuid::Variant::RFC4122);
-    let time = id.0.get_timestamp().unwrap().to_unix().0;
-    let host = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    assert!(time.abs_diff(host.as_secs()) < 60);
+    // The id tells the time of the row: the host's own clock may be set in between.
+    let created = W::micros("created_at");
+    let created = w.number(&format!("SELECT {created} FROM turnwise.jobs")).await.unwrap();
+    let (seconds, nanos) = id.0.get_timestamp().unwrap().to_unix();
+    let time = i64::try_from(seconds).unwrap() * 1_000_000 + i64::from(nanos / 1_000);
+    assert!(time.abs_diff(created) < 1_000_000, "{id} is of {time}, its row of {created}");
     let claimed = a.claim_one(1).await;
     assert_eq!((claimed.id, claimed.url.as_str()), (id, "/jobs/x"));
     assert_eq!((claimed.method.as_str(), claimed.queue.as_str()), ("POST", "default"));
