@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use turnwise_engine::{
-    Config, Engine, Exchange, Input, LocalInstant, NodeId, Output, Period, RequestId,
+    Config, Engine, Exchange, Input, Kept, LocalInstant, NodeId, Output, Period, RequestId,
     ServerIdentity, ServerInstant, TurnAnswer, TurnKind, TurnRow, TurnStatement, Version,
 };
 
@@ -112,6 +112,7 @@ impl Farm {
             row: self.row.clone(),
             claimed: 0,
             more: false,
+            kept: Kept::default(),
             lost: false,
         };
         self.tell(Input::TurnAnswer(Box::new(answer)), around);

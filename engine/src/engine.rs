@@ -14,7 +14,7 @@ use crate::sabotage::{Bug, Sabotage, Sound};
 use crate::turn::TurnRow;
 use crate::turns::{self, Phase, Turns};
 use crate::units::{LocalInstant, NodeId, Slot};
-use crate::work::{self, Work};
+use crate::work::{self, Took, Work};
 
 /// What a node is told about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -142,7 +142,10 @@ impl<S: Sabotage> Engine<S> {
             Input::WorkAnswer(answer) => {
                 if answer.lost && !S::plants(Bug::LossIsIgnored) {
                     self.retire();
-                } else if self.work.answered(answer.request, answer.claimed, answer.more) {
+                    return;
+                }
+                let took = Took { claimed: answer.claimed, more: answer.more, kept: answer.kept };
+                if self.work.answered(now, answer.request, took) {
                     self.work.checked_in(answer.sent);
                 }
             }
@@ -189,7 +192,8 @@ impl<S: Sabotage> Engine<S> {
         if let Some(exchange) = &answer.exchange {
             self.work.checked_in(exchange.sent);
         }
-        self.work.beat_answered(answer.done, answer.claimed, answer.more);
+        let took = Took { claimed: answer.claimed, more: answer.more, kept: answer.kept };
+        self.work.beat_answered(now, answer.done, took);
         if self.turns.history_changes(answer.identity) {
             self.work.history_changed();
         }

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -87,8 +88,28 @@ pub struct TurnAnswer {
     /// There may be more that are due, though fewer were claimed than asked for.
     #[serde(default)]
     pub more: bool,
+    /// What a claim left behind because of a limit.
+    #[serde(default, skip_serializing_if = "Kept::is_nothing")]
+    pub kept: Kept,
     /// The farm has declared this node lost: its jobs run elsewhere.
     pub lost: bool,
+}
+
+/// What a claim left behind because of a limit, though it is due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Kept {
+    /// As many run as may run at once: there is room as soon as one of them ends.
+    pub until_one_ends: bool,
+    /// Jobs are given out at a rate: the next may be claimed after so long. None when there is nothing of the kind, or when
+    /// another node took the last one, and is told.
+    pub rate_wait: Option<Duration>,
+}
+
+impl Kept {
+    /// Nothing was left behind.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The answer to a statement on the jobs.
@@ -103,6 +124,9 @@ pub struct WorkAnswer {
     /// There may be more that are due, though fewer were claimed than asked for.
     #[serde(default)]
     pub more: bool,
+    /// What a claim left behind because of a limit.
+    #[serde(default, skip_serializing_if = "Kept::is_nothing")]
+    pub kept: Kept,
     /// The farm has declared this node lost: its jobs run elsewhere.
     pub lost: bool,
 }
@@ -258,6 +282,8 @@ pub enum Reason {
     Retry,
     /// A statement on the jobs has had its time.
     WorkPatience,
+    /// A queue gives out its next job.
+    Rate,
 }
 
 impl fmt::Display for Reason {
@@ -269,6 +295,7 @@ impl fmt::Display for Reason {
             Self::Renew => "renew the lease",
             Self::Retry => "try the work again",
             Self::WorkPatience => "work statement unanswered",
+            Self::Rate => "a queue's next job",
         })
     }
 }

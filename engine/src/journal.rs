@@ -187,7 +187,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Exchange;
-    use crate::io::{Fate, Note, ServerIdentity, TurnAnswer, TurnKind, WorkAnswer};
+    use crate::io::{Fate, Kept, Note, ServerIdentity, TurnAnswer, TurnKind, WorkAnswer};
     use crate::turn::TurnRow;
     use crate::units::{Period, ServerInstant};
 
@@ -261,6 +261,7 @@ mod tests {
                         row: self.row.clone(),
                         claimed: u32::from(is_beat && done),
                         more: false,
+                        kept: Kept::default(),
                         lost: false,
                     })))
                 }
@@ -269,6 +270,7 @@ mod tests {
                     sent: self.now,
                     claimed: 0,
                     more: false,
+                    kept: Kept::default(),
                     lost: false,
                 })),
                 _ => None,

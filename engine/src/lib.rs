@@ -21,8 +21,8 @@ pub use cadence::{Cadence, NextPeriod};
 pub use clock::{Clock, Exchange, Learned, Offset};
 pub use engine::{Config, Engine, Status};
 pub use io::{
-    Claim, Fate, Input, Note, Output, Reason, RequestId, Retirement, ServerIdentity, TurnAnswer,
-    TurnKind, TurnStatement, WorkAnswer, WorkStatement,
+    Claim, Fate, Input, Kept, Note, Output, Reason, RequestId, Retirement, ServerIdentity,
+    TurnAnswer, TurnKind, TurnStatement, WorkAnswer, WorkStatement,
 };
 pub use lease::{lease, renew_every};
 pub use sabotage::{Bug, Sabotage, Sound};

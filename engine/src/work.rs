@@ -5,7 +5,7 @@ use alloc::collections::VecDeque;
 use core::marker::PhantomData;
 use core::time::Duration;
 
-use crate::io::{Claim, Fate, Reason, RequestId, WorkStatement};
+use crate::io::{Claim, Fate, Kept, Reason, RequestId, WorkStatement};
 use crate::lease::{lease, renew_every};
 use crate::sabotage::{Bug, Sabotage};
 use crate::units::{LocalInstant, Period, Token};
@@ -41,12 +41,27 @@ pub(crate) struct Work<S: Sabotage> {
     reconcile: bool,
     /// There may be more due jobs than this node took last time.
     backlog: bool,
+    /// The last claim left jobs behind that may be claimed as soon as one ends.
+    until_one_ends: bool,
+    /// A job has ended since the last claim was sent.
+    ended_since: bool,
+    /// When a queue gives out its next job, to this node among others.
+    rate_at: Option<LocalInstant>,
     target_reachable: bool,
     stopped: bool,
     checked_in: Option<LocalInstant>,
     failures: u32,
     retry_at: Option<LocalInstant>,
     sabotage: PhantomData<S>,
+}
+
+/// What a claim came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Took {
+    pub(crate) claimed: u32,
+    /// There may be more, though fewer were claimed than asked for.
+    pub(crate) more: bool,
+    pub(crate) kept: Kept,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,6 +104,9 @@ impl<S: Sabotage> Work<S> {
             lost_claims: VecDeque::new(),
             reconcile: false,
             backlog: false,
+            until_one_ends: false,
+            ended_since: false,
+            rate_at: None,
             target_reachable: true,
             stopped: false,
             checked_in: None,
@@ -122,13 +140,13 @@ impl<S: Sabotage> Work<S> {
         self.with_beat
     }
 
-    /// The beat was answered. `more`: there may be more jobs, though fewer were claimed than asked for.
-    pub(crate) fn beat_answered(&mut self, accepted: bool, claimed: u32, more: bool) {
+    /// The beat was answered.
+    pub(crate) fn beat_answered(&mut self, now: LocalInstant, accepted: bool, took: Took) {
         let Some(claim) = self.with_beat.take() else {
             return;
         };
         if accepted {
-            self.took(claim, claimed, more);
+            self.took(now, claim, took);
         }
     }
 
@@ -167,6 +185,8 @@ impl<S: Sabotage> Work<S> {
             () => jobs,
         };
         self.held = self.held.saturating_sub(jobs);
+        self.ended_since |= jobs > 0;
+        self.backlog |= jobs > 0 && self.until_one_ends;
     }
 
     pub(crate) fn sent(
@@ -185,7 +205,7 @@ impl<S: Sabotage> Work<S> {
     }
 
     /// A statement on the jobs was answered. False when it is not the one in flight.
-    pub(crate) fn answered(&mut self, request: RequestId, claimed: u32, more: bool) -> bool {
+    pub(crate) fn answered(&mut self, now: LocalInstant, request: RequestId, took: Took) -> bool {
         let Some(in_flight) = self.in_flight.take_if(|f| f.request == request) else {
             return false;
         };
@@ -193,12 +213,12 @@ impl<S: Sabotage> Work<S> {
         self.retry_at = None;
         match in_flight.statement {
             WorkStatement::Renew => {}
-            WorkStatement::Claim(claim) => self.took(claim, claimed, more),
+            WorkStatement::Claim(claim) => self.took(now, claim, took),
             WorkStatement::Reconcile => self.reconcile = false,
             WorkStatement::Recover(token) => {
                 self.lost_claims.retain(|lost| lost.claim.token != token);
                 if !S::plants(Bug::RecoveredJobsAreNotCounted) {
-                    self.held += claimed;
+                    self.held += took.claimed;
                 }
                 self.backlog = true;
             }
@@ -257,6 +277,7 @@ impl<S: Sabotage> Work<S> {
         }
         let (at, reason) = match self.wanted(period)? {
             (WorkStatement::Renew, at) => (at, Reason::Renew),
+            (WorkStatement::Claim(_), at) if at > now => (at, Reason::Rate),
             (_, at) => (at.max(now), Reason::Retry),
         };
         match self.retry_at {
@@ -277,7 +298,7 @@ impl<S: Sabotage> Work<S> {
             return Act::Nothing;
         }
         match self.wanted(period) {
-            Some((WorkStatement::Claim(_), _)) => match self.next_claim() {
+            Some((WorkStatement::Claim(_), at)) if at <= now => match self.next_claim() {
                 Some(claim) => Act::Send(WorkStatement::Claim(claim)),
                 None => Act::Nothing,
             },
@@ -304,15 +325,20 @@ impl<S: Sabotage> Work<S> {
             let claim = Claim { token: self.token, limit: self.free() };
             return Some((WorkStatement::Claim(claim), at_once));
         }
-        if self.held > 0 && !S::plants(Bug::LeaseIsNotRenewed) {
+        let renewal = (self.held > 0 && !S::plants(Bug::LeaseIsNotRenewed)).then(|| {
             let last = self.checked_in.unwrap_or(at_once);
             let wait = match S::plants(Bug::LeaseIsRenewedLate) {
                 true => 4 * renew_every(period),
                 false => renew_every(period),
             };
-            return Some((WorkStatement::Renew, last + wait));
-        }
-        None
+            (WorkStatement::Renew, last + wait)
+        });
+        // A claim is a check-in too.
+        let rated = self
+            .rate_at
+            .filter(|_| self.may_claim() && self.free() > 0)
+            .map(|at| (WorkStatement::Claim(Claim { token: self.token, limit: self.free() }), at));
+        renewal.into_iter().chain(rated).min_by_key(|(_, at)| *at)
     }
 
     fn next_claim(&mut self) -> Option<Claim> {
@@ -323,16 +349,22 @@ impl<S: Sabotage> Work<S> {
         if !S::plants(Bug::TokenIsReused) || self.token == Token(0) {
             self.token = Token(self.token.0 + 1);
         }
+        (self.ended_since, self.rate_at) = (false, None);
         Some(Claim { token: self.token, limit })
     }
 
-    fn took(&mut self, claim: Claim, claimed: u32, more: bool) {
+    fn took(&mut self, now: LocalInstant, claim: Claim, took: Took) {
+        let Took { claimed, more, kept } = took;
         self.held += match S::plants(Bug::ClaimsCountAsAsked) {
             true => claim.limit,
             false => claimed,
         };
         let full = claimed >= claim.limit && !S::plants(Bug::BacklogIsForgotten);
         self.backlog = full || (more && !S::plants(Bug::MoreIsIgnored));
+        self.until_one_ends = kept.until_one_ends;
+        // One that ended meanwhile may have been counted still.
+        self.backlog |= kept.until_one_ends && self.ended_since;
+        self.rate_at = kept.rate_wait.map(|wait| now + wait);
         // An answer that ended at its bytes says nothing of how many the road takes.
         if claimed >= claim.limit {
             self.claim_max = claim.limit.saturating_mul(2).clamp(self.claim_max, self.capacity);
@@ -379,17 +411,87 @@ mod tests {
 
     const PERIOD: Period = Period::DEFAULT;
 
+    fn took(claimed: u32, more: bool) -> Took {
+        Took { claimed, more, kept: Kept::default() }
+    }
+
+    #[test]
+    fn what_a_limit_kept_back_is_asked_for_when_one_ends() {
+        let mut work = Work::<Sound>::new(4);
+        work.claim_with_beat();
+        let kept = Kept { until_one_ends: true, rate_wait: None };
+        work.beat_answered(at(0), true, Took { kept, ..took(2, false) });
+        assert_eq!(work.due(at(100), PERIOD), Act::Nothing, "none has ended");
+        work.ended(0);
+        assert_eq!(work.due(at(100), PERIOD), Act::Nothing, "none has ended");
+        work.ended(1);
+        let claim = WorkStatement::Claim(Claim { token: Token(2), limit: 3 });
+        assert_eq!(work.due(at(100), PERIOD), Act::Send(claim));
+        work.sent(at(100), RequestId(1), claim, PERIOD);
+        assert!(work.answered(at(101), RequestId(1), took(1, false)));
+        work.ended(2);
+        assert_eq!(work.due(at(102), PERIOD), Act::Nothing, "no limit kept anything back");
+    }
+
+    #[test]
+    fn a_place_that_became_free_behind_a_claim_is_asked_for() {
+        let mut work = Work::<Sound>::new(4);
+        let kept = Kept { until_one_ends: true, rate_wait: None };
+        work.claim_with_beat();
+        work.beat_answered(at(0), true, Took { kept, ..took(1, false) });
+        work.claim_with_beat();
+        work.ended(1);
+        work.beat_answered(at(0), true, Took { kept, ..took(0, false) });
+        assert!(matches!(work.due(at(0), PERIOD), Act::Send(WorkStatement::Claim(_))));
+    }
+
+    #[test]
+    fn what_a_rate_kept_back_is_asked_for_at_its_time() {
+        let mut work = Work::<Sound>::new(4);
+        work.claim_with_beat();
+        let kept = Kept { until_one_ends: false, rate_wait: Some(Duration::from_millis(250)) };
+        work.beat_answered(at(1_000), true, Took { kept, ..took(1, false) });
+        work.checked_in(at(1_000));
+        assert_eq!(work.deadline(at(1_000), PERIOD), Some((at(1_250), Reason::Rate)));
+        assert_eq!(work.due(at(1_249), PERIOD), Act::Nothing);
+        let claim = WorkStatement::Claim(Claim { token: Token(2), limit: 3 });
+        assert_eq!(work.due(at(1_250), PERIOD), Act::Send(claim));
+        work.sent(at(1_250), RequestId(1), claim, PERIOD);
+        // Another node took it: whoever takes the last one goes on asking.
+        assert!(work.answered(at(1_260), RequestId(1), took(0, false)));
+        let (_, reason) = work.deadline(at(1_260), PERIOD).unwrap();
+        assert_eq!(reason, Reason::Renew);
+    }
+
+    #[test]
+    fn a_rate_is_not_asked_about_without_a_free_place_or_a_target() {
+        let mut work = Work::<Sound>::new(1);
+        work.claim_with_beat();
+        let kept = Kept { until_one_ends: false, rate_wait: Some(Duration::from_millis(5)) };
+        work.beat_answered(at(0), true, Took { kept, ..took(1, false) });
+        work.checked_in(at(0));
+        assert_eq!(work.due(at(10), PERIOD), Act::Nothing, "no place is free");
+        work.ended(1);
+        work.target(false);
+        assert_eq!(work.due(at(10), PERIOD), Act::Nothing, "the target is away");
+        work.target(true);
+        assert!(matches!(work.due(at(10), PERIOD), Act::Send(WorkStatement::Claim(_))));
+    }
+
     #[test]
     fn a_full_claim_is_followed_by_another_as_places_free() {
         let mut work = Work::<Sound>::new(4);
         assert_eq!(work.claim_with_beat(), Some(Claim { token: Token(1), limit: 4 }));
-        work.beat_answered(true, 4, false);
+        work.beat_answered(at(0), true, took(4, false));
         assert_eq!(work.due(at(0), PERIOD), Act::Nothing, "no place is free");
         work.ended(3);
         let claim = WorkStatement::Claim(Claim { token: Token(2), limit: 3 });
         assert_eq!(work.due(at(1), PERIOD), Act::Send(claim));
         work.sent(at(1), RequestId(1), claim, PERIOD);
-        assert!(work.answered(RequestId(1), 2, false), "fewer than asked for: the queue is empty");
+        assert!(
+            work.answered(at(0), RequestId(1), took(2, false)),
+            "fewer than asked for: the queue is empty"
+        );
         work.ended(3);
         assert_eq!(work.due(at(2), PERIOD), Act::Nothing);
     }
@@ -398,15 +500,15 @@ mod tests {
     fn a_claim_that_was_cut_short_is_followed_by_another() {
         let mut work = Work::<Sound>::new(4);
         work.claim_with_beat();
-        work.beat_answered(true, 1, true);
+        work.beat_answered(at(0), true, took(1, true));
         let claim = WorkStatement::Claim(Claim { token: Token(2), limit: 3 });
         assert_eq!(work.due(at(0), PERIOD), Act::Send(claim));
         work.sent(at(0), RequestId(1), claim, PERIOD);
-        assert!(work.answered(RequestId(1), 1, true));
+        assert!(work.answered(at(0), RequestId(1), took(1, true)));
         let next = WorkStatement::Claim(Claim { token: Token(3), limit: 2 });
         assert_eq!(work.due(at(1), PERIOD), Act::Send(next));
         work.sent(at(1), RequestId(2), next, PERIOD);
-        assert!(work.answered(RequestId(2), 1, false));
+        assert!(work.answered(at(0), RequestId(2), took(1, false)));
         assert_eq!(work.due(at(2), PERIOD), Act::Nothing, "that was the last");
     }
 
@@ -423,7 +525,7 @@ mod tests {
         assert_eq!(work.due(at(6), PERIOD), Act::Nothing, "not before the wait is over");
         assert_eq!(work.due(at(105), PERIOD), Act::Send(recover));
         work.sent(at(105), RequestId(2), recover, PERIOD);
-        assert!(work.answered(RequestId(2), 3, false));
+        assert!(work.answered(at(0), RequestId(2), took(3, false)));
         assert_eq!(work.held(), 3);
     }
 
@@ -459,7 +561,7 @@ mod tests {
         let late = at(70_000);
         assert_eq!(work.due(late, PERIOD), Act::Send(release));
         work.sent(late, RequestId(1_001), release, PERIOD);
-        assert!(work.answered(RequestId(1_001), 0, false));
+        assert!(work.answered(at(0), RequestId(1_001), took(0, false)));
         assert!(work.is_settled());
         assert_eq!(work.held(), 0);
         // Half as much, and more again as it goes well.
@@ -467,7 +569,7 @@ mod tests {
             let claim = Claim { token: Token(token), limit };
             assert_eq!(work.due(late, PERIOD), Act::Send(WorkStatement::Claim(claim)));
             work.sent(late, RequestId(2_000), WorkStatement::Claim(claim), PERIOD);
-            assert!(work.answered(RequestId(2_000), limit, false));
+            assert!(work.answered(at(0), RequestId(2_000), took(limit, false)));
             work.ended(limit);
         }
     }
@@ -503,12 +605,12 @@ mod tests {
         assert!(longest_patience(&mut lost, Fate::NotSent) <= lease(PERIOD) / 2);
         let mut held = Work::<Sound>::new(4);
         held.claim_with_beat();
-        held.beat_answered(true, 1, false);
+        held.beat_answered(at(0), true, took(1, false));
         assert!(longest_patience(&mut held, Fate::Unknown) <= lease(PERIOD) / 2);
         // Where nothing is at stake a slow database is given its time.
         let mut nothing = Work::<Sound>::new(4);
         nothing.claim_with_beat();
-        nothing.beat_answered(true, 0, true);
+        nothing.beat_answered(at(0), true, took(0, true));
         assert_eq!(longest_patience(&mut nothing, Fate::NotSent), PATIENCE_MAX);
     }
 
@@ -516,7 +618,7 @@ mod tests {
     fn no_more_is_asked_for_than_there_are_places_whatever_is_on_its_way() {
         let mut work = Work::<Sound>::new(4);
         work.claim_with_beat();
-        work.beat_answered(true, 1, true);
+        work.beat_answered(at(0), true, took(1, true));
         let claim = WorkStatement::Claim(Claim { token: Token(2), limit: 3 });
         assert_eq!(work.due(at(0), PERIOD), Act::Send(claim));
         work.sent(at(0), RequestId(1), claim, PERIOD);
@@ -524,8 +626,8 @@ mod tests {
         work.ended(1);
         let one = Claim { token: Token(3), limit: 1 };
         assert_eq!(work.claim_with_beat(), Some(one), "the one that became free");
-        assert!(work.answered(RequestId(1), 3, false));
-        work.beat_answered(true, 1, false);
+        assert!(work.answered(at(0), RequestId(1), took(3, false)));
+        work.beat_answered(at(0), true, took(1, false));
         assert_eq!(work.held(), 4);
     }
 
@@ -542,7 +644,7 @@ mod tests {
         let mut work = Work::<Sound>::new(4);
         assert_eq!(work.deadline(at(0), PERIOD), None);
         work.claim_with_beat();
-        work.beat_answered(true, 1, false);
+        work.beat_answered(at(0), true, took(1, false));
         work.checked_in(at(1_000));
         let (when, reason) = work.deadline(at(1_000), PERIOD).unwrap();
         assert_eq!((when, reason), (at(1_000) + renew_every(PERIOD), Reason::Renew));

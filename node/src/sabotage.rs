@@ -126,6 +126,12 @@ bugs! {
     FiringHasNoJob = "firing-has-no-job",
     /// Jobs of a queue that is paused are claimed.
     PauseIsIgnored = "pause-is-ignored",
+    /// As many jobs of a queue are claimed as there are free places on the node, however many of it run.
+    ConcurrencyIsIgnored = "concurrency-is-ignored",
+    /// A job that goes on elsewhere takes no place of its queue.
+    ElsewhereTakesNoPlace = "elsewhere-takes-no-place",
+    /// What was claimed of a queue is not counted against its rate.
+    RateIsForgotten = "rate-is-forgotten",
     /// Whoever knows a job is believed when it says how the job goes on.
     CallbackIgnoresClaim = "callback-ignores-claim",
     /// A heartbeat puts off nothing.

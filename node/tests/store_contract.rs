@@ -17,6 +17,8 @@ mod ends;
 mod hand_backs;
 #[path = "store_contract/leases.rs"]
 mod leases;
+#[path = "store_contract/limits.rs"]
+mod limits;
 #[path = "store_contract/member.rs"]
 mod member;
 #[path = "store_contract/mysql.rs"]
@@ -97,6 +99,7 @@ async fn postgres_keeps_the_contract() {
     let mut score = Score::new("postgres", &[]);
     contract::<Postgres>(&mut score).await;
     promises! { score, Postgres, Fresh;
+        limits::a_queue_that_somebody_holds_keeps_no_other_waiting,
         bulk::all_that_a_filter_finds_are_altered_and_no_others,
         bulk::many_are_altered_a_batch_at_a_time_up_to_a_limit,
         tokens::a_token_is_made_once_listed_and_revoked,
@@ -154,6 +157,7 @@ async fn mariadb_keeps_the_contract() {
     let mut score = Score::new("mariadb", &[]);
     contract::<MySql>(&mut score).await;
     promises! { score, MySql, Fresh;
+        limits::a_queue_that_somebody_holds_keeps_no_other_waiting,
         bulk::all_that_a_filter_finds_are_altered_and_no_others,
         bulk::many_are_altered_a_batch_at_a_time_up_to_a_limit,
         tokens::a_token_is_made_once_listed_and_revoked,

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use turnwise_engine::{
-    Config, Engine, Exchange, Fate, Input, LocalInstant, NodeId, Note, Output, Period, RequestId,
-    ServerIdentity, ServerInstant, Slot, TurnAnswer, TurnKind, TurnRow, TurnStatement, WorkAnswer,
-    WorkStatement,
+    Config, Engine, Exchange, Fate, Input, Kept, LocalInstant, NodeId, Note, Output, Period,
+    RequestId, ServerIdentity, ServerInstant, Slot, TurnAnswer, TurnKind, TurnRow, TurnStatement,
+    WorkAnswer, WorkStatement,
 };
 
 pub(crate) const SECOND: u64 = 1_000_000_000;
@@ -233,7 +233,14 @@ impl Farm {
             Output::Work { request, statement, .. } => {
                 self.work.push((number, statement));
                 let sent = LocalInstant::from_nanos(now + node.ahead);
-                let answer = WorkAnswer { request, sent, claimed: 0, more: false, lost: false };
+                let answer = WorkAnswer {
+                    request,
+                    sent,
+                    claimed: 0,
+                    more: false,
+                    kept: Kept::default(),
+                    lost: false,
+                };
                 let input = Input::WorkAnswer(answer);
                 self.schedule(now + 2 * way, Event::Tell { node: number, input });
             }
@@ -303,6 +310,7 @@ impl Farm {
             row: self.row.clone(),
             claimed: 0,
             more: false,
+            kept: Kept::default(),
             lost: false,
         }))
     }

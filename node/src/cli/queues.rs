@@ -13,7 +13,10 @@ use crate::exit;
 use crate::job::Retry;
 use crate::job_fields;
 use crate::json::{PolicyLine, QueueLine, QueueLines, QueueOrdered, paused_or_resumed};
-use crate::store::{AnyStore, COUNTED_MAX, QueueOrders, QueuePolicy, Statuses, Views};
+use crate::store::{
+    AnyStore, CONCURRENCY_MAX, COUNTED_MAX, Limits, QueueOrders, QueuePolicy, RATE_JOBS_MAX, Rate,
+    Statuses, Views,
+};
 
 /// List, pause and resume queues, and say what holds for their jobs
 #[derive(Debug, clap::Args)]
@@ -23,6 +26,7 @@ Examples:
   turnwise queues pause mail
   turnwise queues resume mail
   turnwise queues set mail --retry-wait 1m --permanent-statuses 404,422
+  turnwise queues set mail --concurrency 5 --rate 100/m
   turnwise queues set mail    (says nothing any more)")]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -85,7 +89,8 @@ struct ResumeArgs {
     json: bool,
 }
 
-/// Say what holds for the jobs of a queue that do not say it themselves
+/// Say what holds for the jobs of a queue: how they are tried again where they do not say it themselves, and how many there
+/// may be at once and in a time
 ///
 /// It holds from their next claims on, on every node. What is left out is not said any more.
 #[derive(Debug, clap::Args)]
@@ -108,6 +113,18 @@ struct SetArgs {
     /// Statuses of answers after which they are not tried again, from 300 to 599, such as 404,422; up to 60
     #[arg(long, value_name = "STATUS,...", default_value = "", hide_default_value = true)]
     permanent_statuses: Statuses,
+
+    /// So many of them run at once, on all nodes together, from 1 to 1000000
+    #[arg(long, value_name = "JOBS", value_parser = clap::value_parser!(u32).range(1..=i64::from(CONCURRENCY_MAX)))]
+    concurrency: Option<u32>,
+
+    /// So many are claimed in a time, on all nodes together, such as 10/s, 100/m or 500/30s; each attempt counts
+    #[arg(long, value_name = "JOBS/TIME")]
+    rate: Option<Rate>,
+
+    /// So many of a rate at once after a time without any, from 1 to 1000000 [default: the jobs of the rate]
+    #[arg(long, value_name = "JOBS", requires = "rate", value_parser = clap::value_parser!(u32).range(1..=i64::from(RATE_JOBS_MAX)))]
+    burst: Option<u32>,
 
     /// Print the queue as JSON
     #[arg(long)]
@@ -137,7 +154,7 @@ async fn list(args: ListArgs) -> Result<ExitCode, Failure> {
     } else if lines.queues.is_empty() {
         show::print("no job waits, no queue is paused, and none says anything of its jobs")?;
     } else {
-        let header = ["QUEUE", "PAUSED SINCE", "READY", "LATER", "OLDEST READY FOR", "RETRIES"];
+        let header = ["QUEUE", "PAUSED SINCE", "READY", "LATER", "OLDEST READY FOR", "POLICY"];
         show::print(&show::table(header, lines.queues.iter().map(row).collect()))?;
         if !lines.all_queues {
             show::print("(there are more queues than were counted)")?;
@@ -158,36 +175,30 @@ fn row(line: &QueueLine) -> [String; 6] {
         count(line.ready, line.more_ready),
         count(line.later, line.more_later),
         show::or_nothing(oldest),
-        show::or_nothing(line.policy.as_ref().map(policy)),
+        show::or_nothing(line.policy.as_ref().and_then(PolicyLine::words)),
     ]
 }
 
-/// What a queue says of its jobs, in words.
-fn policy(said: &PolicyLine) -> String {
-    let time = |millis| humantime::format_duration(Duration::from_millis(millis)).to_string();
-    let wait = said.retry_wait_ms.map(|millis| format!("after {}", time(millis)));
-    let most = said.retry_wait_max_ms.map(|millis| format!("up to {}", time(millis)));
-    let never = Some(&said.permanent_statuses).filter(|statuses| !statuses.is_empty());
-    let never = never.map(|statuses| format!("not after {statuses}"));
-    wait.into_iter().chain(most).chain(never).collect::<Vec<_>>().join("; ")
-}
-
 async fn set(args: SetArgs) -> Result<ExitCode, Failure> {
-    let SetArgs { common, queue, retry_wait, retry_wait_max, permanent_statuses, json } = args;
+    let SetArgs { common, queue, retry_wait, retry_wait_max, permanent_statuses, json, .. } = args;
+    let rate = match (args.rate, args.burst) {
+        (Some(rate), Some(burst)) => Some(Rate { burst, ..rate }),
+        (rate, _) => rate,
+    };
     let store = common.store().await?;
-    let retry = Retry { wait: retry_wait, wait_max: retry_wait_max };
-    let said = QueuePolicy { retry, permanent: permanent_statuses };
+    let said = QueuePolicy {
+        retry: Retry { wait: retry_wait, wait_max: retry_wait_max },
+        permanent: permanent_statuses,
+        limits: Limits { concurrency: args.concurrency, rate },
+    };
     store.put_policy(&queue, &said).await?;
     let line = PolicyLine::new(&said);
-    match (json, policy(&line)) {
+    match (json, line.words()) {
         (true, _) => show::print_json(&line)?,
-        (false, words) if words.is_empty() => {
+        (false, None) => {
             show::print(&format!("{} says nothing of its jobs", show::printable(&queue)))?;
         }
-        (false, words) => show::print(&format!(
-            "{}: jobs that do not say it themselves are tried again {words}",
-            show::printable(&queue)
-        ))?,
+        (false, Some(words)) => show::print(&format!("{}: {words}", show::printable(&queue)))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -239,9 +250,11 @@ mod tests {
                 retry_wait_ms: Some(1_500),
                 retry_wait_max_ms: None,
                 permanent_statuses: "404".to_owned(),
+                concurrency: Some(3),
+                rate: None,
             }),
         };
-        let said = "after 1s 500ms; not after 404";
+        let said = "3 at once; retries after 1s 500ms; no retries after 404";
         assert_eq!(row(&line), ["mail", "-", "10000+", "0", "1m 30s", said]);
     }
 }

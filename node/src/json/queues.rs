@@ -42,15 +42,58 @@ pub(crate) struct PolicyLine {
     pub(crate) retry_wait_max_ms: Option<u64>,
     /// Statuses of answers after which a job is not tried again, separated by commas.
     pub(crate) permanent_statuses: String,
+    /// So many jobs run at once, on all nodes together; null: any number.
+    pub(crate) concurrency: Option<u32>,
+    /// So many jobs are claimed in a time; null: any number.
+    pub(crate) rate: Option<RateLine>,
+}
+
+/// How many jobs of a queue are claimed in a time.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = QueueRate)]
+pub(crate) struct RateLine {
+    /// So many.
+    pub(crate) jobs: u32,
+    /// In so many milliseconds.
+    pub(crate) per_ms: u64,
+    /// So many of them at once after a time without any.
+    pub(crate) burst: u32,
 }
 
 impl PolicyLine {
+    /// What is said, in words; none: nothing.
+    pub(crate) fn words(&self) -> Option<String> {
+        let time = |millis| humantime::format_duration(Duration::from_millis(millis)).to_string();
+        let wait = self.retry_wait_ms.map(|millis| format!("retries after {}", time(millis)));
+        let most =
+            self.retry_wait_max_ms.map(|millis| format!("retries after up to {}", time(millis)));
+        let never = Some(&self.permanent_statuses).filter(|statuses| !statuses.is_empty());
+        let never = never.map(|statuses| format!("no retries after {statuses}"));
+        let at_once = self.concurrency.map(|jobs| format!("{jobs} at once"));
+        let rate = self.rate.as_ref().map(|rate| {
+            let burst = match rate.burst == rate.jobs {
+                true => String::new(),
+                false => format!(", {} at a time", rate.burst),
+            };
+            format!("{} in {}{burst}", rate.jobs, time(rate.per_ms))
+        });
+        let said = [at_once, rate, wait, most, never];
+        let said: Vec<String> = said.into_iter().flatten().collect();
+        (!said.is_empty()).then(|| said.join("; "))
+    }
+
     pub(crate) fn new(policy: &QueuePolicy) -> Self {
         let millis = |wait: Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         Self {
             retry_wait_ms: policy.retry.wait.map(millis),
             retry_wait_max_ms: policy.retry.wait_max.map(millis),
             permanent_statuses: policy.permanent.to_string(),
+            concurrency: policy.limits.concurrency,
+            rate: policy.limits.rate.map(|rate| RateLine {
+                jobs: rate.jobs,
+                per_ms: millis(rate.per),
+                burst: rate.burst,
+            }),
         }
     }
 }
@@ -154,7 +197,7 @@ mod tests {
                 r#","ready":0,"more_ready":false,"later":0,"more_later":false,"oldest_ready_us":null},"#,
                 r#"{"queue":"strict","paused_since":null,"ready":0,"more_ready":false,"later":0,"more_later":false,"#,
                 r#""oldest_ready_us":null,"policy":{"retry_wait_ms":null,"retry_wait_max_ms":null,"#,
-                r#""permanent_statuses":"404"}}],"#,
+                r#""permanent_statuses":"404","concurrency":null,"rate":null}}],"#,
                 r#""all_queues":true}"#,
             ]
             .concat()

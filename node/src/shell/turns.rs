@@ -486,6 +486,7 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
                     row: reply.row,
                     claimed,
                     more: reply.more && !T::Bugs::plants(Bug::MoreIsNotTold),
+                    kept: reply.kept,
                     lost: reply.lost && !T::Bugs::plants(Bug::LossIsNotTold),
                 };
                 if T::Bugs::plants(Bug::OnlyFirstJobRuns) {
@@ -581,7 +582,7 @@ impl<C: Clock, S: Store, T: Stage> TurnsTask<C, S, T> {
 #[cfg(test)]
 mod tests {
     use turnwise_engine::journal::{Header, VERSION};
-    use turnwise_engine::{Claim, NodeId, ServerInstant, Token, WorkAnswer};
+    use turnwise_engine::{Claim, Kept, NodeId, ServerInstant, Token, WorkAnswer};
 
     use super::*;
     use crate::clock::BootClock;
@@ -625,6 +626,7 @@ mod tests {
             sent: LocalInstant::from_nanos(1),
             claimed: 1,
             more: false,
+            kept: Kept::default(),
             lost: false,
         };
         Told { input: Input::WorkAnswer(answer), jobs: vec![job()] }

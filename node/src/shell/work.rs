@@ -84,19 +84,19 @@ impl<C: Clock, S: Store, T: Stage> WorkTask<C, S, T> {
             let ask = async {
                 match statement {
                     WorkStatement::Renew if T::Bugs::plants(Bug::RenewalIsForgotten) => {
-                        Ok(Claimed { jobs: Vec::new(), check_in: CheckIn::Alive, more: false })
+                        Ok(Claimed::default())
                     }
                     WorkStatement::Release(_) if T::Bugs::plants(Bug::ReleaseIsForgotten) => {
-                        Ok(Claimed { jobs: Vec::new(), check_in: CheckIn::Alive, more: false })
+                        Ok(Claimed::default())
                     }
                     WorkStatement::Reconcile if T::Bugs::plants(Bug::ReconcileIsARenewal) => store
                         .renew(node, &report)
                         .await
-                        .map(|check_in| Claimed { jobs: Vec::new(), check_in, more: false }),
+                        .map(|check_in| Claimed { check_in, ..Claimed::default() }),
                     WorkStatement::Renew => store
                         .renew(node, &report)
                         .await
-                        .map(|check_in| Claimed { jobs: Vec::new(), check_in, more: false }),
+                        .map(|check_in| Claimed { check_in, ..Claimed::default() }),
                     WorkStatement::Reconcile => {
                         reconcile(&store, node, &holds, held, &report).await
                     }
@@ -105,7 +105,7 @@ impl<C: Clock, S: Store, T: Stage> WorkTask<C, S, T> {
                     WorkStatement::Release(token) => store
                         .release(node, token, &report)
                         .await
-                        .map(|check_in| Claimed { jobs: Vec::new(), check_in, more: false }),
+                        .map(|check_in| Claimed { check_in, ..Claimed::default() }),
                 }
             };
             match tokio::time::timeout(STATEMENT_TIMEOUT, ask).await {
@@ -116,6 +116,7 @@ impl<C: Clock, S: Store, T: Stage> WorkTask<C, S, T> {
                         sent,
                         claimed: u32::try_from(claimed.jobs.len()).unwrap_or(u32::MAX),
                         more: claimed.more && !T::Bugs::plants(Bug::MoreIsNotTold),
+                        kept: claimed.kept,
                         lost: claimed.check_in == CheckIn::Lost
                             && !T::Bugs::plants(Bug::LossIsNotTold),
                     };

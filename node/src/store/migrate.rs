@@ -44,6 +44,7 @@ pub const POSTGRES: &[Migration] = &[
     migration!(10, "postgres", "0010_schedules"),
     migration!(11, "postgres", "0011_retries_and_callbacks"),
     migration!(12, "postgres", "0012_tokens"),
+    migration!(16, "postgres", "0016_limits"),
 ];
 
 /// The schema for MariaDB and MySQL.
@@ -58,6 +59,7 @@ pub const MYSQL: &[Migration] = &[
     migration!(8, "mysql", "0008_schedules"),
     migration!(9, "mysql", "0009_retries_and_callbacks"),
     migration!(10, "mysql", "0010_tokens"),
+    migration!(13, "mysql", "0013_limits"),
 ];
 
 /// The schema for SQLite.
@@ -72,6 +74,7 @@ pub const SQLITE: &[Migration] = &[
     migration!(8, "sqlite", "0008_schedules"),
     migration!(9, "sqlite", "0009_retries_and_callbacks"),
     migration!(10, "sqlite", "0010_tokens"),
+    migration!(13, "sqlite", "0013_limits"),
 ];
 
 /// The version of this binary.

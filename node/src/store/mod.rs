@@ -18,6 +18,7 @@ mod connections;
 mod distant;
 mod ends;
 mod errors;
+mod limits;
 mod marks;
 pub mod migrate;
 pub mod mysql;
@@ -43,6 +44,7 @@ pub use any::{AnyStore, AnyTurns};
 pub use bulk::{Altered, BATCH, Bulk, Deed};
 pub use callbacks::{Callbacks, LastAttempt, Word};
 pub use distant::{Distance, Distant, DistantTurns, Road};
+pub use limits::{CONCURRENCY_MAX, Limits, RATE_JOBS_MAX, RATE_PER_MAX, Rate, RateError};
 pub use queues::{PausedQueue, QueueOrders, QueuePolicy, STATUSES_MAX, Statuses, StatusesError};
 pub use retention::{Ended, PRUNED_AT_ONCE_MAX, Prune, Pruned};
 pub(crate) use schedules::parse_schedule_name;
@@ -57,8 +59,8 @@ pub use views::{
 };
 
 use turnwise_engine::{
-    Change, Claim, Exchange, Fate, LocalInstant, NodeId, Period, ServerIdentity, ServerInstant,
-    Slot, Token, TurnRow, TurnStatement,
+    Change, Claim, Exchange, Fate, Kept, LocalInstant, NodeId, Period, ServerIdentity,
+    ServerInstant, Slot, Token, TurnRow, TurnStatement,
 };
 
 use crate::job::{Attempts, ClaimedJob, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
@@ -341,6 +343,8 @@ pub struct TurnReply {
     pub jobs: Vec<ClaimedJob>,
     /// As in [`Claimed::more`].
     pub more: bool,
+    /// What the beat left behind because of a limit.
+    pub kept: Kept,
     /// The node is not known (any more), or was declared lost. Nothing was claimed.
     pub lost: bool,
     /// Somebody asked the node to drain ([`Store::drain`]).
@@ -374,9 +378,10 @@ pub struct NodeReport {
 }
 
 /// Whether the node was known when it checked in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CheckIn {
     /// Its lease is renewed.
+    #[default]
     Alive,
     /// It is not known (any more), or was declared lost.
     Lost,
@@ -394,13 +399,15 @@ pub enum DrainAnswer {
 }
 
 /// The answer to a claim.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claimed {
     /// The jobs, which this node must run or give back.
     pub jobs: Vec<ClaimedJob>,
     /// There may be more that are due, though fewer were claimed than asked for: their bodies would have been too many
     /// bytes for one answer.
     pub more: bool,
+    /// What was left behind because of a limit of its queue.
+    pub kept: Kept,
     /// Whether the node was known; when lost, there are no jobs.
     pub check_in: CheckIn,
 }

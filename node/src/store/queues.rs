@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use turnwise_engine::ServerInstant;
 
+use super::limits::Limits;
 use super::{Store, StoreError};
 use crate::job::{RETRY_WAIT_MAX, RETRY_WAIT_MIN, Retry, millis};
 
@@ -33,6 +34,50 @@ pub struct QueuePolicy {
     pub retry: Retry,
     /// Answers after which they are not tried again.
     pub permanent: Statuses,
+    /// How many there may be at once, and in a time.
+    pub limits: Limits,
+}
+
+/// A queue's row as it stands, but for its pause.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct PolicyColumns {
+    pub(super) name: String,
+    pub(super) retry_wait_ms: Option<i64>,
+    pub(super) retry_wait_max_ms: Option<i64>,
+    pub(super) permanent_statuses: Option<String>,
+    pub(super) concurrency: Option<i64>,
+    pub(super) rate_jobs: Option<i64>,
+    pub(super) rate_per_ms: Option<i64>,
+    pub(super) rate_burst: Option<i64>,
+}
+
+/// The same as it is read.
+pub(super) type PolicyRow = (
+    String,
+    Option<i64>,
+    Option<i64>,
+    Option<String>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+);
+
+impl From<PolicyRow> for PolicyColumns {
+    fn from(row: PolicyRow) -> Self {
+        let (name, retry_wait_ms, retry_wait_max_ms, permanent_statuses, ..) = row;
+        let (.., concurrency, rate_jobs, rate_per_ms, rate_burst) = row;
+        Self {
+            name,
+            retry_wait_ms,
+            retry_wait_max_ms,
+            permanent_statuses,
+            concurrency,
+            rate_jobs,
+            rate_per_ms,
+            rate_burst,
+        }
+    }
 }
 
 /// Statuses of answers, each from 300 to 599, at most [`STATUSES_MAX`] of them, in their order.
@@ -82,23 +127,36 @@ impl fmt::Display for Statuses {
 }
 
 impl QueuePolicy {
-    /// The columns of the wait, the longest wait and the statuses.
-    pub(super) fn columns(&self) -> (Option<i64>, Option<i64>, Option<String>) {
+    /// What is written for this queue.
+    pub(super) fn columns(&self, queue: &str) -> PolicyColumns {
         let permanent = self.permanent.to_string();
-        let waits = (self.retry.wait.map(millis), self.retry.wait_max.map(millis));
-        (waits.0, waits.1, (!permanent.is_empty()).then_some(permanent))
+        let (concurrency, rate_jobs, rate_per_ms, rate_burst) = self.limits.columns();
+        PolicyColumns {
+            name: queue.to_owned(),
+            retry_wait_ms: self.retry.wait.map(millis),
+            retry_wait_max_ms: self.retry.wait_max.map(millis),
+            permanent_statuses: (!permanent.is_empty()).then_some(permanent),
+            concurrency,
+            rate_jobs,
+            rate_per_ms,
+            rate_burst,
+        }
     }
 
     /// As it stands in a row, which anyone may have written: what cannot be read of it says nothing.
-    pub(super) fn read(
-        (wait, wait_max, permanent): (Option<i64>, Option<i64>, Option<String>),
-    ) -> Self {
+    pub(super) fn read(row: impl Into<PolicyColumns>) -> (String, Self) {
+        let row: PolicyColumns = row.into();
         let time = |millis: Option<i64>| {
             let time = Duration::from_millis(u64::try_from(millis?).unwrap_or(0));
             Some(time.clamp(RETRY_WAIT_MIN, RETRY_WAIT_MAX))
         };
-        let permanent = permanent.and_then(|listed| listed.parse().ok()).unwrap_or_default();
-        Self { retry: Retry { wait: time(wait), wait_max: time(wait_max) }, permanent }
+        let permanent = row.permanent_statuses.and_then(|listed| listed.parse().ok());
+        let policy = Self {
+            retry: Retry { wait: time(row.retry_wait_ms), wait_max: time(row.retry_wait_max_ms) },
+            permanent: permanent.unwrap_or_default(),
+            limits: Limits::read((row.concurrency, row.rate_jobs, row.rate_per_ms, row.rate_burst)),
+        };
+        (row.name, policy)
     }
 }
 
@@ -113,7 +171,7 @@ pub trait QueueOrders: Store {
     fn resume(&self, queue: &str) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Say what holds for the jobs of this queue, from their next claims on. The default says nothing. A queue need not have jobs.
-    /// Fails as [`pause`](Self::pause) does.
+    /// A limit that is lower than what runs now lets that go on. Fails as [`pause`](Self::pause) does.
     fn put_policy(
         &self,
         queue: &str,
@@ -151,10 +209,17 @@ mod tests {
         let policy = QueuePolicy {
             retry: Retry { wait: Some(Duration::from_secs(1)), wait_max: None },
             permanent: "404".parse().unwrap(),
+            limits: Limits { concurrency: Some(2), rate: Some("5/m".parse().unwrap()) },
         };
-        assert_eq!(QueuePolicy::read(policy.columns()), policy);
-        assert_eq!(QueuePolicy::default().columns(), (None, None, None));
-        let odd = QueuePolicy::read((Some(-1), Some(i64::MAX), Some("all".to_owned())));
+        assert_eq!(QueuePolicy::read(policy.columns("mail")), ("mail".to_owned(), policy));
+        let nothing = PolicyColumns { name: "mail".to_owned(), ..PolicyColumns::default() };
+        assert_eq!(QueuePolicy::default().columns("mail"), nothing);
+        let (_, odd) = QueuePolicy::read(PolicyColumns {
+            retry_wait_ms: Some(-1),
+            retry_wait_max_ms: Some(i64::MAX),
+            permanent_statuses: Some("all".to_owned()),
+            ..nothing
+        });
         assert_eq!(odd.retry.wait, Some(RETRY_WAIT_MIN));
         assert_eq!(odd.retry.wait_max, Some(RETRY_WAIT_MAX));
         assert_eq!(odd.permanent, Statuses::default());

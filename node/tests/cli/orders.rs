@@ -36,14 +36,24 @@ fn a_queue_says_what_holds_for_its_jobs() {
     let place = Place::migrated();
     let set = |words: &[&str]| place.run(&[&["queues", "set", "mail"], words].concat());
     let said = set(&["--retry-wait", "90s", "--permanent-statuses", "422,404"]).ok();
-    assert!(said.contains("after 1m 30s; not after 404,422"), "{said}");
+    assert_eq!(said, "mail: retries after 1m 30s; no retries after 404,422\n");
     let listed = place.run(&["queues", "list", "--json"]).json();
     let policy = &listed["queues"][0]["policy"];
     assert_eq!(
         (&policy["retry_wait_ms"], &policy["permanent_statuses"]),
         (&90_000.into(), &"404,422".into())
     );
-    assert!(place.run(&["queues", "list"]).ok().contains("not after 404,422"));
+    assert!(place.run(&["queues", "list"]).ok().contains("no retries after 404,422"));
+    let said = set(&["--concurrency", "5", "--rate", "100/m", "--burst", "10"]).ok();
+    assert_eq!(said, "mail: 5 at once; 100 in 1m, 10 at a time\n");
+    let listed = place.run(&["queues", "list", "--json"]).json();
+    let policy = &listed["queues"][0]["policy"];
+    assert_eq!(policy["concurrency"], 5);
+    let rate = serde_json::json!({ "jobs": 100, "per_ms": 60_000, "burst": 10 });
+    assert_eq!((&policy["rate"], &policy["retry_wait_ms"]), (&rate, &Value::Null));
+    set(&["--concurrency", "0"]).fails(2, &["1..=1000000"]);
+    set(&["--rate", "100"]).fails(2, &["is no rate", "10/s"]);
+    set(&["--burst", "5"]).fails(2, &["--rate"]);
     set(&["--retry-wait", "25h"]).fails(2, &["1ms to 24h"]);
     set(&["--permanent-statuses", "200"]).fails(2, &["300 to 599"]);
     assert_eq!(set(&[]).ok(), "mail says nothing of its jobs\n");

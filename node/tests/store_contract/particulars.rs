@@ -7,7 +7,9 @@ use turnwise_node::job::{
     Asynchronous, JobFate, NewJob, Particulars, RETRY_WAIT_MAX, RETRY_WAIT_MIN, Retry, When,
 };
 use turnwise_node::schedule::Misfire;
-use turnwise_node::store::{NewSchedule, QueueOrders, QueuePolicy, Schedules, Store, Views};
+use turnwise_node::store::{
+    Limits, NewSchedule, QueueOrders, QueuePolicy, Schedules, Store, Views,
+};
 
 use crate::member::{Member, enqueue, job};
 use crate::world::{NOON, SECOND, World};
@@ -53,6 +55,7 @@ pub(crate) async fn a_queue_says_what_its_jobs_do_not<W: World>(w: W) {
     let policy = QueuePolicy {
         retry: Retry { wait: SECONDS(1), wait_max: SECONDS(5) },
         permanent: "404,422".parse().unwrap(),
+        limits: Limits { concurrency: Some(7), rate: Some("90/m".parse().unwrap()) },
     };
     a.store.put_policy("mail", &policy).await.unwrap();
     a.store.put_policy("a", &QueuePolicy::default()).await.unwrap();

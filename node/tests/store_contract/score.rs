@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use crate::world::{State, Tried, World};
 use crate::{
-    callbacks, claims, ends, hand_backs, leases, nodes, particulars, queues, retention, rows,
-    schedules, turns, unique_keys, views,
+    callbacks, claims, ends, hand_backs, leases, limits, nodes, particulars, queues, retention,
+    rows, schedules, turns, unique_keys, views,
 };
 
 /// Keeps the score of the promises.
@@ -164,6 +164,13 @@ pub(crate) async fn contract<W: World>(score: &mut Score) {
         queues::nothing_is_claimed_from_a_paused_queue,
         queues::what_runs_when_its_queue_is_paused_goes_on,
         queues::queues_are_paused_each_by_itself,
+        limits::no_more_run_at_once_than_their_queue_allows,
+        limits::a_dead_nodes_jobs_give_their_places_back,
+        limits::a_job_that_goes_on_elsewhere_keeps_its_place,
+        limits::of_many_who_claim_at_once_none_gets_too_many,
+        limits::a_rate_gives_out_its_burst_and_then_one_after_the_other,
+        limits::a_clock_that_is_set_back_stops_no_rate,
+        limits::limits_that_cannot_be_are_refused,
         views::jobs_are_listed_by_state_queue_and_page,
         views::a_running_attempt_is_the_last,
         views::the_newest_attempts_are_shown_and_all_are_counted,

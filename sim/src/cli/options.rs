@@ -88,6 +88,14 @@ pub(super) struct Farm {
     #[arg(long, value_name = "PPM", default_value = "0", value_parser = ppm)]
     asynchronous: f64,
 
+    /// How many jobs of a queue, in which half of them are then, run at once, from 1; 0: any number; in the cluster
+    #[arg(long, value_name = "JOBS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    queue_concurrency: u32,
+
+    /// How many jobs of that queue are claimed a second, from 1; 0: any number; in the cluster
+    #[arg(long, value_name = "JOBS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    queue_rate: u32,
+
     /// How many schedules there are, of different intervals of a few seconds; in the cluster
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=3))]
     schedules: u32,
@@ -136,6 +144,8 @@ impl Farm {
                 pauses_every: self.queue_pause_rate.0,
                 schedules: self.schedules,
                 asynchronous_ppm: self.asynchronous as u32,
+                concurrency: self.queue_concurrency,
+                rate: self.queue_rate,
             },
             duration: self.duration,
             seed: self.seed,

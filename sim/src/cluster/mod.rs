@@ -144,6 +144,7 @@ enum What {
     Pause,
     Resume,
     SetSchedules,
+    SetLimits,
     Look,
 }
 
@@ -212,6 +213,9 @@ impl<'a> Cluster<'a> {
         if scenario.orders.schedules > 0 {
             cluster.plan(LOOK_EVERY, What::SetSchedules);
         }
+        if scenario.orders.has_limits() {
+            cluster.plan(LOOK_EVERY, What::SetLimits);
+        }
         cluster.plan(LOOK_EVERY, What::Look);
         cluster
     }
@@ -269,6 +273,7 @@ impl<'a> Cluster<'a> {
             What::Pause => self.pause(),
             What::Resume => self.resume(),
             What::SetSchedules => self.set_schedules(),
+            What::SetLimits => self.set_limits(),
             What::Look => {
                 let mut world = self.farm.look();
                 world.check_last_words();

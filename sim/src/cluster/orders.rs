@@ -1,11 +1,11 @@
 //! Decides what apps and people order of the database: jobs, some with unique keys, some of which are cancelled soon after, and
-//! pauses of a queue, schedules.
+//! pauses of a queue, limits of another, schedules.
 
 use std::time::Duration;
 
 use turnwise_node::job::{Asynchronous, HEARTBEAT_MIN, NewJob, Unique};
 use turnwise_node::schedule::{Cron, Misfire};
-use turnwise_node::store::{NewSchedule, QueueOrders, Schedules, Store};
+use turnwise_node::store::{Limits, NewSchedule, QueueOrders, QueuePolicy, Rate, Schedules, Store};
 
 use super::caller::CALL_DEADLINE;
 use super::database::{Database, at_once};
@@ -17,6 +17,8 @@ use crate::world::id_of;
 
 /// The queue that is paused now and then.
 pub(super) const SECOND_QUEUE: &str = "second";
+/// The queue that has limits.
+pub(super) const LIMITED_QUEUE: &str = "limited";
 /// So many keys there are: few, so that they are fought over.
 const KEYS: u64 = 3;
 /// The longest window of a key, in milliseconds.
@@ -40,6 +42,7 @@ pub(super) struct Orders {
     cancels: Stream,
     pauses: Stream,
     asynchronous: Stream,
+    limits: Stream,
     pub(super) told: super::watch::Ordered,
 }
 
@@ -52,6 +55,7 @@ impl Orders {
             cancels: stream("orders: cancels"),
             pauses: stream("orders: pauses"),
             asynchronous: stream("orders: asynchronous"),
+            limits: stream("orders: limits"),
             told: Default::default(),
         }
     }
@@ -116,6 +120,9 @@ impl Cluster<'_> {
         };
         if wanted.pauses_every.0 > 0 && orders.queues.below(3) == 0 {
             job.queue = SECOND_QUEUE.to_owned();
+        }
+        if wanted.has_limits() && orders.limits.below(2) == 0 {
+            job.queue = LIMITED_QUEUE.to_owned();
         }
         if orders.keys.below(1_000_000) < u64::from(wanted.keyed_ppm) {
             let key = format!("key {}", orders.keys.below(KEYS)).parse().ok();
@@ -183,6 +190,23 @@ impl Cluster<'_> {
                 self.farm.look().resumed();
             }
             None => self.plan(now + 500_000_000, What::Resume),
+        }
+    }
+
+    /// Somebody sets the limits of a queue, once there is a database to set them in.
+    pub(super) fn set_limits(&mut self) {
+        let (now, orders) = (self.farm.look().now, self.scenario.orders);
+        let some = |number: u32| (number > 0).then_some(number);
+        let rate = some(orders.rate);
+        let rate = rate.map(|jobs| Rate { jobs, per: Duration::from_secs(1), burst: jobs });
+        let limits = Limits { concurrency: some(orders.concurrency), rate };
+        let policy = QueuePolicy { limits, ..QueuePolicy::default() };
+        let is_set = self
+            .reachable()
+            .is_some_and(|store| at_once(store.put_policy(LIMITED_QUEUE, &policy)).is_ok());
+        match is_set {
+            true => self.farm.look().orders.told.limited.since = Some(now),
+            false => self.plan(now + 500_000_000, What::SetLimits),
         }
     }
 

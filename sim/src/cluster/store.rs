@@ -137,6 +137,7 @@ impl Turns for RemoteTurns {
             let lost = session.lost_nodes(&statement, &reply)?;
             session.durable = what == What::Change || !reply.jobs.is_empty();
             session.farm.look().turn_arrived(host, &statement, &reply, &lost);
+            session.farm.look().within_limits(&session.store, &reply.jobs, &reply.kept);
             Ok(reply)
         };
         let mut reply: TurnReply = self.line.ask(what, work).await?;
@@ -208,6 +209,7 @@ impl Store for RemoteStore {
         self.ask(What::Work, move |session| {
             let done = at_once(session.store.claim(node, claim, &queues, &report))?;
             session.farm.look().claimed_outside(node, &done);
+            session.farm.look().within_limits(&session.store, &done.jobs, &done.kept);
             Ok(done)
         })
         .await

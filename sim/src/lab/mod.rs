@@ -52,6 +52,8 @@ pub const NEVER_REACHES: &[Mark] = &[
     Mark::CancelledWaiting,
     Mark::CancelledRunning,
     Mark::QueuePaused,
+    Mark::PlacesTaken,
+    Mark::RateReached,
     Mark::CalledBack,
     Mark::NothingHeard,
     Mark::HeardTooLate,

@@ -1,7 +1,7 @@
 //! Decides what becomes of statements on the turn row: on their way, at the database, and on their way back.
 
 use turnwise_engine::{
-    Exchange, Fate, Input, LocalInstant, RequestId, Slot, TurnAnswer, TurnKind, TurnStatement,
+    Exchange, Fate, Input, Kept, LocalInstant, RequestId, Slot, TurnAnswer, TurnKind, TurnStatement,
 };
 
 use super::host::{id_of, life_of};
@@ -246,6 +246,7 @@ impl<D: Driver> Lab<'_, D> {
             row: self.database.row.clone(),
             claimed: done.claimed.len() as u32,
             more: done.more,
+            kept: Kept::default(),
             lost: done.lost,
         };
         let begun = self.begun(number, sent);

@@ -1,7 +1,9 @@
 //! Decides what becomes of jobs: enqueued, claimed, run at the target, ended; and whether a node's counts of
 //! them are true.
 
-use turnwise_engine::{Claim, Input, LocalInstant, RequestId, Token, WorkAnswer, WorkStatement};
+use turnwise_engine::{
+    Claim, Input, Kept, LocalInstant, RequestId, Token, WorkAnswer, WorkStatement,
+};
 
 use super::database::{Done, Ending};
 use super::host::{id_of, life_of};
@@ -155,6 +157,7 @@ impl<D: Driver> Lab<'_, D> {
             sent,
             claimed: done.claimed.len() as u32,
             more: done.more,
+            kept: Kept::default(),
             lost: done.lost,
         };
         let claimed = done.claimed;

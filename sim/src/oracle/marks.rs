@@ -70,6 +70,8 @@ marks! {
     CancelledWaiting = "a job was cancelled that waited",
     CancelledRunning = "a call was dropped since its job was cancelled",
     QueuePaused = "a queue with jobs was paused",
+    PlacesTaken = "as many jobs of a queue ran as it allows, and more were due",
+    RateReached = "a queue had given out what its rate allows, and more were due",
     CalledBack = "a job that went on elsewhere called back",
     NothingHeard = "a job that went on elsewhere was tried again, since nothing was heard of it",
     HeardTooLate = "a word of a job that went on elsewhere came too late",

@@ -65,6 +65,8 @@ pub enum Invariant {
     Cancels,
     /// Nothing is claimed from a queue that is paused.
     Pauses,
+    /// Of a queue no more jobs run at once, and none are claimed sooner, than it allows.
+    Limits,
     /// A schedule fires each of its times once, and, when all is well, before it comes.
     Schedules,
     /// A job that goes on elsewhere is not tried again while it is heard of, and none but its last attempt is believed.
@@ -98,6 +100,7 @@ impl Invariant {
         Self::UniqueKeys,
         Self::Cancels,
         Self::Pauses,
+        Self::Limits,
         Self::Schedules,
         Self::Callbacks,
         Self::Replay,
@@ -127,6 +130,7 @@ impl Invariant {
             Self::UniqueKeys => "unique_keys",
             Self::Cancels => "cancels",
             Self::Pauses => "pauses",
+            Self::Limits => "limits",
             Self::Schedules => "schedules",
             Self::Callbacks => "callbacks",
             Self::Replay => "replay",

@@ -45,6 +45,11 @@ impl Plantable for Bug {
             Self::MoreIsNotTold => scenario.load.jobs_a_claim > 0,
             Self::CancelIsNotHeard => scenario.orders.cancelled_ppm > 0,
             Self::UniqueKeyIsForgotten => scenario.orders.keyed_ppm > 0,
+            Self::ConcurrencyIsIgnored => scenario.orders.concurrency > 0,
+            Self::ElsewhereTakesNoPlace => {
+                scenario.orders.concurrency > 0 && scenario.orders.asynchronous_ppm > 0
+            }
+            Self::RateIsForgotten => scenario.orders.rate > 0,
             Self::PauseIsIgnored => scenario.orders.pauses_every.0 > 0,
             Self::NothingIsFired
             | Self::NextTimeIsPassedOver

@@ -165,6 +165,19 @@ pub struct Orders {
     /// How many of a million jobs may go on elsewhere after an answer of 202.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub asynchronous_ppm: u32,
+    /// So many jobs of a queue, in which half of them are then, run at once; zero: any number.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub concurrency: u32,
+    /// So many of that queue are claimed a second, and as many at once after a while without; zero: any number.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rate: u32,
+}
+
+impl Orders {
+    /// Whether a queue has limits.
+    pub fn has_limits(&self) -> bool {
+        self.concurrency > 0 || self.rate > 0
+    }
 }
 
 /// A fault and its time.

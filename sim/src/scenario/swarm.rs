@@ -86,7 +86,8 @@ fn short_retention(seed: u64) -> Retention {
     Retention { succeeded: Some(succeeded), dead: (!forever).then_some(dead) }
 }
 
-/// In a third of the runs each: unique keys, cancelled jobs, a queue that is paused now and then, schedules, jobs that go on elsewhere.
+/// In a third of the runs each: unique keys, cancelled jobs, a queue that is paused now and then, schedules, jobs that go on elsewhere, a queue that has a
+/// limit of what runs at once, and of what is claimed in a time.
 fn orders(seed: u64) -> Orders {
     let mut random = Stream::new(seed, "swarm orders");
     let mut some = |most: u64| {
@@ -97,7 +98,17 @@ fn orders(seed: u64) -> Orders {
     let pauses_every = Span(some(10_000_000_000));
     let schedules = some(8).min(3) as u32;
     let asynchronous_ppm = some(800_000) as u32;
-    Orders { keyed_ppm, cancelled_ppm, pauses_every, schedules, asynchronous_ppm }
+    let concurrency = some(4) as u32;
+    let rate = some(6) as u32;
+    Orders {
+        keyed_ppm,
+        cancelled_ppm,
+        pauses_every,
+        schedules,
+        asynchronous_ppm,
+        concurrency,
+        rate,
+    }
 }
 
 /// In a quarter of the runs a claim brings one to four jobs at most.

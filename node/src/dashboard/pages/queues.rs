@@ -1,4 +1,6 @@
-//! The page *Queues*: what waits in each, which are paused, and the buttons that pause and resume them.
+//! The page *Queues*: what waits in each, which are paused, what each says of its jobs, and the buttons that pause and resume them.
+
+use std::collections::BTreeSet;
 
 use axum::extract::{Form, Query, State};
 use axum::response::Response;
@@ -10,7 +12,8 @@ use url::form_urlencoded::Serializer;
 use super::super::{Shared, actions, page};
 use crate::job::QUEUE_BYTES_MAX;
 use crate::job_fields;
-use crate::store::{COUNTED_MAX, PausedQueue, QueueOrders, QueueView, Tally, Views};
+use crate::json::PolicyLine;
+use crate::store::{COUNTED_MAX, PausedQueue, QueueOrders, QueuePolicy, QueueView, Tally, Views};
 use crate::watch::{ANSWER_TIMEOUT, within};
 
 /// What the form says.
@@ -30,14 +33,15 @@ pub(in super::super) async fn show(
         Ok(tally) => tally,
         Err(error) => return page::failed(&error),
     };
-    let read = async { Ok((store.paused().await?, shared.hub.farm().await?)) };
-    let (paused, now) = match within(ANSWER_TIMEOUT, read).await {
-        Ok((paused, farm)) => (paused, shared.hub.clock(&farm)),
+    let read =
+        async { Ok((store.paused().await?, store.policies().await?, shared.hub.farm().await?)) };
+    let (paused, policies, now) = match within(ANSWER_TIMEOUT, read).await {
+        Ok((paused, policies, farm)) => (paused, policies, shared.hub.clock(&farm)),
         Err(error) => return page::failed(&error),
     };
     let body = html! {
         h1 { "Queues" }
-        div data-live="queues" { (table(&tally, &paused, now)) }
+        div data-live="queues" { (table(&tally, &paused, &policies, now)) }
         h2 { "Pause a queue" }
         p .quiet { "No node claims its jobs until it is resumed. What runs goes on, and jobs can be enqueued all the while." }
         form .filter method="post" action="/queues/pause" {
@@ -83,25 +87,36 @@ async fn order(shared: &Shared, queue: &str, pause: bool) -> Response {
     actions::back(shared, "/queues", result)
 }
 
-fn table(tally: &Tally, paused: &[PausedQueue], now: ServerInstant) -> Markup {
+fn table(
+    tally: &Tally,
+    paused: &[PausedQueue],
+    policies: &[(String, QueuePolicy)],
+    now: ServerInstant,
+) -> Markup {
+    let words = |name: &str| {
+        let policy = policies.iter().find(|(queue, _)| queue == name);
+        policy.and_then(|(_, policy)| PolicyLine::new(policy).words())
+    };
     let since = |name: &str| paused.iter().find(|paused| paused.queue == name);
     let is_counted = |name: &str| tally.queues.iter().any(|queue| queue.queue == name);
-    let others: Vec<_> = paused.iter().filter(|paused| !is_counted(&paused.queue)).collect();
+    let others = paused.iter().map(|paused| &paused.queue);
+    let others: BTreeSet<&String> = others.chain(policies.iter().map(|(queue, _)| queue)).collect();
+    let others: Vec<_> = others.into_iter().filter(|queue| !is_counted(queue)).collect();
     html! {
         @if tally.queues.is_empty() && others.is_empty() {
-            p .empty-list { "No job waits, and no queue is paused." }
+            p .empty-list { "No job waits, no queue is paused, and none says anything of its jobs." }
         } @else {
             div .wide {
                 table .queues {
                     thead {
                         tr {
                             th { "Queue" } th { "State" } th .number { "Ready" } th .number { "Later" }
-                            th { "Oldest ready for" } th { }
+                            th { "Oldest ready for" } th { "Policy" } th { }
                         }
                     }
                     tbody {
-                        @for queue in &tally.queues { (row(&queue.queue, Some(queue), since(&queue.queue), now)) }
-                        @for paused in others { (row(&paused.queue, None, Some(paused), now)) }
+                        @for queue in &tally.queues { (row(&queue.queue, Some(queue), since(&queue.queue), words(&queue.queue), now)) }
+                        @for queue in others { (row(queue, None, since(queue), words(queue), now)) }
                     }
                 }
             }
@@ -114,6 +129,7 @@ fn row(
     name: &str,
     waits: Option<&QueueView>,
     paused: Option<&PausedQueue>,
+    policy: Option<String>,
     now: ServerInstant,
 ) -> Markup {
     let jobs = Serializer::new(String::new()).append_pair("queue", name).finish();
@@ -133,6 +149,7 @@ fn row(
                 }
                 None => { td .number { "0" } td .number { "0" } td { "–" } }
             }
+            td { (policy.as_deref().unwrap_or("–")) }
             td {
                 form method="post" action=(if paused.is_some() { "/queues/resume" } else { "/queues/pause" }) {
                     input type="hidden" name="queue" value=(name);

@@ -1,21 +1,22 @@
 //! Claims: which jobs a node takes, and which it took when the answer was lost. A row that cannot be read ends here, so
 //! that it holds up nobody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use sqlx::Row;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
-use turnwise_engine::{Claim, NodeId, ServerInstant, Token};
+use turnwise_engine::{Claim, Kept, NodeId, ServerInstant, Token};
 
 use super::held::bar;
 use super::lanes::{self, Found, Head};
 use super::literals::{self, instant, text};
 use super::rescue::attempts_of;
-use super::{MySqlStore, micros_of, rows_of};
+use super::{MySqlStore, limits, micros_of, rows_of};
 use crate::job::{BODY_BYTES_MAX, ClaimedJob};
 use crate::store::claim_bytes::{self, CLAIM_BYTES_MAX};
 use crate::store::errors::Trouble;
+use crate::store::limits::Within;
 use crate::store::marks::{Lane, Mark};
 use crate::store::rows::{self, Unreadable};
 use crate::store::servers::Line;
@@ -70,6 +71,10 @@ pub(super) struct Taken {
     pub(super) reached: BTreeMap<Lane, Mark>,
     /// There may be more that are due than were taken.
     pub(super) more: bool,
+    /// What was left behind because of a limit.
+    pub(super) kept: Kept,
+    /// What is to be stored of the limits.
+    pub(super) entered: Vec<String>,
 }
 
 impl Taken {
@@ -128,7 +133,7 @@ fn bury(row: &Unreadable<String>, at: ServerInstant) -> [String; 2] {
 /// priority counts as ten seconds of waiting. Looks at the heads of the given lanes without a lock, and then locks them
 /// one after the other until it has enough. What others hold is passed over.
 ///
-/// Their bodies come to no more than `bytes_max`. Which rows the server will lock is not known before, so it sends with them
+/// Of a queue that has limits no more are taken than there is room. Their bodies come to no more than `bytes_max`. Which rows the server will lock is not known before, so it sends with them
 /// only bodies that fit however many there are; longer ones are asked for when the rows are there, of those that are taken.
 pub(super) async fn take(
     connection: &mut MySqlConnection,
@@ -139,15 +144,25 @@ pub(super) async fn take(
     (due, at): (ServerInstant, ServerInstant),
     bytes_max: usize,
 ) -> Result<Taken, Trouble> {
+    let heads: Vec<&Head> =
+        found.heads.iter().filter(|head| head.is_due && queues.have(&head.lane)).collect();
+    if heads.is_empty() || claim.limit == 0 {
+        return Ok(Taken::default());
+    }
+    let limited: BTreeSet<&String> = heads.iter().map(|head| &head.lane.queue).collect();
+    let limited: Vec<&String> =
+        limited.into_iter().filter(|queue| found.limited.contains(*queue)).collect();
+    let rooms = match limited.is_empty() {
+        true => BTreeMap::new(),
+        false => limits::rooms(connection, &limited, (due, at)).await?,
+    };
+    let mut within = Within::new(rooms.clone());
+    limited.into_iter().for_each(|queue| within.may_refuse(queue.clone()));
     let due = instant(due.as_micros());
     let look = claim.limit.saturating_add(SPARE);
     // From the first on that was seen there: what lies before it may be long.
-    let heads: Vec<String> = found
-        .heads
-        .iter()
-        .filter(|head| head.is_due && queues.have(&head.lane))
-        .map(|Head { lane, first_us, .. }| {
-            format!(
+    let head = |Head { lane, first_us, .. }: &Head| {
+        format!(
                 "(SELECT id, scheduled_at - INTERVAL {} SECOND AS place
                   FROM turnwise_jobs FORCE INDEX (turnwise_jobs_queued)
                   WHERE state = 'queued' AND queue = {} AND priority = {}
@@ -160,10 +175,28 @@ pub(super) async fn take(
                 instant(*first_us),
                 text(&lane.queue)
             )
-        })
-        .collect();
-    if heads.is_empty() || claim.limit == 0 {
-        return Ok(Taken::default());
+    };
+    let (free, bound): (Vec<&Head>, Vec<&Head>) =
+        heads.into_iter().partition(|head| !rooms.contains_key(&head.lane.queue));
+    let mut sources: Vec<String> = free.into_iter().map(head).collect();
+    for (number, (queue, room)) in rooms.iter().enumerate() {
+        let lanes = bound.iter().filter(|head| head.lane.queue == *queue);
+        let lanes: Vec<String> = lanes.map(|lane| head(lane)).collect();
+        if room.jobs() > 0 {
+            sources.push(format!(
+                "(SELECT q{number}.id, q{number}.place FROM ({}) q{number} ORDER BY q{number}.place, q{number}.id LIMIT {})",
+                lanes.join(" UNION ALL "),
+                room.jobs().min(look)
+            ));
+        }
+    }
+    if sources.is_empty() {
+        let entry = within.took(std::iter::empty());
+        return Ok(Taken {
+            kept: entry.kept,
+            entered: limits::entered(&entry),
+            ..Taken::default()
+        });
     }
     let with_the_row = (bytes_max / claim.limit as usize).min(BODY_BYTES_MAX);
     let columns = claimed_columns(&claim.token.0.to_string(), "j.attempt + 1", with_the_row);
@@ -172,7 +205,7 @@ pub(super) async fn take(
         format!(
             "SELECT {columns}, j.priority FROM ({}) h STRAIGHT_JOIN turnwise_jobs j FORCE INDEX (PRIMARY) ON j.id = h.id
              WHERE j.state = 'queued' ORDER BY h.place, h.id LIMIT {} FOR UPDATE SKIP LOCKED",
-            heads.join(" UNION ALL "),
+            sources.join(" UNION ALL "),
             claim.limit
         ),
     )
@@ -185,8 +218,17 @@ pub(super) async fn take(
     let (mut jobs, unreadable) = sifted(&rows)?;
     fetch_long_bodies(connection, &mut jobs).await?;
     // They are in the order of each lane.
-    let reached = rows.iter().filter_map(|row| reached(row).ok()).collect();
-    Ok(Taken { jobs, unreadable, claim: Some((node, claim.token, at)), reached, more })
+    let reached: Vec<(Lane, Mark)> = rows.iter().filter_map(|row| reached(row).ok()).collect();
+    let entry = within.took(reached.iter().map(|(lane, _)| &lane.queue));
+    Ok(Taken {
+        jobs,
+        unreadable,
+        claim: Some((node, claim.token, at)),
+        reached: reached.into_iter().collect(),
+        more,
+        kept: entry.kept,
+        entered: limits::entered(&entry),
+    })
 }
 
 /// How long a row's body is, whether it was sent or not.
@@ -293,12 +335,18 @@ impl MySqlStore {
             statements.push(head.renewed(node, Some(report), &[]));
         }
         statements.extend(taken.marked());
+        statements.append(&mut taken.entered);
         statements.extend(taken.buried(head.at));
         self.commit(session, statements).await?;
         if let Some(found) = found {
             self.inner.lanes.saw(&look, found, taken.reached, head.at);
         }
-        Ok(Claimed { jobs: taken.jobs, check_in: CheckIn::Alive, more: taken.more })
+        Ok(Claimed {
+            jobs: taken.jobs,
+            more: taken.more,
+            kept: taken.kept,
+            check_in: CheckIn::Alive,
+        })
     }
 
     pub(super) async fn recover_jobs(
@@ -322,6 +370,6 @@ impl MySqlStore {
         let mut statements = vec![head.renewed(node, Some(report), &[bar(token)])];
         statements.extend(unreadable.iter().flat_map(|row| bury(row, head.at)));
         self.commit(session, statements).await?;
-        Ok(Claimed { jobs, check_in: CheckIn::Alive, more: false })
+        Ok(Claimed { jobs, ..Claimed::default() })
     }
 }

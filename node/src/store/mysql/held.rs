@@ -86,6 +86,6 @@ impl MySqlStore {
     /// End the transaction of a node that is not known.
     pub(super) async fn lost(&self, session: Lent<Line<Session>>) -> Result<Claimed, StoreError> {
         self.commit(session, Vec::new()).await?;
-        Ok(Claimed { jobs: Vec::new(), check_in: CheckIn::Lost, more: false })
+        Ok(Claimed { check_in: CheckIn::Lost, ..Claimed::default() })
     }
 }

@@ -47,6 +47,8 @@ pub(super) struct Head {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) heads: Vec<Head>,
+    /// The queues that have limits.
+    pub(super) limited: BTreeSet<String>,
     took: Duration,
 }
 
@@ -101,8 +103,10 @@ impl Lanes {
         let (mut found, mut seen) = (Found::default(), BTreeSet::new());
         let mut listed = listed.to_owned();
         loop {
-            let (heads, took) = timed(&listed);
+            let Listed { heads, took, limited } = read(&listed);
             found.took += took;
+            found.limited =
+                limited.split(',').filter_map(from_hex).filter(|name| !name.is_empty()).collect();
             let mut strangers = Vec::new();
             for head in parsed(heads) {
                 if !seen.insert(head.lane.clone()) {
@@ -141,16 +145,31 @@ pub(super) fn probes(look: &Look, clock: &str) -> String {
 fn listing(probes: &[String]) -> String {
     let stamp = micros_of!("SYSDATE(6)");
     let probes = if probes.is_empty() { "NULL".to_owned() } else { probes.join(", ") };
-    format!("CONCAT_WS(';', {stamp}, CONCAT_WS(',', {probes}), {stamp})")
+    format!("CONCAT_WS(';', {stamp}, CONCAT_WS(',', {probes}), {stamp}, {LIMITED})")
 }
 
-/// What was listed, and how long that took.
-fn timed(listed: &str) -> (&str, Duration) {
+/// The names of the queues that have limits, in hexadecimal digits.
+const LIMITED: &str = "(SELECT GROUP_CONCAT(HEX(q.name)) FROM turnwise_queues q
+    WHERE q.concurrency IS NOT NULL OR q.rate_jobs IS NOT NULL)";
+
+/// What the server lists.
+struct Listed<'a> {
+    heads: &'a str,
+    /// How long it took to find them.
+    took: Duration,
+    limited: &'a str,
+}
+
+fn read(listed: &str) -> Listed<'_> {
     let mut parts = listed.split(';');
     let (begun, heads, ended) = (parts.next(), parts.next(), parts.next());
     let micros = |part: Option<&str>| part.and_then(|part| part.parse::<i64>().ok());
     let took = micros(ended).zip(micros(begun)).map_or(0, |(ended, begun)| ended - begun);
-    (heads.unwrap_or_default(), Duration::from_micros(u64::try_from(took).unwrap_or(0)))
+    Listed {
+        heads: heads.unwrap_or_default(),
+        took: Duration::from_micros(u64::try_from(took).unwrap_or(0)),
+        limited: parts.next().unwrap_or_default(),
+    }
 }
 
 /// The first job of all that match, as a lane with its queue in hexadecimal digits.
@@ -215,18 +234,20 @@ mod tests {
 
     #[test]
     fn lanes_are_read_as_the_server_lists_them() {
-        let (listed, took) = timed("1000;6D61696C:-3:1:7,:0:0:-9;1250");
-        let lanes: Vec<_> = parsed(listed)
+        let Listed { heads, took, limited } = read("1000;6D61696C:-3:1:7,:0:0:-9;1250;6D61696C");
+        let lanes: Vec<_> = parsed(heads)
             .map(|head| (head.lane.queue, head.lane.priority, head.is_due, head.first_us))
             .collect();
         assert_eq!(lanes, [("mail".to_owned(), -3, true, 7), (String::new(), 0, false, -9)]);
-        assert_eq!(took, Duration::from_micros(250));
+        assert_eq!((took, limited), (Duration::from_micros(250), "6D61696C"));
         assert_eq!(parsed("").count(), 0);
     }
 
     #[test]
     fn a_clock_that_was_set_back_while_it_was_looked_took_no_time() {
-        assert_eq!(timed("1000;;900"), ("", Duration::ZERO));
-        assert_eq!(timed(""), ("", Duration::ZERO));
+        for listed in ["1000;;900", ""] {
+            let Listed { heads, took, limited } = read(listed);
+            assert_eq!((heads, took, limited), ("", Duration::ZERO, ""));
+        }
     }
 }

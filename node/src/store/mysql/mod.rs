@@ -11,6 +11,7 @@ mod errors;
 mod held;
 mod jobs;
 mod lanes;
+mod limits;
 mod literals;
 mod nodes;
 mod parameters;

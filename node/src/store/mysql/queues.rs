@@ -5,7 +5,7 @@ use sqlx::FromRow;
 use super::literals::{instant, number_or_null, text, text_or_null};
 use super::{MySqlStore, micros_of};
 use crate::store::StoreError;
-use crate::store::queues::{PausedQueue, QueueOrders, QueuePolicy};
+use crate::store::queues::{PausedQueue, PolicyRow, QueueOrders, QueuePolicy};
 
 impl QueueOrders for MySqlStore {
     async fn pause(&self, queue: &str) -> Result<bool, StoreError> {
@@ -19,12 +19,17 @@ impl QueueOrders for MySqlStore {
     }
 
     async fn put_policy(&self, queue: &str, policy: &QueuePolicy) -> Result<(), StoreError> {
-        let (wait, wait_max, permanent) = policy.columns();
+        let row = policy.columns(queue);
         let set = format!(
-            "retry_wait_ms = {}, retry_wait_max_ms = {}, permanent_statuses = {}",
-            number_or_null(wait),
-            number_or_null(wait_max),
-            text_or_null(permanent.as_deref())
+            "retry_wait_ms = {}, retry_wait_max_ms = {}, permanent_statuses = {}, concurrency = {}, rate_jobs = {},
+             rate_per_ms = {}, rate_burst = {}",
+            number_or_null(row.retry_wait_ms),
+            number_or_null(row.retry_wait_max_ms),
+            text_or_null(row.permanent_statuses.as_deref()),
+            number_or_null(row.concurrency),
+            number_or_null(row.rate_jobs),
+            number_or_null(row.rate_per_ms),
+            number_or_null(row.rate_burst)
         );
         let name = text(queue);
         self.run(format!(
@@ -35,20 +40,19 @@ impl QueueOrders for MySqlStore {
     }
 
     async fn policies(&self) -> Result<Vec<(String, QueuePolicy)>, StoreError> {
-        type Columns = (String, Option<i64>, Option<i64>, Option<String>);
         let found = self
             .run(
-                "SELECT name, retry_wait_ms, retry_wait_max_ms, permanent_statuses FROM turnwise_queues
-                 WHERE COALESCE(retry_wait_ms, retry_wait_max_ms, permanent_statuses) IS NOT NULL ORDER BY name"
+                "SELECT name, retry_wait_ms, retry_wait_max_ms, permanent_statuses, concurrency, rate_jobs, rate_per_ms,
+                    rate_burst
+                 FROM turnwise_queues
+                 WHERE COALESCE(retry_wait_ms, retry_wait_max_ms, permanent_statuses, concurrency, rate_jobs) IS NOT NULL
+                 ORDER BY name"
                     .to_owned(),
             )
             .await?;
-        let found: Result<Vec<Columns>, _> = found.iter().map(FromRow::from_row).collect();
+        let found: Result<Vec<PolicyRow>, _> = found.iter().map(FromRow::from_row).collect();
         let found = found.map_err(|error| self.trouble(error.into()))?;
-        let policy = |(name, wait, wait_max, permanent): Columns| {
-            (name, QueuePolicy::read((wait, wait_max, permanent)))
-        };
-        Ok(found.into_iter().map(policy).collect())
+        Ok(found.into_iter().map(QueuePolicy::read).collect())
     }
 
     async fn paused(&self) -> Result<Vec<PausedQueue>, StoreError> {

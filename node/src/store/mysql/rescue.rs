@@ -198,7 +198,7 @@ impl MySqlStore {
         let holds = |job: &str, token: i64| held.contains(&(job.to_owned(), token));
         let session = self.new_session().await?;
         let check_in = self.put_back(session, node, last, &holds, END_UNKNOWN, report).await?;
-        Ok(Claimed { jobs: Vec::new(), check_in, more: false })
+        Ok(Claimed { check_in, ..Claimed::default() })
     }
 
     /// Bar a token and all before it, and put the jobs that run under the node and such a token, but for those that it

@@ -10,7 +10,7 @@
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Executor, Row, SqlSafeStr};
 use turnwise_engine::{
-    Change, Exchange, LocalInstant, NodeId, ServerInstant, Slot, TurnKind, TurnRow,
+    Change, Exchange, Kept, LocalInstant, NodeId, ServerInstant, Slot, TurnKind, TurnRow,
 };
 
 use super::claims::{self, Taken};
@@ -159,6 +159,7 @@ impl Turns for MySqlTurns {
             row: done.row,
             jobs: done.jobs,
             more: done.more,
+            kept: done.kept,
             lost: done.lost,
             drain_asked: done.drain_asked,
             next_schedule: done.next_schedule,
@@ -197,6 +198,7 @@ struct Done {
     row: TurnRow,
     jobs: Vec<ClaimedJob>,
     more: bool,
+    kept: Kept,
     lost: bool,
     drain_asked: bool,
     next_schedule: Option<ServerInstant>,
@@ -272,6 +274,7 @@ impl MySqlTurns {
         let renewed = check_in(at, period, Some(&request.report));
         let mut statements = vec![save(&stored, Some((node, &renewed)), &taken)?];
         statements.append(&mut beat);
+        statements.append(&mut taken.entered);
         statements.extend(taken.buried(at));
         if self.session.compounds {
             statements = as_one(statements);
@@ -289,6 +292,7 @@ impl MySqlTurns {
             row,
             jobs: taken.jobs,
             more: taken.more,
+            kept: taken.kept,
             lost,
             drain_asked,
             next_schedule,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::Row;
 use sqlx::postgres::PgRow;
-use turnwise_engine::{Claim, NodeId, ServerInstant};
+use turnwise_engine::{Claim, Kept, NodeId, ServerInstant};
 
 use super::ends::bury;
 use super::statement::Statement;
@@ -67,7 +67,8 @@ impl PgStore {
             self.ask(bury(node, &unreadable)).await?;
         }
         self.saw(look, &seen, queues);
-        Ok(Claimed { jobs, more: seen.more, check_in: check_in(seen.lost) })
+        let Seen { more, kept, lost, .. } = seen;
+        Ok(Claimed { jobs, more, kept, check_in: check_in(lost) })
     }
 
     /// Where a claim from `queues` that is made now is to look. What was left out before has not been looked at.
@@ -139,6 +140,8 @@ pub(super) struct Seen {
     taken: BTreeMap<Lane, Mark>,
     /// Whether there may be more that was due than was taken.
     pub(super) more: bool,
+    /// What was left behind because of a limit.
+    pub(super) kept: Kept,
     pub(super) lost: bool,
 }
 
@@ -181,6 +184,7 @@ impl Seen {
             taken,
             // The next body may have been too long for what was left.
             more: is_full || bytes + BODY_BYTES_MAX > bytes_max,
+            kept: kept(last)?,
             lost: last.try_get(at + SEEN_COLUMNS)?,
         })
     }
@@ -192,11 +196,21 @@ impl Seen {
         };
         let place = |lane: &Lane, before: Mark| match self.taken.get(lane) {
             Some(last) => *last,
-            None if !self.more => Mark::before(due.as_micros()),
+            None if !self.more && self.kept.is_nothing() => Mark::before(due.as_micros()),
             None => before,
         };
         met.into_iter().map(|(lane, before)| (lane.clone(), place(lane, before))).collect()
     }
+}
+
+/// What the last row of an answer says of limits, where those before it have the token and the length of a body.
+fn kept(last: &PgRow) -> Result<Kept, Trouble> {
+    let until_one_ends: Option<i64> = last.try_get(1)?;
+    let wait_us: Option<i64> = last.try_get(7)?;
+    Ok(Kept {
+        until_one_ends: until_one_ends.is_some(),
+        rate_wait: wait_us.map(|wait| Duration::from_micros(u64::try_from(wait).unwrap_or(0))),
+    })
 }
 
 /// The longest body that is read, in bytes.

@@ -86,7 +86,7 @@ impl PgStore {
         if !unreadable.is_empty() {
             self.ask(bury(node, &unreadable)).await?;
         }
-        Ok(Claimed { jobs, check_in: check_in(lost), more: false })
+        Ok(Claimed { jobs, check_in: check_in(lost), ..Claimed::default() })
     }
 
     pub(super) async fn release_jobs(
@@ -136,7 +136,7 @@ impl PgStore {
         let lost = rows.first().ok_or(sqlx::Error::RowNotFound).and_then(|row| row.try_get(0));
         let check_in = check_in(lost.map_err(|error| self.trouble(error.into()))?);
         self.put_back();
-        Ok(Claimed { jobs: Vec::new(), check_in, more: false })
+        Ok(Claimed { check_in, ..Claimed::default() })
     }
 
     pub(super) async fn enqueue_jobs(&self, jobs: &[NewJob]) -> Result<Vec<JobId>, StoreError> {

@@ -5,7 +5,7 @@ use sqlx::FromRow;
 use super::PgStore;
 use super::statement::Statement;
 use crate::store::StoreError;
-use crate::store::queues::{PausedQueue, QueueOrders, QueuePolicy};
+use crate::store::queues::{PausedQueue, PolicyRow, QueueOrders, QueuePolicy};
 
 impl QueueOrders for PgStore {
     async fn pause(&self, queue: &str) -> Result<bool, StoreError> {
@@ -28,31 +28,44 @@ impl QueueOrders for PgStore {
     }
 
     async fn put_policy(&self, queue: &str, policy: &QueuePolicy) -> Result<(), StoreError> {
-        let (wait, wait_max, permanent) = policy.columns();
+        let row = policy.columns(queue);
         let statement = Statement::of(
-            "INSERT INTO turnwise.queues (name, retry_wait_ms, retry_wait_max_ms, permanent_statuses)
-             VALUES ($1, $2, $3, $4)
+            "INSERT INTO turnwise.queues (name, retry_wait_ms, retry_wait_max_ms, permanent_statuses,
+                concurrency, rate_jobs, rate_per_ms, rate_burst)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
              ON CONFLICT (name) DO UPDATE SET retry_wait_ms = excluded.retry_wait_ms,
-                retry_wait_max_ms = excluded.retry_wait_max_ms, permanent_statuses = excluded.permanent_statuses",
+                retry_wait_max_ms = excluded.retry_wait_max_ms, permanent_statuses = excluded.permanent_statuses,
+                concurrency = excluded.concurrency, rate_jobs = excluded.rate_jobs,
+                rate_per_ms = excluded.rate_per_ms, rate_burst = excluded.rate_burst",
         );
-        let statement = statement.bind(queue.to_owned()).bind(wait).bind(wait_max).bind(permanent);
-        self.ask(statement).await.map(drop)
+        let statement = statement
+            .bind(row.name)
+            .bind(row.retry_wait_ms)
+            .bind(row.retry_wait_max_ms)
+            .bind(row.permanent_statuses)
+            .bind(row.concurrency)
+            .bind(row.rate_jobs)
+            .bind(row.rate_per_ms)
+            .bind(row.rate_burst);
+        self.ask(statement).await?;
+        // Where a limit kept jobs back, there may be room.
+        self.put_back();
+        Ok(())
     }
 
     async fn policies(&self) -> Result<Vec<(String, QueuePolicy)>, StoreError> {
-        type Columns = (String, Option<i64>, Option<i64>, Option<String>);
         let statement = Statement::of(
-            "SELECT q.name, q.retry_wait_ms, q.retry_wait_max_ms, q.permanent_statuses FROM turnwise.queues q
-             WHERE coalesce(q.retry_wait_ms, q.retry_wait_max_ms) IS NOT NULL OR q.permanent_statuses IS NOT NULL
+            "SELECT q.name, q.retry_wait_ms, q.retry_wait_max_ms, q.permanent_statuses, q.concurrency, q.rate_jobs,
+                q.rate_per_ms, q.rate_burst
+             FROM turnwise.queues q
+             WHERE coalesce(q.retry_wait_ms, q.retry_wait_max_ms, q.concurrency, q.rate_jobs) IS NOT NULL
+                OR q.permanent_statuses IS NOT NULL
              ORDER BY q.name COLLATE \"C\"",
         );
         let found = self.ask(statement).await?;
-        let found: Result<Vec<Columns>, _> = found.iter().map(FromRow::from_row).collect();
+        let found: Result<Vec<PolicyRow>, _> = found.iter().map(FromRow::from_row).collect();
         let found = found.map_err(|error| self.trouble(error.into()))?;
-        let policy = |(name, wait, wait_max, permanent): Columns| {
-            (name, QueuePolicy::read((wait, wait_max, permanent)))
-        };
-        Ok(found.into_iter().map(policy).collect())
+        Ok(found.into_iter().map(QueuePolicy::read).collect())
     }
 
     async fn paused(&self) -> Result<Vec<PausedQueue>, StoreError> {

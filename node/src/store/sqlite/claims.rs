@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use turnwise_engine::{Claim, NodeId, ServerInstant, Token};
+use turnwise_engine::{Claim, Kept, NodeId, ServerInstant, Token};
 
 use super::nodes::{Known, check_in, pass_by};
-use super::{known, period, text};
+use super::{known, limits, period, text};
 use crate::job::{BODY_BYTES_MAX, ClaimedJob};
 use crate::sabotage::{Bug, Sabotage};
 use crate::store::claim_bytes;
 use crate::store::errors::Trouble;
+use crate::store::limits::{Room, Within};
 use crate::store::rows::{self, Unreadable, json};
 use crate::store::{CheckIn, Claimed, NodeReport, Queues};
 
@@ -37,12 +38,23 @@ macro_rules! particulars {
 
 pub(super) use particulars;
 
+/// A job that is due.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Head {
+    /// Its time, less what its priority takes off it.
+    place: i64,
+    rowid: i64,
+    queue: Vec<u8>,
+}
+
 /// Jobs that were claimed.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     pub(super) jobs: Vec<ClaimedJob>,
     /// There may be more that are due than were taken.
     pub(super) more: bool,
+    /// What was left behind because of a limit.
+    pub(super) kept: Kept,
 }
 
 pub(super) async fn renew(
@@ -66,18 +78,18 @@ pub(super) async fn claim<B: Sabotage>(
 ) -> Result<Claimed, Trouble> {
     let period = period(connection).await?;
     let row = pass_by(connection, node, at, period, Some(report)).await?;
-    let Taken { jobs, more } = match row {
+    let Taken { jobs, more, kept } = match row {
         Some(row) if claim.token.0 >= row.lowest => {
             take::<B>(connection, node, claim, queues, (at, at), bytes_max).await?
         }
         _ => Taken::default(),
     };
-    Ok(Claimed { jobs, check_in: known(row.is_some()), more })
+    Ok(Claimed { jobs, more, kept, check_in: known(row.is_some()) })
 }
 
 /// Claim jobs that are due at `due`, the longest waiting first, where each point of priority counts as ten
 /// seconds of waiting; as many as their bodies come to so many bytes. Looks at the head of each lane (queue and priority)
-/// and at nothing else.
+/// and at nothing else; of a queue that has limits, no more are taken than there is room.
 pub(super) async fn take<B: Sabotage>(
     connection: &mut SqliteConnection,
     node: NodeId,
@@ -120,10 +132,15 @@ pub(super) async fn take<B: Sabotage>(
     .bind(B::plants(Bug::PauseIsIgnored))
     .fetch_all(&mut *connection)
     .await?;
-    let limit = i64::from(claim.limit);
-    // (claim time, rowid): the time plus what the priority takes off it.
-    let mut heads: Vec<(i64, i64)> = Vec::new();
+    let rooms = match lanes.is_empty() {
+        true => BTreeMap::new(),
+        false => limits::rooms::<B>(connection, (due, at)).await?,
+    };
+    let mut heads: Vec<Head> = Vec::new();
     for (queue, priority) in lanes {
+        // One more than may be taken: whether there is one matters.
+        let room = rooms.get(&queue).map_or(u32::MAX, Room::jobs);
+        let limit = i64::from(claim.limit.min(room.saturating_add(1)));
         let lane: Vec<(i64, i64)> = sqlx::query_as(
             "SELECT scheduled_at - priority * ?1, rowid FROM turnwise_jobs
              WHERE state = 'queued' AND queue = CAST(?2 AS TEXT) AND priority = ?3
@@ -131,20 +148,26 @@ pub(super) async fn take<B: Sabotage>(
              ORDER BY scheduled_at LIMIT ?5",
         )
         .bind(PRIORITY_US)
-        .bind(queue)
+        .bind(queue.as_slice())
         .bind(priority)
         .bind(due.as_micros())
         .bind(limit)
         .fetch_all(&mut *connection)
         .await?;
-        heads.extend(lane);
+        heads.extend(lane.into_iter().map(|(place, rowid)| Head {
+            place,
+            rowid,
+            queue: queue.clone(),
+        }));
     }
     if heads.is_empty() {
         return Ok(Taken::default());
     }
     heads.sort_unstable();
+    let mut within = Within::new(rooms);
+    heads.retain(|head| within.admits(&head.queue));
     heads.truncate(claim.limit as usize);
-    let mut place: Vec<i64> = heads.iter().map(|(_, rowid)| *rowid).collect();
+    let mut place: Vec<i64> = heads.iter().map(|head| head.rowid).collect();
     // Of a body only the length is read.
     let lengths: BTreeMap<i64, i64> = sqlx::query_as(
         "SELECT rowid, coalesce(octet_length(body), 0) FROM turnwise_jobs
@@ -181,7 +204,10 @@ pub(super) async fn take<B: Sabotage>(
         place.iter().position(|taken| Some(*taken) == rowid)
     };
     taken.sort_by_key(position);
-    Ok(Taken { jobs: readable(connection, at, &taken).await?, more })
+    let entry = within.took(heads.iter().take(place.len()).map(|head| &head.queue));
+    limits::enter::<B>(connection, &entry).await?;
+    let (jobs, kept) = (readable(connection, at, &taken).await?, entry.kept);
+    Ok(Taken { jobs, more, kept })
 }
 
 /// The jobs of claimed rows, with the rowid behind what a claim returns. One that cannot be read ends dead.
@@ -253,7 +279,7 @@ pub(super) async fn recover(
     report: &NodeReport,
 ) -> Result<Claimed, Trouble> {
     if renew(connection, at, node, report).await?.is_none() {
-        return Ok(Claimed { jobs: Vec::new(), check_in: CheckIn::Lost, more: false });
+        return Ok(Claimed { check_in: CheckIn::Lost, ..Claimed::default() });
     }
     bar(connection, node, token).await?;
     let running = sqlx::query(concat!(
@@ -272,7 +298,7 @@ pub(super) async fn recover(
     .fetch_all(&mut *connection)
     .await?;
     let jobs = readable(connection, at, &running).await?;
-    Ok(Claimed { jobs, check_in: CheckIn::Alive, more: false })
+    Ok(Claimed { jobs, ..Claimed::default() })
 }
 
 /// No claim with this token or an earlier one may take anything from now on.

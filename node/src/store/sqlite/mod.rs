@@ -9,6 +9,7 @@ mod clock;
 mod ends;
 mod errors;
 mod jobs;
+mod limits;
 mod nodes;
 mod queues;
 mod rescue;

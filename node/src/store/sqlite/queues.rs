@@ -3,7 +3,7 @@
 use super::{SqliteStore, Trouble};
 use crate::sabotage::Sabotage;
 use crate::store::StoreError;
-use crate::store::queues::{PausedQueue, QueueOrders, QueuePolicy};
+use crate::store::queues::{PausedQueue, PolicyRow, QueueOrders, QueuePolicy};
 
 impl<B: Sabotage> QueueOrders for SqliteStore<B> {
     async fn pause(&self, queue: &str) -> Result<bool, StoreError> {
@@ -33,17 +33,23 @@ impl<B: Sabotage> QueueOrders for SqliteStore<B> {
     }
 
     async fn put_policy(&self, queue: &str, policy: &QueuePolicy) -> Result<(), StoreError> {
-        let (wait, wait_max, permanent) = policy.columns();
+        let row = policy.columns(queue);
         let mut connection = self.begin().await?;
         let done = sqlx::query(
-            "INSERT INTO turnwise_queues (name, retry_wait_ms, retry_wait_max_ms, permanent_statuses)
-             VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (name) DO UPDATE SET retry_wait_ms = ?2, retry_wait_max_ms = ?3, permanent_statuses = ?4",
+            "INSERT INTO turnwise_queues (name, retry_wait_ms, retry_wait_max_ms, permanent_statuses,
+                concurrency, rate_jobs, rate_per_ms, rate_burst)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+             ON CONFLICT (name) DO UPDATE SET retry_wait_ms = ?2, retry_wait_max_ms = ?3, permanent_statuses = ?4,
+                concurrency = ?5, rate_jobs = ?6, rate_per_ms = ?7, rate_burst = ?8",
         )
-        .bind(queue)
-        .bind(wait)
-        .bind(wait_max)
-        .bind(permanent)
+        .bind(row.name)
+        .bind(row.retry_wait_ms)
+        .bind(row.retry_wait_max_ms)
+        .bind(row.permanent_statuses)
+        .bind(row.concurrency)
+        .bind(row.rate_jobs)
+        .bind(row.rate_per_ms)
+        .bind(row.rate_burst)
         .execute(&mut *connection)
         .await
         .map_err(Trouble::from);
@@ -51,20 +57,19 @@ impl<B: Sabotage> QueueOrders for SqliteStore<B> {
     }
 
     async fn policies(&self) -> Result<Vec<(String, QueuePolicy)>, StoreError> {
-        type Columns = (String, Option<i64>, Option<i64>, Option<String>);
         let mut connection = self.connection().await?;
-        let found: Result<Vec<Columns>, sqlx::Error> = sqlx::query_as(
-            "SELECT name, retry_wait_ms, retry_wait_max_ms, permanent_statuses FROM turnwise_queues
-             WHERE coalesce(retry_wait_ms, retry_wait_max_ms, permanent_statuses) IS NOT NULL ORDER BY name",
+        let found: Result<Vec<PolicyRow>, sqlx::Error> = sqlx::query_as(
+            "SELECT name, retry_wait_ms, retry_wait_max_ms, permanent_statuses, concurrency, rate_jobs, rate_per_ms,
+                rate_burst
+             FROM turnwise_queues
+             WHERE coalesce(retry_wait_ms, retry_wait_max_ms, permanent_statuses, concurrency, rate_jobs) IS NOT NULL
+             ORDER BY name",
         )
         .fetch_all(&mut *connection)
         .await;
         connection.give_back();
         let found = found.map_err(|error| self.trouble(error.into()))?;
-        let policy = |(name, wait, wait_max, permanent): Columns| {
-            (name, QueuePolicy::read((wait, wait_max, permanent)))
-        };
-        Ok(found.into_iter().map(policy).collect())
+        Ok(found.into_iter().map(QueuePolicy::read).collect())
     }
 
     async fn paused(&self) -> Result<Vec<PausedQueue>, StoreError> {

@@ -107,7 +107,7 @@ pub(super) async fn reconcile(
     report: &NodeReport,
 ) -> Result<Claimed, Trouble> {
     if renew(connection, at, node, report).await?.is_none() {
-        return Ok(Claimed { jobs: Vec::new(), check_in: CheckIn::Lost, more: false });
+        return Ok(Claimed { check_in: CheckIn::Lost, ..Claimed::default() });
     }
     bar(connection, node, last).await?;
     let holds: Vec<_> = holds.iter().map(|(job, token)| (job, token.0)).collect();
@@ -122,7 +122,7 @@ pub(super) async fn reconcile(
     .fetch_all(&mut *connection)
     .await?;
     put_back(connection, at, &unknown, END_UNKNOWN).await?;
-    Ok(Claimed { jobs: Vec::new(), check_in: CheckIn::Alive, more: false })
+    Ok(Claimed::default())
 }
 
 /// Put running jobs, by their rows, back into the queue: the attempt not spent, up to ten hand-backs.

@@ -59,6 +59,7 @@ impl<B: Sabotage> Turns for SqliteTurns<B> {
             row: done.row,
             jobs: done.claimed.jobs,
             more: done.claimed.more,
+            kept: done.claimed.kept,
             lost: done.lost,
             drain_asked: done.drain_asked,
             next_schedule: done.next_schedule,

@@ -4,10 +4,12 @@
 //! - `turns`: what the database did with statements on the turn row;
 //! - `work`: what it did with jobs, and what truly happened at the web apps;
 //! - `elsewhere`: what went on at the web apps after an answer of 202;
+//! - `limits`: how many jobs of a queue it gave out at once, and in a time;
 //! - `orders`: what apps and people ordered of it;
 //! - `retention`: which ended jobs it removed.
 
 mod elsewhere;
+mod limits;
 mod lives;
 mod orders;
 mod retention;

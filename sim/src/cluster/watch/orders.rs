@@ -8,6 +8,7 @@ use turnwise_node::schedule::Cron;
 use turnwise_node::store::Fire;
 
 use super::elsewhere::{All, Said};
+use super::limits::Limited;
 use crate::cluster::farm::World;
 use crate::cluster::orders::SECOND_QUEUE;
 use crate::oracle::{Invariant, Mark};
@@ -32,6 +33,7 @@ pub(in crate::cluster) struct Ordered {
     /// When the second queue was resumed last.
     resumed_at: u64,
     schedules: BTreeMap<String, Watched>,
+    pub(in crate::cluster) limited: Limited,
     /// The jobs that may go on elsewhere, and what they say of that.
     pub(in crate::cluster) asynchronous: BTreeMap<u64, Said>,
     /// What goes on elsewhere.

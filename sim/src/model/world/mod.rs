@@ -8,9 +8,9 @@ mod strike;
 mod tell;
 
 use turnwise_engine::{
-    Config, Engine, Exchange, Fate, Input, LocalInstant, NodeId, Note, Output, Period, RequestId,
-    Sabotage, ServerIdentity, ServerInstant, Slot, TurnAnswer, TurnKind, TurnRow, TurnStatement,
-    WorkAnswer,
+    Config, Engine, Exchange, Fate, Input, Kept, LocalInstant, NodeId, Note, Output, Period,
+    RequestId, Sabotage, ServerIdentity, ServerInstant, Slot, TurnAnswer, TurnKind, TurnRow,
+    TurnStatement, WorkAnswer,
 };
 
 use super::Farm;
@@ -324,7 +324,14 @@ impl<S: Sabotage> World<S> {
                 self.wire.push(Message { at, node: number, request, what });
             }
             Output::Work { request, .. } => {
-                let answer = WorkAnswer { request, sent, claimed: 0, more: false, lost: false };
+                let answer = WorkAnswer {
+                    request,
+                    sent,
+                    claimed: 0,
+                    more: false,
+                    kept: Kept::default(),
+                    lost: false,
+                };
                 if let Some(engine) = &mut node.engine {
                     engine.handle_input(sent, Input::WorkAnswer(answer));
                 }
@@ -454,6 +461,7 @@ impl<S: Sabotage> World<S> {
             row: self.row.clone(),
             claimed: 0,
             more: false,
+            kept: Kept::default(),
             lost: false,
         }
     }
