@@ -37,6 +37,8 @@ mod only_enqueue;
 mod only_mariadb;
 #[path = "store_contract/only_pooled.rs"]
 mod only_pooled;
+#[path = "store_contract/only_roles.rs"]
+mod only_roles;
 #[path = "store_contract/particulars.rs"]
 mod particulars;
 #[path = "store_contract/pooled.rs"]
@@ -129,6 +131,11 @@ async fn postgres_keeps_the_contract() {
         only_enqueue::a_function_enqueues_many,
         only_enqueue::a_function_knows_unique_keys,
         only_enqueue::a_function_says_what_is_wrong_and_enqueues_nothing,
+        only_roles::who_may_enqueue_does_nothing_else,
+        only_roles::to_close_functions_takes_nothing_from_who_had_it,
+        only_roles::a_node_may_do_what_nodes_do,
+        only_roles::who_may_read_changes_nothing_and_sees_no_secret,
+        only_roles::a_grant_that_cannot_be_says_why_and_one_is_taken_back,
     }
     score.judge();
 }

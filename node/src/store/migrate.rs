@@ -44,6 +44,7 @@ pub const POSTGRES: &[Migration] = &[
     migration!(10, "postgres", "0010_schedules"),
     migration!(11, "postgres", "0011_retries_and_callbacks"),
     migration!(12, "postgres", "0012_tokens"),
+    migration!(14, "postgres", "0014_sql_roles"),
     migration!(16, "postgres", "0016_limits"),
 ];
 
@@ -203,6 +204,11 @@ pub(super) async fn postgres_apply(
         );
         transaction.execute(sqlx::raw_sql(AssertSqlSafe(applied))).await?;
         names.push(step.name.to_owned());
+    }
+    if !names.is_empty() {
+        // What a step makes anew is everybody's, and has its caller's rights.
+        let close = "SELECT turnwise.close_functions(p_again => true)";
+        transaction.execute(sqlx::raw_sql(close)).await?;
     }
     transaction.commit().await?;
     Ok(Ok(names))
