@@ -207,12 +207,12 @@ async fn the_shop_in_rust() {
     app.abort();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_shop_in_python() {
+/// An app that is a program of its own.
+async fn a_shop_in(program: &str, arguments: &[&str], file: &str) {
     let place = Place::new().await;
-    let app = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/python/app.py");
-    let app = Command::new("python3")
-        .arg("-B")
+    let app = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(file);
+    let app = Command::new(program)
+        .args(arguments)
         .arg(app)
         .env("DATABASE", place.file())
         .env("SIGNING_KEY", &place.key)
@@ -221,9 +221,19 @@ async fn the_shop_in_python() {
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn();
-    let mut app = Killed(app.expect("python3 is needed for this test"));
+    let mut app = Killed(app.unwrap_or_else(|error| panic!("{program} is needed: {error}")));
     let mut said = String::new();
     BufReader::new(app.0.stdout.take().unwrap()).read_line(&mut said).unwrap();
     let origin = said.trim_end().strip_prefix("listening on ").expect("it says where it listens");
     a_shop_does_its_jobs(&place, origin).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shop_in_python() {
+    a_shop_in("python3", &["-B"], "python/app.py").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shop_in_node() {
+    a_shop_in("node", &[], "node/app.mjs").await;
 }
