@@ -79,14 +79,24 @@ fn grant(message: &str, name: &str) -> Option<String> {
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let url = url::Url::parse(name.split(" or ").next()?).ok()?;
     let role = quoted(url.username());
-    let privilege = match kind {
-        "database" => format!("CREATE ON DATABASE {}", quoted(object)),
-        "schema" => format!("USAGE ON SCHEMA {}", quoted(object)),
-        "table" => "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA turnwise".to_owned(),
-        "function" => "EXECUTE ON ALL FUNCTIONS IN SCHEMA turnwise".to_owned(),
+    let run = match (kind, object) {
+        ("database", _) => format!("GRANT CREATE ON DATABASE {} TO {role}", quoted(object)),
+        ("schema", _) => format!("GRANT USAGE ON SCHEMA {} TO {role}", quoted(object)),
+        // What the schema lacks is asked before anything of it is used.
+        ("table", "migrations") => format!("GRANT SELECT ON turnwise.migrations TO {role}"),
+        // Not for a node to write.
+        ("table", "tokens") => {
+            return Some(
+                "Tokens are made and revoked by the owner of the tables: connect as that role"
+                    .to_owned(),
+            );
+        }
+        ("table" | "function", _) => {
+            format!("SELECT turnwise.grant_node('{}')", url.username().replace('\'', "''"))
+        }
         _ => return None,
     };
-    Some(format!("As its owner, run: GRANT {privilege} TO {role}"))
+    Some(format!("As its owner, run: {run}"))
 }
 
 impl PgStore {
@@ -198,8 +208,14 @@ mod tests {
         };
         assert!(grant("database d").ends_with("run: GRANT CREATE ON DATABASE \"d\" TO \"app\""));
         assert!(grant("schema turnwise").contains("USAGE ON SCHEMA \"turnwise\" TO \"app\""));
-        assert!(grant("table jobs").contains("ON ALL TABLES IN SCHEMA turnwise"));
-        assert!(grant("function node_renew").contains("EXECUTE ON ALL FUNCTIONS"));
+        assert!(
+            grant("table migrations")
+                .ends_with("run: GRANT SELECT ON turnwise.migrations TO \"app\"")
+        );
+        for what in ["table jobs", "function node_renew"] {
+            assert!(grant(what).ends_with("run: SELECT turnwise.grant_node('app')"), "{what}");
+        }
+        assert!(grant("table tokens").contains("connect as that role"));
         assert_eq!(grant("tablespace x"), "");
     }
 
