@@ -141,6 +141,7 @@ BEGIN
         EXECUTE format('GRANT %s ON turnwise.%I TO %I', CASE
             WHEN t.name IN ('migrations', 'tokens') THEN 'SELECT'
             WHEN t.name = 'secrets' THEN 'SELECT, INSERT'
+            WHEN t.name = 'audit' THEN 'SELECT, INSERT, DELETE'
             ELSE 'SELECT, INSERT, UPDATE, DELETE' END, t.name, role);
     END LOOP;
     EXECUTE format('GRANT USAGE ON ALL SEQUENCES IN SCHEMA turnwise TO %I', role);
