@@ -20,6 +20,7 @@ use turnwise_node::config::{
     DEFAULT_CAPACITY, DEFAULT_DRAIN_TIMEOUT, LogFormat, Retention, RunConfig,
 };
 use turnwise_node::job::JobFate;
+use turnwise_node::redact::Redaction;
 use turnwise_node::run::OTHER_CONNECTIONS;
 use turnwise_node::shell::{
     self, Journal, Leaves, Observer, PreciseThread, Pulse, Reached, StopHandle, stop,
@@ -214,6 +215,7 @@ pub fn config<K>(url: &str, node: u32, manner: &Manner<K>) -> RunConfig {
         name: format!("node-{node}"),
         listen: None,
         listen_token: None,
+        redaction: Redaction::default(),
         callback_url: None,
         period: None,
         capacity: manner.capacity,

@@ -1,6 +1,7 @@
 //! The node of Turnwise as a library: tokio, SQL and HTTP around the engine.
 
 pub mod api;
+pub mod audit;
 mod cached;
 pub mod callback;
 pub mod caller;
@@ -16,6 +17,7 @@ pub mod job;
 mod job_fields;
 mod json;
 pub mod metrics;
+pub mod redact;
 pub mod rfc3339;
 pub mod run;
 pub mod sabotage;

@@ -153,7 +153,7 @@ async fn open_api(
     tracing::info!("the dashboard is at http://{address}/");
     // Its own connections, opened when somebody asks: a page must not wait for the node, nor the node for it.
     let views = store.beside(ASKED_CONNECTIONS);
-    let hub = Hub::new(views.clone());
+    let hub = Hub::new(views.clone()).redacting(config.redaction.clone());
     let door = Door::new(address, config.listen_token.clone()).with_tokens(views.clone());
     let beside = api::health(pulse)
         .merge(api::metrics(Arc::clone(metrics), views.clone()))

@@ -10,6 +10,8 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::audit::Actor;
+
 /// What every token begins with, so that one that was published by mistake is recognised.
 pub const PREFIX: &str = "tw_";
 /// The longest name of a token, in bytes.
@@ -116,6 +118,11 @@ pub(crate) fn parse_name(text: &str) -> Result<String, String> {
     }
     if text.chars().any(char::is_control) {
         return Err("a token’s name has no control characters".to_owned());
+    }
+    if Actor::is_taken(text) {
+        return Err(format!(
+            "a token cannot be called {text:?}: in the audit that stands for somebody else; choose another name"
+        ));
     }
     Ok(text.to_owned())
 }

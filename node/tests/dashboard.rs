@@ -19,8 +19,9 @@ use turnwise_engine::NodeId;
 use turnwise_node::config::Retention;
 use turnwise_node::dashboard::{self, Action, Controls, Door};
 use turnwise_node::job::{JobFilter, JobId, JobState, NewJob};
+use turnwise_node::redact::Redaction;
 use turnwise_node::serve;
-use turnwise_node::store::{AnyStore, NodeView, Registration, Store};
+use turnwise_node::store::{AnyStore, NodeView, Registration, Requests, Store};
 use turnwise_node::watch::Hub;
 
 /// Breaks out of any text, attribute, script or address that does not escape it.
@@ -71,8 +72,9 @@ impl Served {
         let door = Door::new(address, token.map(str::to_owned));
         let pressed = Arc::new(Mutex::new(Vec::new()));
         let buttons: Arc<dyn Controls> = Arc::new(Buttons(Arc::clone(&pressed)));
+        let redaction = Redaction::new(["X-Tenant-Key"], ["pin"]);
         let routes = dashboard::router(
-            store,
+            Hub::new(store).redacting(redaction),
             Retention::default(),
             door,
             Some(buttons),
@@ -154,6 +156,9 @@ impl Served {
                 finished_at = created_at, attempt = 1 WHERE id = '{job}';
              UPDATE turnwise_jobs SET state = 'running', node = '{id}', token = 1, attempt = 1, started_at = created_at
                 WHERE id = '{running}';
+             UPDATE turnwise_jobs SET headers = json_object('{hostile}', '{hostile}'), body = CAST('{hostile}' AS BLOB);
+             INSERT INTO turnwise_audit (at, actor, role, action, subject, affected)
+                VALUES (1, '{hostile}', '<i>''\"&', '<i>''\"&', '{hostile}', 1);
              INSERT INTO turnwise_attempts SELECT '{job}', '{id}', 1, 1, created_at, created_at + 5, 500, '{hostile}',
                 CAST('{hostile}' AS BLOB) FROM turnwise_jobs WHERE id = '{job}';
              UPDATE turnwise_turn SET slot = 1000, high = 1000, versions = '[{{\"from\":1,\"ring\":[\"{id}\"]}}]',
@@ -261,6 +266,98 @@ async fn queues_and_schedules_are_ordered_from_their_pages() {
         assert!(said.contains(says), "{deed}: {said}");
         assert_inert("/schedules/do", &said);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_ordered_on_a_page_is_on_the_page_audit() {
+    let served = Served::start(None).await;
+    let store = served.store();
+    let node = NodeId::from_u128(1);
+    let registration = Registration { id: node, name: "a".to_owned(), capacity: 1 };
+    store.register(&registration).await.unwrap();
+    let jobs: Vec<NewJob> = (0..3).map(|_| NewJob::new("/x")).collect();
+    store.enqueue(&jobs).await.unwrap();
+    let id = jobs[0].id;
+    assert!(served.text("/audit").await.contains("There is nothing."));
+    for (path, form) in [
+        (format!("/jobs/{id}/cancel"), "sure=yes"),
+        (format!("/jobs/{id}/retry"), ""),
+        ("/jobs/all".to_owned(), "action=cancel&state=ready&sure=yes"),
+        ("/queues/pause".to_owned(), "queue=a%3Cb%3E"),
+        ("/queues/pause".to_owned(), "queue=a%3Cb%3E"),
+        (format!("/nodes/{node}/drain"), "sure=yes"),
+    ] {
+        assert_eq!(served.post(&path, form).await.status(), StatusCode::SEE_OTHER, "{path}");
+    }
+    // Asked about, and not done yet.
+    served.post(&format!("/jobs/{id}/cancel"), "").await;
+    let page = served.text("/audit").await;
+    let rows: Vec<&str> = page.split("<tr>").skip(2).collect();
+    let expected = [
+        ("node.drain", node.to_string(), 1),
+        ("queue.pause", "a&lt;b&gt;".to_owned(), 1),
+        ("jobs.cancel", "state=ready".to_owned(), 3),
+        ("job.retry", id.to_string(), 1),
+        ("job.cancel", id.to_string(), 1),
+    ];
+    assert_eq!(rows.len(), expected.len(), "{page}");
+    for (row, (action, subject, many)) in rows.iter().zip(expected) {
+        for text in
+            ["<td>dashboard</td>", "<td>operate</td>", action, &subject, &format!(">{many}</td>")]
+        {
+            assert!(row.contains(text), "{text}: {row}");
+        }
+    }
+    served
+        .sql(
+            "INSERT INTO turnwise_audit (at, actor, role, action, subject, affected)
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60)
+             SELECT 0, 'many', 'operate', 'queue.set', 'q' || i, NULL FROM n",
+        )
+        .await;
+    let page = served.text("/audit").await;
+    assert!(page.contains("<td>q60</td>") && !page.contains("<td>q10</td>"), "{page}");
+    assert!(page.contains("not known"), "{page}");
+    let older = links(&page).into_iter().find(|link| link.starts_with("/audit?before="));
+    let older = served.text(&older.unwrap()).await;
+    assert!(older.contains("<td>q10</td>") && older.contains("job.cancel"), "{older}");
+    assert_eq!(served.get("/audit?before=x").await.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_shows_no_value_that_opens_something() {
+    let served = Served::start(None).await;
+    let headers = [("Cookie", "c=s3cret1"), ("X-Tenant-Key", "s3cret2"), ("X-Tenant", "seven")];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let body = br#"{"card":{"PIN":"s3cret3","owner":"ada"}}"#.to_vec();
+    let job = NewJob { headers, body: Some(body.clone()), ..NewJob::new("/x") };
+    let plain = NewJob { body: Some(b"pin=1234".to_vec()), ..NewJob::new("/y") };
+    let (id, other) = (job.id, plain.id);
+    served.store().enqueue(&[job, plain]).await.unwrap();
+    // Of an answer only the beginning is kept: it ends within the value.
+    served
+        .sql(&format!(
+            "UPDATE turnwise_jobs SET state = 'succeeded', finished_at = 2, attempt = 1, token = 1, started_at = 1,
+                node = '{}', answer = CAST('{{\"ok\":true,\"pin\":\"s3cret4' AS BLOB) WHERE id = '{id}'",
+            NodeId::from_u128(1)
+        ))
+        .await;
+    let page = served.text(&format!("/jobs/{id}")).await;
+    for told in [
+        "Cookie",
+        "X-Tenant-Key",
+        "seven",
+        "&quot;owner&quot;:&quot;ada&quot;",
+        "&quot;ok&quot;:true",
+    ] {
+        assert!(page.contains(told), "{told}: {page}");
+    }
+    assert!(!page.contains("s3cret"), "{page}");
+    assert_eq!(page.matches("[redacted]").count(), 4, "{page}");
+    let page = served.text(&format!("/jobs/{other}")).await;
+    assert!(page.contains("pin=1234"), "a body that is no JSON is shown as it is: {page}");
+    let kept = served.store().request(id).await.unwrap().unwrap();
+    assert_eq!(kept.body, Some(body), "what is stored stays");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

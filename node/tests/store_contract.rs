@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "a promise that cannot be tried is broken")]
 #![allow(clippy::disallowed_methods, reason = "real processes take real time")]
 
+#[path = "store_contract/audit.rs"]
+mod audit;
 #[path = "store_contract/bulk.rs"]
 mod bulk;
 #[path = "store_contract/callbacks.rs"]
@@ -47,6 +49,8 @@ mod pooled;
 mod postgres;
 #[path = "store_contract/queues.rs"]
 mod queues;
+#[path = "store_contract/requests.rs"]
+mod requests;
 #[path = "store_contract/retention.rs"]
 mod retention;
 #[path = "store_contract/rows.rs"]
@@ -85,6 +89,9 @@ async fn sqlite_keeps_the_contract() {
         bulk::many_are_altered_a_batch_at_a_time_up_to_a_limit,
         tokens::a_token_is_made_once_listed_and_revoked,
         tokens::tokens_have_names_and_are_so_many_and_no_more,
+        audit::what_was_ordered_is_kept_and_shown_page_by_page,
+        audit::entries_go_when_they_are_too_old_and_enqueues_when_many_came_after,
+        requests::a_jobs_call_is_read_with_the_beginning_of_its_body,
     }
     promises! { score, Sqlite, Fresh;
         only_client::an_app_enqueues_in_its_own_transaction_on_sqlite,
@@ -106,6 +113,9 @@ async fn postgres_keeps_the_contract() {
         bulk::many_are_altered_a_batch_at_a_time_up_to_a_limit,
         tokens::a_token_is_made_once_listed_and_revoked,
         tokens::tokens_have_names_and_are_so_many_and_no_more,
+        audit::what_was_ordered_is_kept_and_shown_page_by_page,
+        audit::entries_go_when_they_are_too_old_and_enqueues_when_many_came_after,
+        requests::a_jobs_call_is_read_with_the_beginning_of_its_body,
     }
     promises! { score, Postgres, Fresh;
         only::an_idle_beat_is_one_statement,
@@ -149,6 +159,9 @@ async fn postgres_behind_a_pooler_keeps_the_contract() {
         bulk::many_are_altered_a_batch_at_a_time_up_to_a_limit,
         tokens::a_token_is_made_once_listed_and_revoked,
         tokens::tokens_have_names_and_are_so_many_and_no_more,
+        audit::what_was_ordered_is_kept_and_shown_page_by_page,
+        audit::entries_go_when_they_are_too_old_and_enqueues_when_many_came_after,
+        requests::a_jobs_call_is_read_with_the_beginning_of_its_body,
     }
     promises! { score, Pooled, Fresh;
         only_pooled::a_beat_is_one_round_trip,
@@ -169,6 +182,9 @@ async fn mariadb_keeps_the_contract() {
         bulk::many_are_altered_a_batch_at_a_time_up_to_a_limit,
         tokens::a_token_is_made_once_listed_and_revoked,
         tokens::tokens_have_names_and_are_so_many_and_no_more,
+        audit::what_was_ordered_is_kept_and_shown_page_by_page,
+        audit::entries_go_when_they_are_too_old_and_enqueues_when_many_came_after,
+        requests::a_jobs_call_is_read_with_the_beginning_of_its_body,
     }
     promises! { score, MySql, Fresh;
         only_mariadb::an_idle_beat_is_three_statements_and_one_that_claims_four,

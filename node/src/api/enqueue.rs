@@ -1,5 +1,6 @@
 //! `POST /v1/jobs`: decides how many jobs are enqueued together, under which ids, and what is told when not all of them were.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axum::Json;
@@ -16,6 +17,7 @@ use super::orders::to_any_end;
 use super::params::Params;
 use super::problem::{Details, Kind, Problem};
 use super::v1::Shared;
+use crate::audit::{Action, Actor, Order, Touched};
 use crate::job::{JobId, NewJob};
 use crate::json::EnqueuedLine;
 use crate::store::{AnyStore, Store, StoreError};
@@ -27,6 +29,8 @@ pub(super) const LINES_MAX: usize = 10_000;
 const BATCH: usize = 500;
 /// Between two batches the beats have their way.
 const APART: Duration = Duration::from_millis(20);
+/// So many queues are named in the audit.
+const QUEUES_NAMED_MAX: usize = 8;
 /// How often a batch is tried when the connection breaks. Repeating it is harmless: the ids are the same.
 const TRIES: u32 = 3;
 
@@ -81,13 +85,15 @@ pub(super) async fn enqueue(
     Params::of(request.uri(), &[])?;
     let kind = ContentType::of(request.headers(), &[ContentType::Json, ContentType::Lines])?;
     let key = Key::of(request.headers())?;
+    let actor = Actor::of(request.extensions());
     let held = api.bodies.read(request, JOBS_BYTES_MAX).await?;
     let jobs = Jobs::read(&held.bytes, kind, key.as_ref())?;
     let store = api.store().clone();
     to_any_end(async move {
         // The room of the body is free when the jobs are in the table.
         let (_held, jobs) = (held, jobs);
-        jobs.enqueue(&store).await
+        let order = Order::new(actor, Action::JobEnqueue, jobs.subject());
+        jobs.enqueue(&store, &order).await
     })
     .await?
 }
@@ -133,11 +139,21 @@ impl Jobs {
         }
     }
 
-    async fn enqueue(self, store: &AnyStore) -> Result<Response, Problem> {
+    /// Where they go, in words: the queues.
+    fn subject(&self) -> String {
+        let jobs = match self {
+            Self::One(job) => std::slice::from_ref(&**job),
+            Self::Array(jobs) | Self::Lines(jobs) => jobs,
+        };
+        let queues: BTreeSet<&str> = jobs.iter().map(|job| job.queue.as_str()).collect();
+        queues.into_iter().take(QUEUES_NAMED_MAX).collect::<Vec<_>>().join(" ")
+    }
+
+    async fn enqueue(self, store: &AnyStore, order: &Order) -> Result<Response, Problem> {
         match self {
             Self::One(job) => {
                 let jobs = [*job];
-                let told = batch(store, &jobs).await?;
+                let told = order.carry_out(store, batch(store, &jobs)).await?;
                 let told =
                     told.into_iter().next().unwrap_or(EnqueuedLine::new(jobs[0].id, jobs[0].id));
                 let status = if told.enqueued { StatusCode::CREATED } else { StatusCode::OK };
@@ -148,7 +164,10 @@ impl Jobs {
                 }
                 Ok(response)
             }
-            Self::Array(jobs) => Ok(Json(batch(store, &jobs).await?).into_response()),
+            Self::Array(jobs) => {
+                let told = order.carry_out(store, batch(store, &jobs)).await?;
+                Ok(Json(told).into_response())
+            }
             Self::Lines(jobs) => {
                 let mut told = Vec::with_capacity(jobs.len());
                 for (number, some) in jobs.chunks(BATCH).enumerate() {
@@ -157,12 +176,23 @@ impl Jobs {
                     }
                     match batch(store, some).await {
                         Ok(some) => told.extend(some),
-                        Err(error) => return Err(Problem::from(error).with_done(told.len())),
+                        Err(error) => {
+                            let done = told.len();
+                            order.broken_off(store, told.touched(), &error).await;
+                            return Err(Problem::from(error).with_done(done));
+                        }
                     }
                 }
+                order.done(store, told.touched()).await;
                 Ok(Json(told).into_response())
             }
         }
+    }
+}
+
+impl Touched for Vec<EnqueuedLine> {
+    fn touched(&self) -> u64 {
+        self.iter().filter(|line| line.enqueued).count() as u64
     }
 }
 

@@ -11,10 +11,11 @@ use super::orders::to_its_end;
 use super::params::{Named, Params};
 use super::problem::{Details, Kind, Problem};
 use super::v1::Shared;
+use crate::audit::{Action, Actor, Order};
 use crate::job::{JobFilter, JobId, JobState};
 use crate::job_fields;
-use crate::json::{JobLine, JobPage};
-use crate::store::{Store, Views};
+use crate::json::{JobLine, JobPage, RequestLine};
+use crate::store::{Requests, Store, Views};
 use crate::watch::{ANSWER_TIMEOUT, within};
 
 /// So many jobs are on a page unless another number is asked for.
@@ -80,7 +81,7 @@ fn limit(text: &str) -> Result<u32, String> {
     limit.ok_or_else(|| format!("{text:?} is not a number within 1 and {PAGE_JOBS_MAX}"))
 }
 
-/// Show a job with its attempts
+/// Show a job with its attempts, and what it calls with
 #[utoipa::path(get, path = "/v1/jobs/{id}", tag = "jobs", operation_id = "show_job",
     params(("id" = uuid::Uuid, Path, description = "The job's id")),
     responses(
@@ -94,9 +95,11 @@ pub(super) async fn show(
 ) -> Result<Response, Problem> {
     Params::of(&uri, &[])?;
     let id = named.id("job")?;
-    let found = within(ANSWER_TIMEOUT, api.store().job(id)).await?;
+    let read = async { Ok((api.store().job(id).await?, api.store().request(id).await?)) };
+    let (found, request) = within(ANSWER_TIMEOUT, read).await?;
     let (job, attempts) = found.ok_or_else(|| unknown(id))?;
-    Ok(Json(JobPage::new(&job, &attempts)).into_response())
+    let request = request.map(|request| RequestLine::new(&request, api.hub.redaction()));
+    Ok(Json(JobPage::new(&job, &attempts, request)).into_response())
 }
 
 /// What became of an order about a job.
@@ -125,9 +128,10 @@ pub(super) async fn retry(
 ) -> Result<Response, Problem> {
     Params::of(request.uri(), &[])?;
     let id = named.id("job")?;
+    let order = Order::new(Actor::of(request.extensions()), Action::JobRetry, id);
     api.bodies.none(request).await?;
     let store = api.store().clone();
-    let done = to_its_end(async move { store.retry(id).await }).await?;
+    let done = to_its_end(&api, order, async move { store.retry(id).await }).await?;
     let refused = "it was not retried: it is running, or has succeeded";
     answered(&api, id, done, "retried", refused).await
 }
@@ -149,9 +153,10 @@ pub(super) async fn cancel(
 ) -> Result<Response, Problem> {
     Params::of(request.uri(), &[])?;
     let id = named.id("job")?;
+    let order = Order::new(Actor::of(request.extensions()), Action::JobCancel, id);
     api.bodies.none(request).await?;
     let store = api.store().clone();
-    let done = to_its_end(async move { store.cancel(id).await }).await?;
+    let done = to_its_end(&api, order, async move { store.cancel(id).await }).await?;
     answered(&api, id, done, "cancelled", "it was not cancelled: it has ended").await
 }
 

@@ -3,11 +3,12 @@
 //! - `health`: whether it lives, whether it takes turns;
 //! - `metrics`: its numbers;
 //! - `v1`: which paths of `/v1` there are, and the document that describes them;
-//! - `jobs`, `enqueue`, `queues`, `schedules`, `nodes`, `events`: what is answered under each;
+//! - `jobs`, `enqueue`, `queues`, `schedules`, `nodes`, `events`, `audit`: what is answered under each;
 //! - `new_job`: from JSON to a job; `idempotency`: the ids of a request that may be repeated;
 //! - `params`, `bodies`: how a request is read, and how much of it; `orders`: what was begun is brought to its end;
 //! - `problem`: how errors are told.
 
+mod audit;
 mod bodies;
 mod enqueue;
 mod events;

@@ -12,6 +12,7 @@ use super::orders::to_its_end;
 use super::params::{Named, Params};
 use super::problem::{Details, Kind, Problem};
 use super::v1::Shared;
+use crate::audit::{Action, Actor, Order};
 use crate::store::{DrainAnswer, NodeView, Store};
 use crate::watch::{ANSWER_TIMEOUT, within};
 
@@ -60,9 +61,10 @@ pub(super) async fn drain(
 ) -> Result<Response, Problem> {
     Params::of(request.uri(), &[])?;
     let id: NodeId = named.id("node")?;
+    let order = Order::new(Actor::of(request.extensions()), Action::NodeDrain, id);
     api.bodies.none(request).await?;
     let store = api.store().clone();
-    let result = match to_its_end(async move { store.drain(id).await }).await? {
+    let result = match to_its_end(&api, order, async move { store.drain(id).await }).await? {
         Some(DrainAnswer::Asked) => "asked",
         Some(DrainAnswer::AskedBefore) => "asked-before",
         Some(DrainAnswer::Gone) => {

@@ -4,14 +4,21 @@
 use std::future::Future;
 
 use super::problem::{Kind, Problem};
+use super::v1::Shared;
+use crate::audit::{Order, Touched};
 use crate::store::StoreError;
 use crate::watch::{ANSWER_TIMEOUT, within};
 
-/// What comes of an order, waited for as long as people wait for the database.
-pub(super) async fn to_its_end<T: Send + 'static>(
-    order: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+/// What comes of an order, waited for as long as people wait for the database. When it was carried out, that is kept.
+pub(super) async fn to_its_end<T: Touched + Send + Sync + 'static>(
+    api: &Shared,
+    order: Order,
+    call: impl Future<Output = Result<T, StoreError>> + Send + 'static,
 ) -> Result<T, Problem> {
-    Ok(to_any_end(within(ANSWER_TIMEOUT, order)).await??)
+    let store = api.store().clone();
+    let done =
+        to_any_end(async move { order.carry_out(&store, within(ANSWER_TIMEOUT, call)).await });
+    Ok(done.await??)
 }
 
 /// The same for what has a limit of its own.
@@ -37,10 +44,9 @@ mod tests {
     async fn an_order_goes_on_though_nobody_waits_for_it() {
         let (go, done) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (on, told) = (Arc::clone(&go), Arc::clone(&done));
-        let mut waiting = Box::pin(to_its_end(async move {
+        let mut waiting = Box::pin(to_any_end(async move {
             on.notified().await;
             told.notify_one();
-            Ok(())
         }));
         assert!((&mut waiting).now_or_never().is_none(), "it was begun");
         drop(waiting);

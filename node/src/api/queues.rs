@@ -9,6 +9,7 @@ use super::orders::to_its_end;
 use super::params::{Named, Params};
 use super::problem::{Details, Kind, Problem};
 use super::v1::Shared;
+use crate::audit::{Action, Actor, Order};
 use crate::job_fields;
 use crate::json::{QueueLines, QueueOrdered, paused_or_resumed};
 use crate::store::{COUNTED_MAX, QueueOrders, Views};
@@ -74,9 +75,11 @@ async fn order(
     Params::of(request.uri(), &[])?;
     job_fields::stored_queue(&queue)
         .map_err(|reason| Problem::fault(Kind::BadRequest, "name", reason))?;
+    let action = if pause { Action::QueuePause } else { Action::QueueResume };
+    let order = Order::new(Actor::of(request.extensions()), action, &queue);
     api.bodies.none(request).await?;
     let (store, name) = (api.store().clone(), queue.clone());
-    let done = to_its_end(async move {
+    let done = to_its_end(api, order, async move {
         if pause { store.pause(&name).await } else { store.resume(&name).await }
     });
     let result = paused_or_resumed(done.await?, pause);

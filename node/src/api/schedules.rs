@@ -15,6 +15,7 @@ use super::orders::to_its_end;
 use super::params::{Named, Params};
 use super::problem::{Details, Kind, Problem};
 use super::v1::Shared;
+use crate::audit::{Action, Actor, Order};
 use crate::job::JobId;
 use crate::json::{ScheduleLine, ScheduleOrdered, ScheduleSet, paused_or_resumed};
 use crate::schedule::{Cron, LIMIT_MAX, Misfire};
@@ -184,11 +185,13 @@ pub(super) async fn set(
     parse_schedule_name(&name)
         .map_err(|reason| Problem::fault(Kind::BadRequest, "name", reason))?;
     ContentType::of(request.headers(), &[ContentType::Json])?;
+    let order = Order::new(Actor::of(request.extensions()), Action::ScheduleSet, &name);
     let held = api.bodies.read(request, SCHEDULE_BYTES_MAX).await?;
     let wanted = bodies::json::<ScheduleRequest>(&held.bytes)?;
     let (schedule, cron) = wanted.schedule(name.clone())?;
     let store = api.store().clone();
-    let set = to_its_end(async move { orders::set(&store, &schedule, &cron).await }).await?;
+    let call = async move { orders::set(&store, &schedule, &cron).await };
+    let set = to_its_end(&api, order, call).await?;
     let status = if set.is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(ScheduleSet::new(&name, set.is_new, &set.times))).into_response())
 }
@@ -208,9 +211,10 @@ pub(super) async fn remove(
     request: Request,
 ) -> Result<Response, Problem> {
     Params::of(request.uri(), &[])?;
+    let order = Order::new(Actor::of(request.extensions()), Action::ScheduleRemove, &name);
     api.bodies.none(request).await?;
     let (store, of) = (api.store().clone(), name.clone());
-    match to_its_end(async move { store.remove_schedule(&of).await }).await? {
+    match to_its_end(&api, order, async move { store.remove_schedule(&of).await }).await? {
         true => Ok(Json(ScheduleOrdered { name, result: "removed" }).into_response()),
         false => Err(unknown(&name)),
     }
@@ -257,9 +261,12 @@ async fn order(
     pause: bool,
 ) -> Result<Response, Problem> {
     Params::of(request.uri(), &[])?;
+    let action = if pause { Action::SchedulePause } else { Action::ScheduleResume };
+    let order = Order::new(Actor::of(request.extensions()), action, &name);
     api.bodies.none(request).await?;
     let (store, of) = (api.store().clone(), name.clone());
-    let answer = to_its_end(async move { orders::pause(&store, &of, pause).await }).await?;
+    let call = async move { orders::pause(&store, &of, pause).await };
+    let answer = to_its_end(api, order, call).await?;
     let result = match (answer, pause) {
         (PauseAnswer::Done, pause) => paused_or_resumed(true, pause),
         (PauseAnswer::SoAlready, pause) => paused_or_resumed(false, pause),
@@ -294,9 +301,10 @@ pub(super) async fn run(
     request: Request,
 ) -> Result<Response, Problem> {
     Params::of(request.uri(), &[])?;
+    let order = Order::new(Actor::of(request.extensions()), Action::ScheduleRun, &name);
     api.bodies.none(request).await?;
     let (store, of) = (api.store().clone(), name.clone());
-    match to_its_end(async move { orders::run(&store, &of).await }).await? {
+    match to_its_end(&api, order, async move { orders::run(&store, &of).await }).await? {
         RunAnswer::Fired(id) => Ok((StatusCode::CREATED, Json(FiredLine { id })).into_response()),
         RunAnswer::Unknown => Err(unknown(&name)),
         RunAnswer::Changing => {

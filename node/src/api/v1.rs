@@ -19,7 +19,7 @@ use super::bodies::Bodies;
 use super::events::Listeners;
 use super::params::Params;
 use super::problem::{Details, Kind, Problem};
-use super::{enqueue, events, jobs, nodes, queues, schedules};
+use super::{audit, enqueue, events, jobs, nodes, queues, schedules};
 use crate::cached::Cached;
 use crate::store::{AnyStore, Tally};
 use crate::watch::Hub;
@@ -49,7 +49,7 @@ impl Api {
 #[openapi(
     info(
         title = "Turnwise",
-        description = "Jobs, queues, schedules, nodes and events of a farm. Times are RFC 3339, by the database's clock; errors are \
+        description = "Jobs, queues, schedules, nodes, events and audit of a farm. Times are RFC 3339, by the database's clock; errors are \
             problem details (RFC 9457)."
     ),
     tags(
@@ -58,6 +58,7 @@ impl Api {
         (name = "schedules", description = "Cron entries that insert jobs"),
         (name = "nodes", description = "The processes that take turns"),
         (name = "events", description = "What happens in the farm"),
+        (name = "audit", description = "What people ordered"),
     ),
     modifiers(&Token)
 )]
@@ -114,6 +115,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::drain))
         .routes(routes!(events::listen))
+        .routes(routes!(audit::list))
         .routes(routes!(openapi))
 }
 
@@ -147,7 +149,7 @@ mod tests {
         let document = serde_json::to_value(routes().into_openapi()).unwrap();
         let paths = document["paths"].as_object().unwrap();
         let methods: usize = paths.values().map(|path| path.as_object().unwrap().len()).sum();
-        assert_eq!((paths.len(), methods), (16, 19), "{:?}", paths.keys());
+        assert_eq!((paths.len(), methods), (17, 20), "{:?}", paths.keys());
         for (path, operations) in paths {
             for (method, operation) in operations.as_object().unwrap() {
                 let problem =

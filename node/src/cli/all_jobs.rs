@@ -7,10 +7,11 @@ use serde::Serialize;
 use super::common::Common;
 use super::failure::Failure;
 use super::show;
+use crate::audit::{Order, in_words};
 use crate::config;
 use crate::exit;
 use crate::job::{JobFilter, JobState};
-use crate::store::{Bulk, Deed};
+use crate::store::Deed;
 
 /// Which jobs, when they are not named by their ids.
 #[derive(Debug, clap::Args)]
@@ -59,7 +60,9 @@ pub(super) async fn alter(
         return Err(Failure::usage(format!("jobs that are {} are not {verb}", state.as_str())));
     }
     let filter = JobFilter { state: which.state, queue: which.queue, ..JobFilter::default() };
-    let done = common.store().await?.alter_all(deed, &filter, u32::MAX).await;
+    let store = common.store().await?;
+    let order = Order::by_command(deed.action(), in_words(&filter));
+    let done = order.alter_all(&store, deed, &filter, u32::MAX).await;
     if json {
         show::print_json(&Told { altered: done.jobs })?;
     } else {

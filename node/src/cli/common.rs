@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use super::failure::Failure;
 use super::log;
 use crate::config::{self, Environment, Flags, Layers};
+use crate::redact::Redaction;
 use crate::store::{AnyStore, Store};
 
 /// What every command takes.
@@ -30,12 +31,43 @@ pub(super) struct Common {
     pub(super) config: Option<PathBuf>,
 }
 
+/// Whose values are shown to nobody.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct RedactArgs {
+    /// A header of jobs whose value is shown to nobody; repeat it for more
+    ///
+    /// Besides authorization, cookie, set-cookie, proxy-authorization and x-api-key, which never are. What is stored and what is
+    /// sent is not changed by it.
+    #[arg(long, value_name = "NAME")]
+    redact_header: Vec<String>,
+
+    /// A key in JSON bodies and answers whose value is shown to nobody, at any depth; repeat it for more [default: none]
+    #[arg(long, value_name = "NAME")]
+    redact_key: Vec<String>,
+}
+
+impl RedactArgs {
+    pub(super) fn add_to(&self, flags: &mut Flags) {
+        flags.add("redact-header", self.redact_header.clone());
+        flags.add("redact-key", self.redact_key.clone());
+    }
+}
+
 impl Common {
     /// The flags that every command has, as settings.
     pub(super) fn flags(&self) -> Flags {
         let mut flags = Flags::default();
         flags.add("database-url", self.database_url.clone());
         flags
+    }
+
+    /// Whose values are not to be shown.
+    pub(super) fn redaction(&self, args: &RedactArgs) -> Result<Redaction, Failure> {
+        let environment = Environment::of_process()?;
+        let mut flags = self.flags();
+        args.add_to(&mut flags);
+        let layers = Layers::new(flags, &environment, self.config.as_deref())?;
+        Ok(config::redaction(&layers)?)
     }
 
     /// A store whose schema this program may use.

@@ -8,19 +8,21 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 
 use super::all_jobs::{self, Which};
-use super::common::Common;
+use super::common::{Common, RedactArgs};
 use super::failure::Failure;
 use super::prune;
 use super::show;
+use crate::audit::{Action, Order};
 use crate::config::{self, DEFAULT_KEEP_DEAD, DEFAULT_KEEP_SUCCEEDED, Keep};
 use crate::exit;
 use crate::job::{Attempts, JobFilter, JobId, JobState, JobView};
-use crate::json::{JobLine, JobPage};
+use crate::json::{JobLine, JobPage, RequestLine};
+use crate::redact::Redaction;
 use crate::rfc3339;
-use crate::store::{Deed, Store};
+use crate::store::{Deed, RequestView, Requests, Store};
 
-/// How much of an answer's body is shown, in characters.
-const ANSWER_CHARS_SHOWN: usize = 400;
+/// How much of a body, and of a header, is shown, in characters.
+const BODY_CHARS_SHOWN: usize = 400;
 
 /// List, show, retry, cancel and remove jobs
 #[derive(Debug, clap::Args)]
@@ -77,6 +79,9 @@ struct ListArgs {
 struct ShowArgs {
     #[command(flatten)]
     common: Common,
+
+    #[command(flatten)]
+    redact: RedactArgs,
 
     /// The job's id
     #[arg(value_name = "ID")]
@@ -156,12 +161,16 @@ async fn list(args: ListArgs) -> Result<ExitCode, Failure> {
 }
 
 async fn show_one(args: ShowArgs) -> Result<ExitCode, Failure> {
-    let found = args.common.store().await?.job(args.id).await?;
+    let redaction = args.common.redaction(&args.redact)?;
+    let store = args.common.store().await?;
+    let found = store.job(args.id).await?;
     let Some((job, attempts)) = found else { return Err(Failure::failed(unknown(args.id))) };
+    let request = store.request(args.id).await?;
     if args.json {
-        show::print_json(&JobPage::new(&job, &attempts))?;
+        let request = request.map(|request| RequestLine::new(&request, &redaction));
+        show::print_json(&JobPage::new(&job, &attempts, request))?;
     } else {
-        show::print(&in_words(&job, &attempts))?;
+        show::print(&in_words(&job, &attempts, request.as_ref(), &redaction))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -173,7 +182,8 @@ async fn retry(args: RetryArgs) -> Result<ExitCode, Failure> {
     let store = args.common.store().await?;
     let mut outcomes = Vec::new();
     for id in args.ids {
-        outcomes.push((id, store.retry(id).await?));
+        let order = Order::by_command(Action::JobRetry, id);
+        outcomes.push((id, order.carry_out(&store, store.retry(id)).await?));
     }
     let words = Words {
         done: ("retried", "will run now"),
@@ -189,7 +199,8 @@ async fn cancel(args: CancelArgs) -> Result<ExitCode, Failure> {
     let store = args.common.store().await?;
     let mut outcomes = Vec::new();
     for id in args.ids {
-        outcomes.push((id, store.cancel(id).await?));
+        let order = Order::by_command(Action::JobCancel, id);
+        outcomes.push((id, order.carry_out(&store, store.cancel(id)).await?));
     }
     let words = Words {
         done: ("cancelled", "is cancelled"),
@@ -279,7 +290,12 @@ fn row(job: &JobView) -> [String; 7] {
     ]
 }
 
-fn in_words(job: &JobView, attempts: &Attempts) -> String {
+fn in_words(
+    job: &JobView,
+    attempts: &Attempts,
+    request: Option<&RequestView>,
+    redaction: &Redaction,
+) -> String {
     let mut lines = vec![
         format!("job        {}", job.id),
         format!("state      {}", job.state.as_str()),
@@ -307,6 +323,17 @@ fn in_words(job: &JobView, attempts: &Attempts) -> String {
         let words: Vec<String> = percent.into_iter().chain(note).collect();
         lines.push(format!("progress   {}", words.join(", ")));
     }
+    if let Some(request) = request {
+        for (name, value) in &request.headers {
+            let value = show::shortened(redaction.header(name, value), BODY_CHARS_SHOWN);
+            lines.push(format!("header     {}: {value}", show::printable(name)));
+        }
+        if let Some(body) = &request.body {
+            let text = String::from_utf8_lossy(&redaction.body(body)).into_owned();
+            let text = show::shortened(&text, BODY_CHARS_SHOWN);
+            lines.push(format!("body       {} bytes: {text}", request.body_bytes));
+        }
+    }
     if !attempts.is_empty() {
         let header = ["ATTEMPT", "STARTED", "FINISHED", "STATUS", "NODE", "ERROR"];
         let rows = attempts.iter().map(|attempt| {
@@ -330,8 +357,9 @@ fn in_words(job: &JobView, attempts: &Attempts) -> String {
         ));
     }
     if let Some(answer) = attempts.iter().rev().find_map(|attempt| attempt.answer.as_deref()) {
-        let text = String::from_utf8_lossy(answer);
-        lines.push(format!("\nlast answer: {}", show::shortened(&text, ANSWER_CHARS_SHOWN)));
+        let answer = redaction.body(answer);
+        let text = String::from_utf8_lossy(&answer);
+        lines.push(format!("\nlast answer: {}", show::shortened(&text, BODY_CHARS_SHOWN)));
     }
     lines.join("\n")
 }
@@ -351,7 +379,8 @@ mod tests {
             ..AttemptView::of_a_test(NodeId::from_u128(9))
         };
         let attempts = Attempts { newest: vec![attempt], in_all: 101 };
-        assert!(in_words(&job, &attempts).ends_with("last answer: busy\\u{1b}[31m"));
-        assert!(in_words(&job, &attempts).contains("newest 1 of 101"));
+        let said = in_words(&job, &attempts, None, &Redaction::default());
+        assert!(said.ends_with("last answer: busy\\u{1b}[31m"));
+        assert!(said.contains("newest 1 of 101"));
     }
 }

@@ -8,6 +8,7 @@
 //! - one file for each command.
 
 mod all_jobs;
+mod audit;
 mod common;
 mod config;
 mod demo;
@@ -80,6 +81,7 @@ enum Command {
     Top(top::Args),
     Period(period::Args),
     Token(token::Args),
+    Audit(audit::Args),
     Migrate(migrate::Args),
     Config(config::Args),
 }
@@ -99,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Top(args) => common::block_on_quietly(top::run(args)),
         Command::Period(args) => common::block_on(period::run(args)),
         Command::Token(args) => common::block_on(token::run(args)),
+        Command::Audit(args) => common::block_on(audit::run(args)),
         Command::Migrate(args) => common::block_on(migrate::run(args)),
         Command::Config(args) => config::run(&args),
     };

@@ -10,6 +10,7 @@ use turnwise_engine::NodeId;
 use super::common::Common;
 use super::failure::Failure;
 use super::show;
+use crate::audit::{Action, Order};
 use crate::exit;
 use crate::store::{DrainAnswer, NodeView, Store};
 
@@ -122,7 +123,10 @@ async fn drain(args: DrainArgs) -> Result<ExitCode, Failure> {
     let nodes = store.nodes().await?;
     let meant = Meant::of(&args.node, &nodes);
     let (node, answer) = match meant {
-        Meant::One(node) => (Some(node), store.drain(node.id).await?),
+        Meant::One(node) => {
+            let order = Order::by_command(Action::NodeDrain, node.id);
+            (Some(node), order.carry_out(&store, store.drain(node.id)).await?)
+        }
         Meant::Nobody | Meant::Several(_) => (None, None),
     };
     let (result, is_done, words) = in_words(&args.node, &meant, answer);

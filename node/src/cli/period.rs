@@ -9,9 +9,10 @@ use turnwise_engine::{Cadence, Change, NextPeriod, Period, Slot};
 use super::common::Common;
 use super::failure::Failure;
 use super::show;
+use crate::audit::{Action, Order};
 use crate::config;
 use crate::rfc3339;
-use crate::store::{Store, StoreError};
+use crate::store::{Audit, Store, StoreError};
 
 /// How often a change is tried. It does not commit when another change, or the next slot, came between.
 const TRIES: u32 = 10;
@@ -74,12 +75,13 @@ async fn look(store: &impl Store) -> Result<(Cadence, Slot), Failure> {
 }
 
 /// Change the period; the cadence with the change in it, and a slot before it holds.
-async fn change(store: &impl Store, period: Period) -> Result<(Cadence, Slot), Failure> {
+async fn change(store: &impl Audit, period: Period) -> Result<(Cadence, Slot), Failure> {
     // On a database that has no period yet this is all there is to do.
     match store.agree_period(Some(period)).await {
         Ok(_) | Err(StoreError::OtherPeriod { .. }) => {}
         Err(error) => return Err(error.into()),
     }
+    let order = Order::by_command(Action::PeriodChange, period);
     for tries in 0..TRIES {
         let (now, row, identity) = store.stamp().await?;
         let cadence = row.cadence;
@@ -97,7 +99,7 @@ async fn change(store: &impl Store, period: Period) -> Result<(Cadence, Slot), F
         // A change must not commit after the slot that it is computed for: the longer the road, the later
         // that has to be.
         let Some(change) = Change::period(&row, period, now + i64::from(tries)) else { continue };
-        if store.change(&change, identity).await? {
+        if order.carry_out(store, store.change(&change, identity)).await? {
             return Ok((Cadence { next: change.next_period, ..cadence }, now));
         }
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::common::Common;
 use super::failure::Failure;
 use super::show;
+use crate::audit::{Action, Order};
 use crate::config;
 use crate::exit;
 use crate::store::{Ended, PRUNED_AT_ONCE_MAX, Prune, Store, StoreError};
@@ -73,9 +74,17 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
         [] => Ended::ALL.to_vec(),
         states => states.iter().map(|state| state.ended()).collect(),
     };
-    let ages = states.into_iter().map(|ended| (ended, args.older_than));
+    let ages = states.iter().map(|ended| (*ended, args.older_than));
     let store = args.common.store().await?;
+    let words: Vec<&str> = states.iter().map(|ended| ended.as_str()).collect();
+    let age = humantime::format_duration(args.older_than);
+    let subject = format!("state={} older-than={age}", words.join(","));
+    let order = Order::by_command(Action::JobsPrune, subject);
     let (removed, broken_off) = prune(&store, Prune::older_than(ages, PRUNED_AT_ONCE_MAX)).await;
+    match &broken_off {
+        Some(error) => order.broken_off(&store, removed, error).await,
+        None => order.done(&store, removed).await,
+    }
     if args.json {
         show::print_json(&Told { removed })?;
     } else {

@@ -8,6 +8,7 @@ use clap::Subcommand;
 use super::common::Common;
 use super::failure::Failure;
 use super::show;
+use crate::audit::{Action, Order};
 use crate::config;
 use crate::exit;
 use crate::job::Retry;
@@ -191,7 +192,8 @@ async fn set(args: SetArgs) -> Result<ExitCode, Failure> {
         permanent: permanent_statuses,
         limits: Limits { concurrency: args.concurrency, rate },
     };
-    store.put_policy(&queue, &said).await?;
+    let order = Order::by_command(Action::QueueSet, &queue);
+    order.carry_out(&store, store.put_policy(&queue, &said)).await?;
     let line = PolicyLine::new(&said);
     match (json, line.words()) {
         (true, _) => show::print_json(&line)?,
@@ -211,7 +213,10 @@ async fn order(
 ) -> Result<ExitCode, Failure> {
     let (mut not_done, mut ordered) = (Vec::new(), Vec::new());
     for queue in queues {
-        let done = if pause { store.pause(queue).await? } else { store.resume(queue).await? };
+        let action = if pause { Action::QueuePause } else { Action::QueueResume };
+        let call =
+            async { if pause { store.pause(queue).await } else { store.resume(queue).await } };
+        let done = Order::by_command(action, queue).carry_out(store, call).await?;
         let name = show::printable(queue);
         let result = paused_or_resumed(done, pause);
         ordered.push(QueueOrdered { queue: queue.clone(), result });

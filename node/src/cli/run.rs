@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::common::Common;
+use super::common::{Common, RedactArgs};
 use super::failure::Failure;
 use super::log;
 use crate::clock::WrongClock;
@@ -86,6 +86,9 @@ pub(super) struct Args {
     /// it once; programs send `Authorization: Bearer TOKEN`.
     #[arg(long, value_name = "TOKEN")]
     listen_token: Option<String>,
+
+    #[command(flatten)]
+    redact: RedactArgs,
 
     /// What the URLs begin with at which asynchronous jobs are heard of [default: where the API listens]
     ///
@@ -181,6 +184,7 @@ impl Args {
         flags.add("name", self.name.clone());
         flags.add("listen", self.listen.clone());
         flags.add("listen-token", self.listen_token.clone());
+        self.redact.add_to(&mut flags);
         flags.add("callback-url", self.callback_url.clone());
         flags.add("period", self.period.clone());
         flags.add("capacity", self.capacity.clone());

@@ -11,6 +11,7 @@ use super::common::Common;
 use super::failure::Failure;
 use super::job_args::JobArgs;
 use super::show;
+use crate::audit::{Action, Order};
 use crate::exit;
 use crate::job::JobId;
 use crate::job_fields;
@@ -144,7 +145,8 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Remove(args) => {
             let store = args.common.store().await?;
             let name = show::printable(&args.name);
-            match store.remove_schedule(&args.name).await? {
+            let order = Order::by_command(Action::ScheduleRemove, &args.name);
+            match order.carry_out(&store, store.remove_schedule(&args.name)).await? {
                 true if args.json => ordered(args.name, "removed"),
                 true => done(&format!("{name} is removed; the jobs that it has inserted stay")),
                 false => Err(unknown(&args.name)),
@@ -194,7 +196,8 @@ async fn set(args: SetArgs) -> Result<ExitCode, Failure> {
     let job = args.job.job(args.url)?;
     let store = args.common.store().await?;
     let schedule = NewSchedule { name: args.name, cron: args.cron, zone: args.zone, misfire, job };
-    let set = orders::set(&store, &schedule, &cron).await?;
+    let order = Order::by_command(Action::ScheduleSet, &schedule.name);
+    let set = order.carry_out(&store, orders::set(&store, &schedule, &cron)).await?;
     if args.json {
         show::print_json(&ScheduleSet::new(&schedule.name, set.is_new, &set.times))?;
         return Ok(ExitCode::SUCCESS);
@@ -213,7 +216,10 @@ async fn set(args: SetArgs) -> Result<ExitCode, Failure> {
 async fn pause(args: NameArgs, pause: bool) -> Result<ExitCode, Failure> {
     let store = args.common.store().await?;
     let name = show::printable(&args.name);
-    match (orders::pause(&store, &args.name, pause).await?, pause) {
+    let action = if pause { Action::SchedulePause } else { Action::ScheduleResume };
+    let order = Order::by_command(action, &args.name);
+    let answer = order.carry_out(&store, orders::pause(&store, &args.name, pause)).await?;
+    match (answer, pause) {
         (PauseAnswer::Done, pause) if args.json => {
             ordered(args.name, paused_or_resumed(true, pause))
         }
@@ -228,7 +234,8 @@ async fn pause(args: NameArgs, pause: bool) -> Result<ExitCode, Failure> {
 
 async fn fire_now(args: RunArgs) -> Result<ExitCode, Failure> {
     let store = args.common.store().await?;
-    match orders::run(&store, &args.name).await? {
+    let order = Order::by_command(Action::ScheduleRun, &args.name);
+    match order.carry_out(&store, orders::run(&store, &args.name)).await? {
         RunAnswer::Fired(id) if args.json => show::print_json(&Fired { id })?,
         RunAnswer::Fired(id) => show::print(&id.to_string())?,
         RunAnswer::Unknown => return Err(unknown(&args.name)),

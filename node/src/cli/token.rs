@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::common::Common;
 use super::failure::Failure;
 use super::show;
+use crate::audit::{Action, Order};
 use crate::rfc3339;
 use crate::store::{TokenMade, TokenView, Tokens};
 use crate::token::{self, Role, TOKENS_MAX, TokenHash};
@@ -47,7 +48,7 @@ struct CreateArgs {
     #[arg(value_name = "NAME", value_parser = token::parse_name)]
     name: String,
 
-    /// What it opens: `read` sees everything, `enqueue` enqueues jobs too, `operate` does whatever can be done
+    /// What it opens: `read` sees everything but the audit, `enqueue` enqueues jobs too, `operate` does whatever can be done
     #[arg(long, value_name = "ROLE", value_parser = role_parser())]
     role: Role,
 
@@ -112,7 +113,9 @@ async fn create(args: CreateArgs) -> Result<(), Failure> {
     let token = token::generate()
         .map_err(|error| Failure::failed(format!("the system gives no chance: {error}")))?;
     let shown = show::printable(&name);
-    match store.make_token(&name, role, TokenHash::of(&token)).await? {
+    let order = Order::by_command(Action::TokenMake, format_args!("{name} ({})", role.as_str()));
+    let made = order.carry_out(&store, store.make_token(&name, role, TokenHash::of(&token)));
+    match made.await? {
         TokenMade::Made if json => show::print_json(&Made { name: &name, role, token: &token }),
         TokenMade::Made => show::print(&token),
         TokenMade::NameTaken => Err(Failure::failed(format!(
@@ -146,7 +149,9 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
 
 async fn revoke(args: RevokeArgs) -> Result<(), Failure> {
     let name = show::printable(&args.name);
-    match args.common.store().await?.revoke_token(&args.name).await? {
+    let store = args.common.store().await?;
+    let order = Order::by_command(Action::TokenRevoke, &args.name);
+    match order.carry_out(&store, store.revoke_token(&args.name)).await? {
         true => show::print(&format!("{name} is revoked")),
         false => Err(Failure::failed(format!(
             "there is no token {name}; `turnwise token list` shows those that there are"

@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use turnwise_engine::Period;
 
 pub use self::layers::{Environment, Flags, Given, Layers, Source};
@@ -27,6 +27,7 @@ pub use self::retention::{
 };
 pub use self::settings::{Kind, SETTINGS, Setting};
 use crate::caller::{AllowedOrigins, SigningKeys, Targets};
+use crate::redact::Redaction;
 
 /// The database of a program that was told of none.
 pub const DEFAULT_DATABASE_URL: &str = "sqlite://turnwise.db";
@@ -67,6 +68,8 @@ pub struct RunConfig {
     /// What one must know to see the dashboard and to use the API; none: who reaches it may. [`fmt::Debug`] leaves it
     /// out.
     pub listen_token: Option<String>,
+    /// Whose values, of headers and in bodies, are shown to nobody.
+    pub redaction: Redaction,
     /// What the URLs of callbacks begin with; none: where the API listens.
     pub callback_url: Option<String>,
     /// The period that the database must have; none: whatever it has.
@@ -166,6 +169,7 @@ impl RunConfig {
             name: name(layers)?,
             listen: listen(layers)?,
             listen_token: listen_token(layers)?,
+            redaction: redaction(layers)?,
             callback_url: one(layers, "callback-url", parse_callback_url)?,
             period: one(layers, "period", parse_period)?,
             capacity: one(layers, "capacity", parse_capacity)?.unwrap_or(DEFAULT_CAPACITY),
@@ -192,6 +196,7 @@ impl fmt::Debug for RunConfig {
             name,
             listen,
             listen_token: _,
+            redaction,
             callback_url,
             period,
             capacity,
@@ -210,6 +215,7 @@ impl fmt::Debug for RunConfig {
             .field("signing_keys", signing_keys)
             .field("name", name)
             .field("listen", listen)
+            .field("redaction", redaction)
             .field("callback_url", callback_url)
             .field("period", period)
             .field("capacity", capacity)
@@ -267,6 +273,22 @@ fn one<T>(
 ) -> Result<Option<T>, ConfigError> {
     let Some(given) = layers.get(key) else { return Ok(None) };
     parse(given.value()).map(Some).map_err(|reason| given.bad(reason))
+}
+
+/// Whose values the layers say are shown to nobody.
+pub(crate) fn redaction(layers: &Layers) -> Result<Redaction, ConfigError> {
+    let names = |key, check: fn(&str) -> bool, what| match layers.get(key) {
+        None => Ok(Vec::new()),
+        Some(given) => match given.values().iter().find(|name| !check(name)) {
+            Some(wrong) => Err(given.bad(format!("{wrong:?} cannot be {what}"))),
+            None => Ok(given.values().to_vec()),
+        },
+    };
+    let is_header = |name: &str| HeaderName::from_bytes(name.as_bytes()).is_ok();
+    let headers =
+        names("redact-header", is_header, "the name of a header; write it as X-Tenant-Key")?;
+    let keys = names("redact-key", |key| key.len() <= NAME_BYTES_MAX, "a key: it is too long")?;
+    Ok(Redaction::new(headers, keys))
 }
 
 fn retention(layers: &Layers) -> Result<Retention, ConfigError> {

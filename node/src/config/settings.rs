@@ -33,6 +33,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting { key: "name", kind: Kind::One },
     Setting { key: "listen", kind: Kind::One },
     Setting { key: "listen-token", kind: Kind::One },
+    Setting { key: "redact-header", kind: Kind::Many },
+    Setting { key: "redact-key", kind: Kind::Many },
     Setting { key: "callback-url", kind: Kind::One },
     Setting { key: "period", kind: Kind::One },
     Setting { key: "capacity", kind: Kind::One },

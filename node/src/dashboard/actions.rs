@@ -1,13 +1,16 @@
 //! Decides what the buttons do. Each is a form: the answer to it sends the browser back to the page where it was
 //! pressed, which then shows what came of it.
 
+use std::future::Future;
+
 use axum::extract::{Form, Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
-use turnwise_engine::NodeId;
+use turnwise_engine::{Fate, NodeId};
 
 use super::{Shared, page, pages};
-use crate::store::Store;
+use crate::audit::{Order, Touched};
+use crate::store::{Store, StoreError};
 use crate::watch::{ANSWER_TIMEOUT, within};
 
 /// The longest name of an action, in bytes.
@@ -51,6 +54,27 @@ pub(super) async fn on_farm(State(shared): State<Shared>, Form(wanted): Form<Wan
         _ => Err("There is no action with such a long name.".to_owned()),
     };
     back(&shared, &wanted.back, result)
+}
+
+/// What comes of an order, which is brought to its end though the browser does not wait for it. When it was carried out, that
+/// is kept.
+pub(super) async fn to_its_end<T: Touched + Send + Sync + 'static>(
+    shared: &Shared,
+    order: Order,
+    call: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> Result<T, StoreError> {
+    let store = shared.hub.store().clone();
+    let done =
+        tokio::spawn(async move { order.carry_out(&store, within(ANSWER_TIMEOUT, call)).await });
+    // It ends otherwise only with the process, or by a bug that is to be seen.
+    done.await.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(error) => Err(StoreError::Unreachable {
+            database: "the URL that was given".to_owned(),
+            reason: error.to_string(),
+            fate: Fate::Unknown,
+        }),
+    })
 }
 
 /// Back to the page, which says what came of it.

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::api;
 use crate::api::problem::{Kind, Problem};
+use crate::audit::Actor;
 use crate::cached::Cached;
 use crate::store::{AnyStore, StoreError, TokenView, Tokens};
 use crate::token::{PREFIX, Role, TokenHash};
@@ -29,6 +30,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
 const COOKIE_SECONDS: u32 = 12 * 60 * 60;
 /// What can be seen without the token: what the page to show it is made of, and what a load balancer asks.
 const OPEN: [&str; 4] = ["/login", "/assets/", "/healthz", "/readyz"];
+/// What was ordered by whom, for programs and as a page.
+const AUDIT: [&str; 2] = ["/v1/audit", "/audit"];
 /// How old what is known of tokens may be: one that was revoked opens so long, and whoever shows wrong ones costs the database no
 /// more than this.
 const TOKENS_AGE: Duration = Duration::from_secs(5);
@@ -105,11 +108,11 @@ impl Door {
         HeaderValue::from_str(&cookie).ok()
     }
 
-    /// What the token that a request shows opens; none: it shows none that opens.
-    async fn shown(&self, headers: &HeaderMap) -> Result<Option<Role>, StoreError> {
+    /// What the token that a request shows opens, and whose it is; none: it shows none that opens.
+    async fn shown(&self, headers: &HeaderMap) -> Result<Option<(Role, Actor)>, StoreError> {
         let Some(token) = self.key.as_ref().and_then(|_| bearer(headers)) else { return Ok(None) };
         if self.opens(token) {
-            return Ok(Some(Role::Operate));
+            return Ok(Some((Role::Operate, Actor::listen_token())));
         }
         let Some(known) = self.known.as_ref().filter(|_| token.starts_with(PREFIX)) else {
             return Ok(None);
@@ -118,7 +121,8 @@ impl Door {
         let (tokens, shown) = (known.last.get(read).await?, TokenHash::of(token));
         // Each is compared, whichever it is.
         let same = tokens.iter().filter(|token| token.hash.is_same(&shown));
-        Ok(same.map(|token| token.role).max())
+        let most = same.max_by_key(|token| token.role);
+        Ok(most.map(|token| (token.role, Actor::token(token.name.as_str(), token.role))))
     }
 
     /// Why this request, whose token opens so much, is turned away; none when it may come in.
@@ -196,7 +200,7 @@ impl Turned {
                 Kind::Role,
                 StatusCode::FORBIDDEN,
                 "this token opens less than this. Nothing was done",
-                "use one of a role that includes it: read sees, enqueue sends POST /v1/jobs, operate does the rest \
+                "use one of a role that includes it: read sees all but the audit, enqueue sends POST /v1/jobs too, operate does the rest \
                  (`turnwise token create --role ...`)",
             ),
             Self::OtherHost => (
@@ -225,19 +229,29 @@ pub(super) async fn guard(State(door): State<Door>, request: Request, next: Next
     let path = request.uri().path();
     let wants_page = *request.method() == Method::GET && !path.starts_with("/live");
     let of_api = api::is_of_api(path);
-    let turned = door
-        .shown(request.headers())
-        .await
-        .map(|shown| door.turns_away(request.method(), path, request.headers(), shown));
+    let headers = request.headers();
+    let turned = door.shown(headers).await.map(|shown| {
+        let (role, actor) = shown.unzip();
+        let by_program = of_api && names_no_page(headers);
+        let nobody = || if by_program { Actor::api() } else { Actor::dashboard() };
+        match door.turns_away(request.method(), path, headers, role) {
+            None => Ok(actor.unwrap_or_else(nobody)),
+            Some(turned) => Err(turned),
+        }
+    });
     let mut response = match turned {
-        Ok(None) => next.run(request).await,
+        Ok(Ok(actor)) => {
+            let mut request = request;
+            request.extensions_mut().insert(actor);
+            next.run(request).await
+        }
         Err(error) if of_api => Problem::from(error).into_response(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
-        Ok(Some(turned)) if of_api => turned.problem().into_response(),
-        Ok(Some(Turned::NoToken)) if wants_page && path != "/metrics" => {
+        Ok(Err(turned)) if of_api => turned.problem().into_response(),
+        Ok(Err(Turned::NoToken)) if wants_page && path != "/metrics" => {
             Redirect::to("/login").into_response()
         }
-        Ok(Some(turned)) => {
+        Ok(Err(turned)) => {
             let (_, status, say, remedy) = turned.words();
             (status, format!("{say}: {remedy}\n")).into_response()
         }
@@ -266,6 +280,8 @@ fn is_from_here(headers: &HeaderMap, host: &str) -> bool {
 /// The least that a token must open for this.
 fn needed(method: &Method, path: &str) -> Role {
     match *method {
+        // It says who may do what, and how often somebody does.
+        _ if AUDIT.contains(&path) => Role::Operate,
         Method::GET | Method::HEAD => Role::Read,
         Method::POST if path == "/v1/jobs" => Role::Enqueue,
         _ => Role::Operate,
@@ -440,6 +456,8 @@ mod tests {
             (Method::PUT, "/v1/schedules/s", Role::Operate),
             (Method::DELETE, "/v1/schedules/s", Role::Operate),
             (Method::PATCH, "/v1/jobs", Role::Operate),
+            (Method::GET, "/v1/audit", Role::Operate),
+            (Method::GET, "/audit", Role::Operate),
             (Method::POST, "/queues/pause", Role::Operate),
         ] {
             for role in Role::ALL {

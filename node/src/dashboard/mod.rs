@@ -96,6 +96,7 @@ pub fn router(
         .route("/queues/resume", post(pages::queues::resume))
         .route("/schedules", get(pages::schedules::show))
         .route("/schedules/do", post(pages::schedules::order))
+        .route("/audit", get(pages::audit::show))
         .route("/live", get(live::listen))
         .route("/login", get(login::show).post(login::enter))
         .route("/assets/{name}", get(assets::get))

@@ -19,13 +19,14 @@ macro_rules! asset {
 }
 
 /// The pages that are linked from every page.
-const PLACES: [(&str, &str); 6] = [
+const PLACES: [(&str, &str); 7] = [
     ("/", "Ring"),
     ("/timeline", "Timeline"),
     ("/nodes", "Nodes"),
     ("/jobs", "Jobs"),
     ("/queues", "Queues"),
     ("/schedules", "Schedules"),
+    ("/audit", "Audit"),
 ];
 /// How often a page that is live is loaded again by a browser without JavaScript, in seconds.
 const AGAIN_SECONDS: u32 = 3;

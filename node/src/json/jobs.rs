@@ -4,6 +4,7 @@ use serde::Serialize;
 use turnwise_engine::{NodeId, ServerInstant};
 use utoipa::ToSchema;
 
+use super::request::RequestLine;
 use crate::job::{Attempts, JobId, JobState, JobView};
 use crate::rfc3339;
 
@@ -75,6 +76,9 @@ pub(crate) struct JobPage<'a> {
     attempts: Vec<AttemptLine<'a>>,
     /// How many attempts there are in all.
     attempts_in_all: u64,
+    /// What it calls with; left out when the job was removed just now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<RequestLine>,
 }
 
 /// An attempt at a job.
@@ -125,7 +129,11 @@ impl<'a> JobLine<'a> {
 }
 
 impl<'a> JobPage<'a> {
-    pub(crate) fn new(job: &'a JobView, attempts: &'a Attempts) -> Self {
+    pub(crate) fn new(
+        job: &'a JobView,
+        attempts: &'a Attempts,
+        request: Option<RequestLine>,
+    ) -> Self {
         let attempts_in_all = attempts.in_all;
         let attempts = attempts.iter().map(|attempt| AttemptLine {
             attempt: attempt.attempt,
@@ -135,7 +143,7 @@ impl<'a> JobPage<'a> {
             status: attempt.status,
             error: attempt.error.as_deref(),
         });
-        Self { job: JobLine::new(job), attempts: attempts.collect(), attempts_in_all }
+        Self { job: JobLine::new(job), attempts: attempts.collect(), attempts_in_all, request }
     }
 }
 
@@ -166,6 +174,8 @@ fn time(instant: Option<ServerInstant>) -> Option<String> {
 mod tests {
     use super::*;
     use crate::job::AttemptView;
+    use crate::redact::Redaction;
+    use crate::store::RequestView;
 
     #[test]
     fn the_json_of_a_job_is_as_promised() {
@@ -200,7 +210,17 @@ mod tests {
         );
         assert_eq!(serde_json::to_string(&JobLine::new(&job)).unwrap(), format!("{{{common}}}"));
         let attempts_of_it = Attempts { newest: vec![attempt], in_all: 101 };
-        let page = serde_json::to_string(&JobPage::new(&job, &attempts_of_it)).unwrap();
-        assert_eq!(page, format!("{{{common},{attempts}}}"));
+        let page = |request| serde_json::to_string(&JobPage::new(&job, &attempts_of_it, request));
+        assert_eq!(page(None).unwrap(), format!("{{{common},{attempts}}}"));
+        let headers = [("Cookie", "a=b"), ("X-Tenant", "7")];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let body = Some(br#"{"Pin":1,"a":2}"#.to_vec());
+        let request = RequestView { headers: headers.into(), body, body_bytes: 15 };
+        let request = RequestLine::new(&request, &Redaction::new([], ["pin"]));
+        let told = concat!(
+            r#""request":{"headers":{"Cookie":"[redacted]","X-Tenant":"7"},"#,
+            r#""body":"{\"Pin\":\"[redacted]\",\"a\":2}","body_bytes":15}"#
+        );
+        assert_eq!(page(Some(request)).unwrap(), format!("{{{common},{attempts},{told}}}"));
     }
 }

@@ -2,12 +2,16 @@
 //! the API. They are promised to programs. (Nodes and events are written as they are read: `store::NodeView`,
 //! `watch::Event`.)
 
+mod audit;
 mod jobs;
 mod orders;
 mod queues;
+mod request;
 mod schedules;
 
+pub(crate) use audit::EntryLine;
 pub(crate) use jobs::{EnqueuedLine, JobLine, JobPage};
 pub(crate) use orders::{QueueOrdered, ScheduleOrdered, paused_or_resumed};
 pub(crate) use queues::{PolicyLine, QueueLine, QueueLines};
+pub(crate) use request::RequestLine;
 pub(crate) use schedules::{ScheduleLine, ScheduleSet};

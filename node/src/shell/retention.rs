@@ -139,6 +139,12 @@ impl<S: Store, T: Stage> RetentionTask<S, T> {
         }
         let took_ms = begun.elapsed().as_millis() as u64;
         tracing::debug!(jobs, took_ms, "removed ended jobs");
+        // A step is enough: whoever writes very many entries removes as many.
+        match tokio::time::timeout(BATCH_TIMEOUT, store.prune_audit()).await {
+            Ok(Ok(entries)) => tracing::debug!(entries, "removed entries of the audit"),
+            Ok(Err(error)) => tracing::debug!("entries of the audit were not removed: {error}"),
+            Err(_) => tracing::debug!("entries of the audit were not removed in time"),
+        }
     }
 
     /// Remove a batch, and leave the database alone for as long as that took: how many, and what to go on with. None: it
@@ -183,11 +189,12 @@ mod tests {
     use turnwise_engine::{Claim, NodeId, Period, ServerInstant, Token, Version};
 
     use super::*;
+    use crate::audit::{Action, Actor, Entry};
     use crate::config::Keep;
     use crate::job::{End, JobFate, JobId, NewJob};
     use crate::shell::PreciseThread;
     use crate::store::sqlite::{ServerClock, SqliteStore};
-    use crate::store::{NodeReport, Queues, Registration};
+    use crate::store::{AUDIT_KEPT, Audit, NodeReport, Queues, Registration};
 
     const SECOND: i64 = 1_000_000_000;
 
@@ -271,6 +278,32 @@ mod tests {
         };
         store.end(id, &[end]).await.unwrap();
         (store, hands, job.id)
+    }
+
+    #[tokio::test]
+    async fn what_was_ordered_long_ago_goes_with_the_ended_jobs() {
+        let (store, hands, _) = with_an_ended_job().await;
+        let actor = Actor::dashboard();
+        let keep = async || {
+            store.keep(&Entry::new(&actor, Action::QueuePause, "q", Some(1))).await.unwrap();
+        };
+        keep().await;
+        let kept = i64::try_from(AUDIT_KEPT.as_secs()).unwrap();
+        hands.0.store((1_000_000 + kept + 1) * SECOND, Ordering::Relaxed);
+        keep().await;
+        let (pulse, seen) = watch::channel(Pulse::default());
+        pulse.send_modify(|pulse| pulse.offset = Some(0));
+        let retention = Retention::default();
+        let task = RetentionTask {
+            store: store.clone(),
+            stage: PhantomData::<PreciseThread>,
+            retention,
+            cue: Cue::new(&retention),
+            gain: Gain::default(),
+            pulse: seen,
+        };
+        task.look(&mut LastingLog::default()).await;
+        assert_eq!(store.entries(None, 9).await.unwrap().len(), 1);
     }
 
     #[tokio::test]

@@ -5,11 +5,13 @@ use turnwise_engine::{
     TurnRow,
 };
 
+use super::audit::{Audit, EntryView};
 use super::bulk::{Bulk, Deed};
 use super::callbacks::{Callbacks, LastAttempt, Word};
 use super::mysql::{MySqlStore, MySqlTurns};
 use super::postgres::{PgStore, PgTurns};
 use super::queues::{PausedQueue, QueueOrders, QueuePolicy};
+use super::requests::{RequestView, Requests};
 use super::schedules::{Fire, NewSchedule, ScheduleView, Schedules};
 use super::sqlite::{SqliteStore, SqliteTurns};
 use super::tokens::{TokenMade, TokenView, Tokens};
@@ -19,6 +21,7 @@ use super::{
     CheckIn, Claimed, DrainAnswer, Look, NodeReport, NodeView, Prune, Pruned, Queues, Registration,
     Store, StoreError, TargetView, TurnReply, TurnRequest, Turns,
 };
+use crate::audit::Entry;
 use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 use crate::token::{Role, TokenHash};
 
@@ -254,6 +257,10 @@ impl Store for AnyStore {
         delegate!(self, store => store.prune(prune).await)
     }
 
+    async fn prune_audit(&self) -> Result<u32, StoreError> {
+        delegate!(self, store => store.prune_audit().await)
+    }
+
     fn apart(&self) -> Self {
         self.beside(1)
     }
@@ -275,6 +282,16 @@ impl Store for AnyStore {
     }
 }
 
+impl Audit for AnyStore {
+    async fn keep(&self, entry: &Entry) -> Result<i64, StoreError> {
+        delegate!(self, store => store.keep(entry).await)
+    }
+
+    async fn entries(&self, before: Option<i64>, limit: u32) -> Result<Vec<EntryView>, StoreError> {
+        delegate!(self, store => store.entries(before, limit).await)
+    }
+}
+
 impl Bulk for AnyStore {
     async fn alter(&self, deed: Deed, jobs: &[JobId]) -> Result<u32, StoreError> {
         delegate!(self, store => store.alter(deed, jobs).await)
@@ -293,6 +310,12 @@ impl Callbacks for AnyStore {
         word: &Word,
     ) -> Result<bool, StoreError> {
         delegate!(self, store => store.hear(job, claim, word).await)
+    }
+}
+
+impl Requests for AnyStore {
+    async fn request(&self, job: JobId) -> Result<Option<RequestView>, StoreError> {
+        delegate!(self, store => store.request(job).await)
     }
 }
 

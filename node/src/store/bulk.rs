@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::views::{Capped, Views};
 use super::{JobsPage, StoreError};
+use crate::audit::Action;
 use crate::job::{JobFilter, JobId, JobState};
 
 /// So many jobs are altered by one statement.
@@ -27,6 +28,14 @@ pub enum Deed {
 }
 
 impl Deed {
+    /// What it is in the audit.
+    pub(crate) fn action(self) -> Action {
+        match self {
+            Self::Retry => Action::JobsRetry,
+            Self::Cancel => Action::JobsCancel,
+        }
+    }
+
     /// Whether it makes sense for jobs in this state. One that is ready runs by itself.
     pub fn is_for(self, state: JobState) -> bool {
         let waits = matches!(state, JobState::Scheduled | JobState::Retrying);

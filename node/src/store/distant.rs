@@ -283,6 +283,10 @@ impl<S: Store> Store for Distant<S> {
         self.road.trip(self.store.prune(prune)).await
     }
 
+    async fn prune_audit(&self) -> Result<u32, StoreError> {
+        self.road.trip(self.store.prune_audit()).await
+    }
+
     fn apart(&self) -> Self {
         Self::new(self.store.apart(), self.road.clone())
     }

@@ -44,6 +44,7 @@ pub const POSTGRES: &[Migration] = &[
     migration!(10, "postgres", "0010_schedules"),
     migration!(11, "postgres", "0011_retries_and_callbacks"),
     migration!(12, "postgres", "0012_tokens"),
+    migration!(13, "postgres", "0013_audit"),
     migration!(14, "postgres", "0014_sql_roles"),
     migration!(16, "postgres", "0016_limits"),
 ];
@@ -60,6 +61,7 @@ pub const MYSQL: &[Migration] = &[
     migration!(8, "mysql", "0008_schedules"),
     migration!(9, "mysql", "0009_retries_and_callbacks"),
     migration!(10, "mysql", "0010_tokens"),
+    migration!(11, "mysql", "0011_audit"),
     migration!(13, "mysql", "0013_limits"),
 ];
 
@@ -75,6 +77,7 @@ pub const SQLITE: &[Migration] = &[
     migration!(8, "sqlite", "0008_schedules"),
     migration!(9, "sqlite", "0009_retries_and_callbacks"),
     migration!(10, "sqlite", "0010_tokens"),
+    migration!(11, "sqlite", "0011_audit"),
     migration!(13, "sqlite", "0013_limits"),
 ];
 

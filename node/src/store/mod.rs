@@ -10,6 +10,7 @@
 //! implementation, the simulated one among them.
 
 mod any;
+mod audit;
 mod bulk;
 mod callbacks;
 mod check_ins;
@@ -25,6 +26,7 @@ pub mod mysql;
 pub(crate) mod orders;
 pub mod postgres;
 mod queues;
+mod requests;
 mod retention;
 mod rows;
 mod schedules;
@@ -41,11 +43,15 @@ use std::sync::Arc;
 use errors::Trouble;
 
 pub use any::{AnyStore, AnyTurns};
+pub use audit::{
+    AUDIT_ENQUEUES_MAX, AUDIT_KEPT, AUDIT_PRUNED_AT_ONCE, AUDIT_SHOWN_MAX, Audit, EntryView,
+};
 pub use bulk::{Altered, BATCH, Bulk, Deed};
 pub use callbacks::{Callbacks, LastAttempt, Word};
 pub use distant::{Distance, Distant, DistantTurns, Road};
 pub use limits::{CONCURRENCY_MAX, Limits, RATE_JOBS_MAX, RATE_PER_MAX, Rate, RateError};
 pub use queues::{PausedQueue, QueueOrders, QueuePolicy, STATUSES_MAX, Statuses, StatusesError};
+pub use requests::{REQUEST_BYTES_SHOWN, RequestView, Requests};
 pub use retention::{Ended, PRUNED_AT_ONCE_MAX, Prune, Pruned};
 pub(crate) use schedules::parse_schedule_name;
 pub use schedules::{
@@ -245,6 +251,12 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// jobs that it removes and nothing else: one that somebody holds just now is passed over, and none is waited for.
     /// What was removed need not outlive a crash of the server at once.
     fn prune(&self, prune: &Prune) -> impl Future<Output = Result<Pruned, StoreError>> + Send;
+
+    /// Remove entries of the audit that are too old or too many ([`Audit`]), some at a time: how many. One that keeps none has
+    /// none to remove.
+    fn prune_audit(&self) -> impl Future<Output = Result<u32, StoreError>> + Send {
+        async { Ok(0) }
+    }
 
     /// The same database by one connection of its own, which is opened when it is needed and closed with the last clone of
     /// what this returns: for what may take long, and must hold up nobody.

@@ -12,6 +12,7 @@ use super::event::{Event, What};
 use super::farm::{Farm, Sight};
 use super::limit::{ANSWER_TIMEOUT, within};
 use super::slots::SLOTS_KEPT;
+use crate::redact::Redaction;
 use crate::store::{AnyStore, Store, StoreError, Views};
 
 /// So long after a boundary a beat has arrived, where nothing is wrong.
@@ -45,6 +46,7 @@ pub struct News {
 #[derive(Clone, Debug)]
 pub struct Hub {
     inner: Arc<Inner>,
+    redaction: Redaction,
 }
 
 #[derive(Debug)]
@@ -92,7 +94,18 @@ impl Hub {
     pub fn new(store: AnyStore) -> Self {
         let news = broadcast::Sender::new(BEHIND_MAX);
         let inner = Inner { store, begun: Instant::now(), news, state: Mutex::default() };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), redaction: Redaction::default() }
+    }
+
+    /// The same reader, whose readers show no values of these.
+    #[must_use]
+    pub fn redacting(self, redaction: Redaction) -> Self {
+        Self { redaction, ..self }
+    }
+
+    /// Whose values are not to be shown.
+    pub fn redaction(&self) -> &Redaction {
+        &self.redaction
     }
 
     /// Watch, until the feed is dropped.

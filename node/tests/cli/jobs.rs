@@ -29,7 +29,7 @@ fn a_job_is_shown_as_it_was_enqueued() {
     let job = place.show(&id);
     assert_eq!(keys(&job), {
         let mut all = JOB_KEYS.to_vec();
-        all.extend(["attempts", "attempts_in_all"]);
+        all.extend(["attempts", "attempts_in_all", "request"]);
         all.sort_unstable();
         all
     });
@@ -53,6 +53,44 @@ fn a_job_is_shown_as_it_was_enqueued() {
     assert!(created.len() == 27 && created.ends_with('Z'), "{created}");
     let text = place.run(&["jobs", "show", &id]).ok();
     assert!(text.contains("call       PUT /jobs/tidy?id=7\n"), "{text}");
+}
+
+#[test]
+fn what_opens_something_is_not_shown_and_what_is_stored_stays() {
+    let place = Place::migrated();
+    let body = r#"{"to":"ada","Card":{"no":4711}}"#;
+    let id = place.enqueue(&[
+        "/x",
+        "--header",
+        "Authorization: Bearer s3cret",
+        "--header",
+        "X-Tenant: seven",
+        "--body",
+        body,
+    ]);
+    let plain = place.show(&id);
+    assert_eq!(plain["request"]["headers"]["Authorization"], "[redacted]");
+    assert_eq!(plain["request"]["headers"]["X-Tenant"], "seven");
+    assert_eq!(
+        (&plain["request"]["body"], &plain["request"]["body_bytes"]),
+        (&body.into(), &31.into())
+    );
+    let flags = ["--redact-key", "card", "--redact-header", "x-tenant"];
+    let text = place.run(&[&["jobs", "show", &id], &flags[..]].concat()).ok();
+    for told in
+        ["Authorization: [redacted]", "X-Tenant: [redacted]", r#"{"to":"ada","Card":"[redacted]"}"#]
+    {
+        assert!(text.contains(told), "{told}: {text}");
+    }
+    // From the file, as every setting.
+    place.write("turnwise.toml", "redact-key = ['CARD']\nredact-header = 'X-Tenant'\n");
+    let shown = place.show(&id);
+    assert_eq!(shown["request"]["body"], r#"{"to":"ada","Card":"[redacted]"}"#);
+    assert_eq!(shown["request"]["headers"]["X-Tenant"], "[redacted]");
+    let wrong = place.run(&["jobs", "show", &id, "--redact-header", "a b"]);
+    wrong.fails(78, &["--redact-header", "a b"]);
+    place.write("turnwise.toml", "");
+    assert_eq!(place.show(&id), plain, "what is stored is as it was");
 }
 
 #[test]

@@ -93,6 +93,75 @@ fn a_token_is_shown_once_listed_without_what_opens_and_revoked() {
 }
 
 #[test]
+fn what_was_ordered_by_commands_is_shown() {
+    let place = Place::migrated();
+    assert_eq!(place.run(&["audit"]).ok(), "nothing was ordered\n");
+    let id = place.enqueue(&["/x", "--queue", "mail"]);
+    place.enqueue(&["/x", "--queue", "mail"]);
+    place.run(&["jobs", "cancel", &id]).ok();
+    place.run(&["jobs", "cancel", &id]).fails(1, &[]);
+    place.run(&["jobs", "retry", &id]).ok();
+    place.run(&["jobs", "cancel", "--all", "--state", "ready", "--queue", "mail"]).ok();
+    place.run(&["jobs", "retry", "--all", "--state", "dead"]).ok();
+    place.run(&["jobs", "prune", "--older-than", "0s", "--state", "cancelled"]).ok();
+    place.run(&["queues", "pause", "a", "b"]).ok();
+    place.run(&["queues", "resume", "b"]).ok();
+    place.run(&["queues", "set", "a", "--retry-wait", "1s"]).ok();
+    place.run(&["schedules", "set", "s", "@daily", "/x"]).ok();
+    place.run(&["schedules", "pause", "s"]).ok();
+    place.run(&["schedules", "resume", "s"]).ok();
+    place.run(&["schedules", "run", "s"]).ok();
+    place.run(&["schedules", "remove", "s"]).ok();
+    let token = place.run(&["token", "create", "shop", "--role", "enqueue"]).ok();
+    place.run(&["token", "create", "shop", "--role", "enqueue"]).fails(1, &[]);
+    place.run(&["token", "revoke", "shop"]).ok();
+    place.run(&["period", "2s"]).ok();
+    place.run(&["period", "500ms"]).ok();
+    let entries = place.run(&["audit", "--json"]).json();
+    let entries = entries.as_array().unwrap();
+    let word = |entry: &Value, key: &str| entry[key].as_str().unwrap().to_owned();
+    let told = entries.iter().rev().map(|entry| {
+        (word(entry, "action"), word(entry, "subject"), entry["affected"].as_i64().unwrap())
+    });
+    let told: Vec<_> = told.collect();
+    let expected = [
+        ("job.cancel", id.as_str(), 1),
+        ("job.retry", &id, 1),
+        ("jobs.cancel", "state=ready queue=mail", 2),
+        ("jobs.prune", "state=cancelled older-than=0s", 2),
+        ("queue.pause", "a", 1),
+        ("queue.pause", "b", 1),
+        ("queue.resume", "b", 1),
+        ("queue.set", "a", 1),
+        ("schedule.set", "s", 1),
+        ("schedule.pause", "s", 1),
+        ("schedule.resume", "s", 1),
+        ("schedule.run", "s", 1),
+        ("schedule.remove", "s", 1),
+        ("token.make", "shop (enqueue)", 1),
+        ("token.revoke", "shop", 1),
+        ("period.change", "500ms", 1),
+    ];
+    let expected: Vec<_> =
+        expected.map(|(what, of, many)| (what.to_owned(), of.to_owned(), many)).into();
+    assert_eq!(told, expected);
+    for entry in entries {
+        assert!(word(entry, "actor").starts_with("cli:"), "{entry}");
+        assert_eq!(word(entry, "role"), "database");
+    }
+    let text = place.run(&["audit", "--limit", "2"]).ok();
+    assert_eq!(text.lines().count(), 3, "{text}");
+    assert!(text.contains("WHO") && text.contains("period.change"), "{text}");
+    assert!(!place.run(&["audit"]).ok().contains(token.trim_end()), "a token stands nowhere");
+    let before = entries[14]["id"].to_string();
+    let first = place.run(&["audit", "--json", "--before", &before]).json();
+    assert_eq!(first.as_array().unwrap().len(), 1);
+    place.run(&["audit", "--limit", "0"]).fails(2, &[]);
+    place.run(&["token", "create", "cli:root", "--role", "read"]).fails(2, &["another name"]);
+    place.run(&["token", "create", "dashboard", "--role", "read"]).fails(2, &["another name"]);
+}
+
+#[test]
 fn schedules_are_set_listed_and_run() {
     let place = Place::migrated();
     assert_eq!(place.run(&["schedules", "list"]).ok(), "no schedules\n");

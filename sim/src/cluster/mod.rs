@@ -40,6 +40,7 @@ use turnwise_node::callback::Callbacks;
 use turnwise_node::caller::{AllowedOrigins, SigningKeys, Targets};
 use turnwise_node::config::{Keep, LogFormat, Retention, RunConfig};
 use turnwise_node::job::{JobFilter, JobView};
+use turnwise_node::redact::Redaction;
 use turnwise_node::shell::{self, Journal, Leaves, Pulse, stop};
 use turnwise_node::store::Store;
 
@@ -390,6 +391,7 @@ fn config(
         name: node(number),
         listen: None,
         listen_token: None,
+        redaction: Redaction::default(),
         callback_url: None,
         period,
         capacity,

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use super::keys::Deed;
 use super::screen::List;
+use crate::audit::{Action, Order};
 use crate::job::{JobFilter, JobId, JobState, JobView};
 use crate::store::{AnyStore, COUNTED_MAX, Store, StoreError, Tally, Views};
 
@@ -105,10 +106,17 @@ async fn count(store: &AnyStore, list: List) -> Option<Counted> {
 /// Do it; what came of it, in words.
 async fn perform(store: &AnyStore, deed: Deed, job: JobId) -> String {
     let asked = async {
-        let done = match deed {
-            Deed::Retry => store.retry(job).await,
-            Deed::Cancel => store.cancel(job).await,
+        let action = match deed {
+            Deed::Retry => Action::JobRetry,
+            Deed::Cancel => Action::JobCancel,
         };
+        let call = async {
+            match deed {
+                Deed::Retry => store.retry(job).await,
+                Deed::Cancel => store.cancel(job).await,
+            }
+        };
+        let done = Order::by_command(action, job).carry_out(store, call).await;
         words(deed, done, async || Some(store.job(job).await.ok()??.0.state)).await
     };
     in_time(ANSWER_TIMEOUT, asked).await

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::super::{Shared, actions, page};
 use super::jobs::Wanted;
+use crate::audit::{Actor, Order, in_words};
 use crate::job::{JobFilter, JobState};
 use crate::store::{Altered, Bulk, Deed};
 use crate::watch::{ANSWER_TIMEOUT, within};
@@ -48,6 +49,7 @@ pub(super) fn buttons(wanted: &Wanted, filter: &JobFilter) -> Markup {
 /// Ask, or do it when it has been asked.
 pub(in super::super) async fn order(
     State(shared): State<Shared>,
+    actor: Actor,
     Form(ordered): Form<Ordered>,
 ) -> Response {
     let Ordered { action, sure, state, queue } = ordered;
@@ -69,7 +71,9 @@ pub(in super::super) async fn order(
     }
     // It goes on though the browser does not wait for it.
     let store = shared.hub.store().clone();
-    let doing = tokio::spawn(async move { store.alter_all(deed, &filter, TOUCHED_MAX).await });
+    let order = Order::new(actor, deed.action(), in_words(&filter));
+    let doing =
+        tokio::spawn(async move { order.alter_all(&store, deed, &filter, TOUCHED_MAX).await });
     let result = match doing.await {
         Ok(altered) => told(deed, &altered),
         Err(_) => Err("It was broken off.".to_owned()),

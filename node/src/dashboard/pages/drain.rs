@@ -9,6 +9,7 @@ use turnwise_engine::NodeId;
 
 use super::super::{Shared, actions, page};
 use super::nodes::unknown;
+use crate::audit::{Action, Actor, Order};
 use crate::store::{DrainAnswer, NodeView, Store};
 use crate::watch::{ANSWER_TIMEOUT, within};
 
@@ -21,6 +22,7 @@ pub(in super::super) struct Sure {
 
 pub(in super::super) async fn order(
     State(shared): State<Shared>,
+    actor: Actor,
     Path(id): Path<String>,
     Form(sure): Form<Sure>,
 ) -> Response {
@@ -28,7 +30,10 @@ pub(in super::super) async fn order(
     if sure.sure != "yes" {
         return ask(&shared, id).await;
     }
-    let result = match within(ANSWER_TIMEOUT, shared.hub.store().drain(id)).await {
+    let order = Order::new(actor, Action::NodeDrain, id);
+    let store = shared.hub.store().clone();
+    let call = async move { store.drain(id).await };
+    let result = match actions::to_its_end(&shared, order, call).await {
         Err(error) => return page::failed(&error),
         Ok(None) => return unknown(),
         Ok(Some(DrainAnswer::Asked)) => {

@@ -7,9 +7,11 @@ use serde::Deserialize;
 use turnwise_engine::ServerInstant;
 
 use super::super::{Shared, actions, page};
+use crate::audit::{Action, Actor, Order};
 use crate::config::{Keep, Retention};
 use crate::job::{AttemptView, Attempts, JobId, JobState, JobView};
-use crate::store::Store;
+use crate::redact::Redaction;
+use crate::store::{RequestView, Requests, Store};
 use crate::watch::{ANSWER_TIMEOUT, Farm, within};
 
 pub(in super::super) async fn show(
@@ -18,21 +20,25 @@ pub(in super::super) async fn show(
     Query(asked): Query<page::Asked>,
 ) -> Response {
     let Ok(id) = id.parse::<JobId>() else { return no_id() };
-    let read = async { Ok((shared.hub.store().job(id).await?, shared.hub.farm().await?)) };
-    let (found, farm) = match within(ANSWER_TIMEOUT, read).await {
+    let store = shared.hub.store();
+    let read =
+        async { Ok((store.job(id).await?, store.request(id).await?, shared.hub.farm().await?)) };
+    let (found, called, farm) = match within(ANSWER_TIMEOUT, read).await {
         Ok(read) => read,
         Err(error) => return page::failed(&error),
     };
     let Some((job, attempts)) = found else { return unknown(shared.kept) };
     let now = shared.hub.clock(&farm);
+    let redaction = shared.hub.redaction();
     let body = html! {
         p .path { a href="/jobs" { "Jobs" } }
         h1 .call { span .method { (page::short(&job.method, 40)) } " " (page::short(&job.url, 400)) }
         p .quiet { code { (job.id) } }
         div data-live="job" { (facts(&farm, &job, now)) }
         div data-live="deeds" { (deeds(&job)) }
+        @if let Some(called) = &called { (request(called, redaction)) }
         h2 { "Attempts" }
-        div data-live="attempts" { (table(&farm, &attempts, now)) }
+        div data-live="attempts" { (table(&farm, &attempts, redaction, now)) }
     };
     page::live(&shared, "Job", "/jobs", &asked, &body)
 }
@@ -46,10 +52,14 @@ pub(in super::super) struct Sure {
 
 pub(in super::super) async fn retry(
     State(shared): State<Shared>,
+    actor: Actor,
     Path(id): Path<String>,
 ) -> Response {
     let Ok(id) = id.parse::<JobId>() else { return no_id() };
-    let result = match within(ANSWER_TIMEOUT, shared.hub.store().retry(id)).await {
+    let order = Order::new(actor, Action::JobRetry, id);
+    let store = shared.hub.store().clone();
+    let call = async move { store.retry(id).await };
+    let result = match actions::to_its_end(&shared, order, call).await {
         Err(error) => return page::failed(&error),
         Ok(None) => return unknown(shared.kept),
         Ok(Some(true)) => Ok("It runs again now.".to_owned()),
@@ -61,6 +71,7 @@ pub(in super::super) async fn retry(
 /// Cancelling is asked about first.
 pub(in super::super) async fn cancel(
     State(shared): State<Shared>,
+    actor: Actor,
     Path(id): Path<String>,
     Form(sure): Form<Sure>,
 ) -> Response {
@@ -68,7 +79,10 @@ pub(in super::super) async fn cancel(
     if sure.sure != "yes" {
         return ask(&shared, id).await;
     }
-    let result = match within(ANSWER_TIMEOUT, shared.hub.store().cancel(id)).await {
+    let order = Order::new(actor, Action::JobCancel, id);
+    let store = shared.hub.store().clone();
+    let call = async move { store.cancel(id).await };
+    let result = match actions::to_its_end(&shared, order, call).await {
         Err(error) => return page::failed(&error),
         Ok(None) => return unknown(shared.kept),
         Ok(Some(true)) => Ok(match within(ANSWER_TIMEOUT, shared.hub.store().job(id)).await {
@@ -187,12 +201,37 @@ fn deeds(job: &JobView) -> Markup {
     }
 }
 
-fn table(farm: &Farm, attempts: &Attempts, now: ServerInstant) -> Markup {
+/// What it calls with, as far as that may be shown. It does not change.
+fn request(request: &RequestView, redaction: &Redaction) -> Markup {
+    html! {
+        @if !request.headers.is_empty() || request.body.is_some() {
+            h2 { "Request" }
+            @if !request.headers.is_empty() {
+                dl .facts {
+                    @for (name, value) in &request.headers {
+                        dt { (page::short(name, 80)) } dd { (page::short(redaction.header(name, value), 400)) }
+                    }
+                }
+            }
+            @if let Some(body) = &request.body {
+                details {
+                    summary {
+                        "Body, " (request.body_bytes) " bytes"
+                        @if request.body_bytes > body.len() as u64 { "; the first " (body.len()) " are shown" }
+                    }
+                    pre tabindex="0" { (String::from_utf8_lossy(&redaction.body(body))) }
+                }
+            }
+        }
+    }
+}
+
+fn table(farm: &Farm, attempts: &Attempts, redaction: &Redaction, now: ServerInstant) -> Markup {
     html! {
         @if attempts.is_empty() { p .empty-list { "None yet." } }
         @else {
             ol .attempts {
-                @for attempt in attempts.iter().rev() { (one(farm, attempt, now)) }
+                @for attempt in attempts.iter().rev() { (one(farm, attempt, redaction, now)) }
             }
         }
         @if attempts.in_all > attempts.len() as u64 {
@@ -201,7 +240,7 @@ fn table(farm: &Farm, attempts: &Attempts, now: ServerInstant) -> Markup {
     }
 }
 
-fn one(farm: &Farm, attempt: &AttemptView, now: ServerInstant) -> Markup {
+fn one(farm: &Farm, attempt: &AttemptView, redaction: &Redaction, now: ServerInstant) -> Markup {
     let took = attempt.finished_at.unwrap_or(now).nanos_from(attempt.started_at) / 1_000;
     html! {
         li {
@@ -217,7 +256,7 @@ fn one(farm: &Farm, attempt: &AttemptView, now: ServerInstant) -> Markup {
                 @if !answer.is_empty() {
                     details {
                         summary { "Answer, " (answer.len()) " bytes" }
-                        pre tabindex="0" { (String::from_utf8_lossy(answer)) }
+                        pre tabindex="0" { (String::from_utf8_lossy(&redaction.body(answer))) }
                     }
                 }
             }

@@ -1,5 +1,6 @@
 //! What is on each page, one file for each.
 
+pub(super) mod audit;
 pub(super) mod bulk;
 pub(super) mod drain;
 pub(super) mod job;

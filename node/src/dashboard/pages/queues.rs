@@ -10,6 +10,7 @@ use turnwise_engine::ServerInstant;
 use url::form_urlencoded::Serializer;
 
 use super::super::{Shared, actions, page};
+use crate::audit::{Action, Actor, Order};
 use crate::job::QUEUE_BYTES_MAX;
 use crate::job_fields;
 use crate::json::PolicyLine;
@@ -55,27 +56,29 @@ pub(in super::super) async fn show(
 
 pub(in super::super) async fn pause(
     State(shared): State<Shared>,
+    actor: Actor,
     Form(named): Form<Named>,
 ) -> Response {
-    order(&shared, &named.queue, true).await
+    order(&shared, actor, &named.queue, true).await
 }
 
 pub(in super::super) async fn resume(
     State(shared): State<Shared>,
+    actor: Actor,
     Form(named): Form<Named>,
 ) -> Response {
-    order(&shared, &named.queue, false).await
+    order(&shared, actor, &named.queue, false).await
 }
 
-async fn order(shared: &Shared, queue: &str, pause: bool) -> Response {
+async fn order(shared: &Shared, actor: Actor, queue: &str, pause: bool) -> Response {
     if let Err(wrong) = job_fields::stored_queue(queue) {
         return actions::back(shared, "/queues", Err(format!("Nothing was done: {wrong}.")));
     }
-    let store = shared.hub.store();
-    let done = match pause {
-        true => within(ANSWER_TIMEOUT, store.pause(queue)).await,
-        false => within(ANSWER_TIMEOUT, store.resume(queue)).await,
-    };
+    let action = if pause { Action::QueuePause } else { Action::QueueResume };
+    let order = Order::new(actor, action, queue);
+    let (store, of) = (shared.hub.store().clone(), queue.to_owned());
+    let call = async move { if pause { store.pause(&of).await } else { store.resume(&of).await } };
+    let done = actions::to_its_end(shared, order, call).await;
     let name = page::short(queue, 60);
     let result = match (done, pause) {
         (Err(error), _) => return page::failed(&error),

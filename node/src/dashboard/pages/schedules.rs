@@ -7,8 +7,9 @@ use serde::Deserialize;
 use turnwise_engine::ServerInstant;
 
 use super::super::{Shared, actions, page};
+use crate::audit::{Action, Actor, Order};
 use crate::store::orders::{self, PauseAnswer, RunAnswer};
-use crate::store::{AnyStore, ScheduleView, Schedules, StoreError};
+use crate::store::{ScheduleView, Schedules, StoreError};
 use crate::watch::{ANSWER_TIMEOUT, within};
 
 /// So many times to come are shown.
@@ -47,10 +48,10 @@ pub(in super::super) async fn show(
 
 pub(in super::super) async fn order(
     State(shared): State<Shared>,
+    actor: Actor,
     Form(wanted): Form<Wanted>,
 ) -> Response {
-    let store = shared.hub.store();
-    match within(ANSWER_TIMEOUT, carry_out(store, &wanted)).await {
+    match carry_out(&shared, actor, &wanted).await {
         Ok(result) => actions::back(&shared, "/schedules", result),
         Err(error) => page::failed(&error),
     }
@@ -58,16 +59,20 @@ pub(in super::super) async fn order(
 
 /// What came of it, in words.
 async fn carry_out(
-    store: &AnyStore,
+    shared: &Shared,
+    actor: Actor,
     wanted: &Wanted,
 ) -> Result<Result<String, String>, StoreError> {
     let name = page::short(&wanted.name, 60);
+    let (store, of) = (shared.hub.store().clone(), wanted.name.clone());
     let unknown = || Err(format!("Nothing was done: there is no schedule {name}."));
     let pause = match wanted.deed.as_str() {
         "pause" => true,
         "resume" => false,
         "run" => {
-            return Ok(match orders::run(store, &wanted.name).await? {
+            let order = Order::new(actor, Action::ScheduleRun, &wanted.name);
+            let call = async move { orders::run(&store, &of).await };
+            return Ok(match actions::to_its_end(shared, order, call).await? {
                 RunAnswer::Fired(_) => Ok(format!("A job of {name} is enqueued.")),
                 RunAnswer::Unknown => unknown(),
                 RunAnswer::Changing => {
@@ -77,7 +82,10 @@ async fn carry_out(
         }
         _ => return Ok(Err("There is no such button.".to_owned())),
     };
-    Ok(match (orders::pause(store, &wanted.name, pause).await?, pause) {
+    let action = if pause { Action::SchedulePause } else { Action::ScheduleResume };
+    let order = Order::new(actor, action, &wanted.name);
+    let call = async move { orders::pause(&store, &of, pause).await };
+    Ok(match (actions::to_its_end(shared, order, call).await?, pause) {
         (PauseAnswer::Done, true) => Ok(format!("{name} is paused.")),
         (PauseAnswer::Done, false) => Ok(format!("{name} is resumed.")),
         (PauseAnswer::SoAlready, true) => {

@@ -3,6 +3,7 @@
 //! MariaDB those of an `INSERT`), so that a transaction is a locking read, a decision made here, and then all that it
 //! writes, `COMMIT` included, in one packet. Decides here how a connection and a transaction begin and end.
 
+mod audit;
 mod bulk;
 mod callbacks;
 mod claims;
@@ -16,6 +17,7 @@ mod literals;
 mod nodes;
 mod parameters;
 mod queues;
+mod requests;
 mod rescue;
 mod retention;
 mod schedules;
@@ -459,6 +461,10 @@ impl Store for MySqlStore {
 
     async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {
         self.prune_jobs(prune).await
+    }
+
+    async fn prune_audit(&self) -> Result<u32, StoreError> {
+        self.prune_entries().await
     }
 
     fn apart(&self) -> Self {

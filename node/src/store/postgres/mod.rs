@@ -2,6 +2,7 @@
 //! is a function of the schema (`migrations/postgres`). Decides here only which connection it goes out on
 //! and what an error means.
 
+mod audit;
 mod bulk;
 mod callbacks;
 mod claims;
@@ -11,6 +12,7 @@ mod jobs;
 mod nodes;
 mod parameters;
 mod queues;
+mod requests;
 mod retention;
 mod schedules;
 mod session;
@@ -364,6 +366,10 @@ impl Store for PgStore {
 
     async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {
         self.prune_jobs(prune).await
+    }
+
+    async fn prune_audit(&self) -> Result<u32, StoreError> {
+        self.prune_entries().await
     }
 
     fn apart(&self) -> Self {

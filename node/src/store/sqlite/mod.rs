@@ -2,6 +2,7 @@
 //! statement does to the turn row is decided by the engine's own `TurnRow`. Several processes on one
 //! machine may share a file. Decides here how a connection and a transaction begin and end.
 
+mod audit;
 mod bulk;
 mod callbacks;
 mod claims;
@@ -12,6 +13,7 @@ mod jobs;
 mod limits;
 mod nodes;
 mod queues;
+mod requests;
 mod rescue;
 mod retention;
 mod schedules;
@@ -519,6 +521,10 @@ impl<B: Sabotage> Store for SqliteStore<B> {
         let mut connection = self.begin().await?;
         let done = retention::prune::<B>(&mut connection, self.now(), prune).await;
         self.settle(connection, done).await
+    }
+
+    async fn prune_audit(&self) -> Result<u32, StoreError> {
+        self.prune_entries().await
     }
 
     fn apart(&self) -> Self {
