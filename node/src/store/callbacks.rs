@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use turnwise_engine::{NodeId, ServerInstant, Token};
 
+use super::outages::{Outages, deadline_of};
 use super::rows::{micros, storable};
 use super::{Store, StoreError};
 use crate::job::{ClaimedJob, JobFate, JobId, Progress};
@@ -72,6 +73,20 @@ pub(super) struct Found {
     pub(super) scheduled_at: i64,
     pub(super) deadline_ms: i64,
     pub(super) last_status: Option<i64>,
+    pub(super) awaits_since: Option<i64>,
+    /// The end of its deadline, where an outage has put it off.
+    pub(super) awaits_until: Option<i64>,
+}
+
+impl Found {
+    /// It ends then, whatever is heard of it. What a beat has yet to put off is put off here already.
+    fn last(&self, at: i64, outages: &Outages) -> i64 {
+        let last = deadline_of(self.started_at, self.deadline_ms);
+        let last = last.max(self.awaits_until.unwrap_or(last));
+        let away = outages.going_on(self.awaits_since.unwrap_or(at), at);
+        // An older binary puts off the other time alone.
+        last.saturating_add(away).max(self.scheduled_at)
+    }
 }
 
 /// What is written of it.
@@ -97,13 +112,11 @@ pub(super) enum Change<'a> {
 }
 
 impl<'a> Change<'a> {
-    pub(super) fn new(found: Found, word: &'a Word, at: ServerInstant) -> Self {
+    pub(super) fn new(found: Found, word: &'a Word, at: ServerInstant, outages: &Outages) -> Self {
         let at = at.as_micros();
         match word {
             Word::Alive { within, progress } => {
-                // An outage has put off the end of it.
-                let last = found.started_at.saturating_add(found.deadline_ms.saturating_mul(1_000));
-                let next = at.saturating_add(micros(*within)).min(last.max(found.scheduled_at));
+                let next = at.saturating_add(micros(*within)).min(found.last(at, outages));
                 Self::GoesOn {
                     queued_at: found.is_elsewhere.then_some(at),
                     scheduled_at: found.is_elsewhere.then_some(next),
@@ -144,10 +157,13 @@ mod tests {
         scheduled_at: 5_000_000,
         deadline_ms: 60_000,
         last_status: Some(202),
+        awaits_since: Some(1_500_000),
+        awaits_until: None,
     };
 
     fn change(found: Found, word: &Word) -> Change<'_> {
-        Change::new(found, word, ServerInstant::from_micros(4_000_000))
+        let at = ServerInstant::from_micros(4_000_000);
+        Change::new(found, word, at, &Outages::default())
     }
 
     #[test]
@@ -164,6 +180,10 @@ mod tests {
         assert_eq!(next(FOUND, 600), (Some(4_000_000), Some(61_000_000)));
         let after_an_outage = Found { scheduled_at: 70_000_000, ..FOUND };
         assert_eq!(next(after_an_outage, 600), (Some(4_000_000), Some(70_000_000)));
+        let put_off = Found { awaits_until: Some(80_000_000), ..FOUND };
+        assert_eq!(next(put_off, 600), (Some(4_000_000), Some(80_000_000)));
+        let stale = Found { awaits_until: Some(2_000_000), ..FOUND };
+        assert_eq!(next(stale, 600), (Some(4_000_000), Some(61_000_000)), "of an earlier attempt");
         // While the call goes on, the call's own deadline counts.
         assert_eq!(next(Found { is_elsewhere: false, ..FOUND }, 10), (None, None));
     }

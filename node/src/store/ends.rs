@@ -6,8 +6,17 @@ use std::time::Duration;
 
 use turnwise_engine::ServerInstant;
 
+use super::outages::Outages;
 use super::rows::{micros, storable};
 use crate::job::{End, EndOutcome, HAND_BACKS_MAX, JobFate, JobId};
+
+/// What an attempt says that somebody has cancelled when it went on elsewhere, or was about to.
+pub(super) const CANCELLED_ELSEWHERE: &str = "cancelled after it was accepted with 202";
+
+/// Whether any of them goes on elsewhere.
+pub(super) fn any_awaits(ends: &[End]) -> bool {
+    ends.iter().any(|end| matches!(end.fate, JobFate::Await(_)))
+}
 
 /// A job that runs under the node that ends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +46,8 @@ pub(super) struct Ended<'a> {
     pub(super) scheduled_at: Option<i64>,
     /// Since when it goes on elsewhere.
     pub(super) awaits_since: Option<i64>,
+    /// The end of its deadline there.
+    pub(super) awaits_until: Option<i64>,
     pub(super) attempt: i64,
     pub(super) hand_backs: i64,
     pub(super) status: Option<i64>,
@@ -46,7 +57,7 @@ pub(super) struct Ended<'a> {
 }
 
 impl<'a> Ended<'a> {
-    fn new(end: &'a End, found: Running, at: ServerInstant) -> Self {
+    fn new(end: &'a End, found: Running, at: ServerInstant, outages: &Outages) -> Self {
         let most = i64::from(HAND_BACKS_MAX);
         let fate = match end.fate {
             JobFate::HandBack if found.hand_backs < most => JobFate::HandBack,
@@ -70,13 +81,19 @@ impl<'a> Ended<'a> {
         };
         let scheduled_at = match fate {
             JobFate::Retry(wait) => Some(at.saturating_add(micros(wait))),
-            JobFate::Await(wait) => {
-                let last = found.started_at.saturating_add(found.deadline_ms.saturating_mul(1_000));
-                Some(at.saturating_add(micros(wait)).min(last))
+            JobFate::Await(wait) => Some(at.saturating_add(micros(wait))),
+            _ => None,
+        };
+        let awaits_until = match fate {
+            JobFate::Await(wait) if state == "queued" => {
+                Some(outages.end_of(found.started_at, found.deadline_ms, micros(wait), at))
             }
             _ => None,
         };
-        let awaits = matches!(fate, JobFate::Await(_)) && state == "queued";
+        let error = match fate {
+            JobFate::Await(_) if state == "cancelled" => Some(CANCELLED_ELSEWHERE),
+            _ => end.error.as_deref(),
+        };
         let spent = match fate {
             // One that was claimed though it had none left has not had that one.
             JobFate::Dead => found.attempt.min(found.max_attempts),
@@ -88,12 +105,16 @@ impl<'a> Ended<'a> {
             state,
             finished_at: (state != "queued").then_some(at),
             queued_at: goes_on.then_some(at),
-            scheduled_at: scheduled_at.filter(|_| state == "queued"),
-            awaits_since: awaits.then_some(at),
+            scheduled_at: scheduled_at
+                .filter(|_| state == "queued")
+                .map(|due| awaits_until.map_or(due, |last| due.min(last))),
+            // By it the row is known to go on elsewhere under this claim: the clock may have been set back since.
+            awaits_since: awaits_until.map(|_| at.max(found.started_at)),
+            awaits_until,
             attempt: spent.max(0),
             hand_backs: found.hand_backs + back,
             status: end.status.map(i64::from),
-            error: storable(end.error.as_deref()),
+            error: storable(error),
             answer: end.answer.as_deref(),
         }
     }
@@ -130,17 +151,18 @@ pub(super) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// Ends that come at `at`, and those of their jobs that run under the node.
+    /// Ends that come at `at`, and those of their jobs that run under the node. `outages`: as far as any of them goes on elsewhere.
     pub(super) fn new(
         ends: &'a [End],
         mut running: BTreeMap<JobId, Running>,
         at: ServerInstant,
+        outages: &Outages,
     ) -> Self {
         let (mut ended, mut claims) = (Vec::with_capacity(ends.len()), BTreeSet::new());
         let outcome = |end: &'a End| {
             let is_its = running.get(&end.job).is_some_and(|job| job.token == end.token.0);
             if is_its && let Some(found) = running.remove(&end.job) {
-                ended.push(Ended::new(end, found, at));
+                ended.push(Ended::new(end, found, at, outages));
                 claims.insert((end.job, end.token));
                 return Some(EndOutcome::Ended);
             }
@@ -192,7 +214,7 @@ mod tests {
     /// State, attempts spent, hand-backs, due.
     fn becomes(fate: JobFate, found: Running) -> (&'static str, i64, i64, Option<i64>) {
         let end = end(JobId::generate(), 7, fate);
-        let ended = Ended::new(&end, found, AT);
+        let ended = Ended::new(&end, found, AT, &Outages::default());
         assert_eq!(ended.finished_at.is_some(), ended.state != "queued");
         assert_eq!(ended.error.as_deref(), Some("no\u{fffd}"));
         (ended.state, ended.attempt, ended.hand_backs, ended.scheduled_at)
@@ -218,16 +240,28 @@ mod tests {
 
     #[test]
     fn a_job_that_goes_on_elsewhere_waits_no_longer_than_its_deadline() {
-        let awaits = |wait_us, found| {
+        let ended = |wait_us, found| {
             let end = end(JobId::generate(), 7, JobFate::Await(Duration::from_micros(wait_us)));
-            let ended = Ended::new(&end, found, AT);
+            let ended = Ended::new(&end, found, AT, &Outages::default());
             assert_eq!(ended.job_error().is_none(), ended.awaits_since.is_some());
-            (ended.state, ended.scheduled_at, ended.awaits_since, ended.attempt)
+            let (since, until) = (ended.awaits_since, ended.awaits_until);
+            (ended.state, ended.scheduled_at, since.zip(until), ended.error)
         };
-        assert_eq!(awaits(5, FOUND), ("queued", Some(1_005), Some(1_000), 3));
-        assert_eq!(awaits(5_000, FOUND), ("queued", Some(2_001), Some(1_000), 3));
+        let awaits = |wait_us, found| {
+            let (state, due, awaits, error) = ended(wait_us, found);
+            assert_eq!(error.as_deref(), Some("no\u{fffd}"), "what is true if nothing comes");
+            (state, due, awaits)
+        };
+        let found = Running { deadline_ms: 9_000, ..FOUND };
+        assert_eq!(awaits(5, found), ("queued", Some(1_005), Some((1_000, 9_000_001))));
+        assert_eq!(awaits(10_000_000, found).1, Some(9_000_001));
+        // The end may be brought a lease late; and the clock may have been set back.
+        assert_eq!(awaits(10_000_000, FOUND).1, Some(2_501_000));
+        let later = Running { started_at: 5_000, ..found };
+        assert_eq!(awaits(5, later), ("queued", Some(1_005), Some((5_000, 9_005_000))));
         let cancelled = Running { is_cancelled: true, ..FOUND };
-        assert_eq!(awaits(5, cancelled), ("cancelled", None, None, 3));
+        let error = Some(CANCELLED_ELSEWHERE.to_owned());
+        assert_eq!(ended(5, cancelled), ("cancelled", None, None, error));
     }
 
     #[test]
@@ -254,7 +288,8 @@ mod tests {
             end(first, 7, JobFate::Dead),
             end(gone, 7, JobFate::Dead),
         ];
-        let batch = Batch::new(&ends, [(first, FOUND), (other, FOUND)].into(), AT);
+        let batch =
+            Batch::new(&ends, [(first, FOUND), (other, FOUND)].into(), AT, &Outages::default());
         assert_eq!(batch.ended.len(), 1);
         assert!(batch.ended[0].is_the_last(), "the first counts");
         assert_eq!(batch.unknown(), [other, gone].into());

@@ -46,6 +46,7 @@ pub const POSTGRES: &[Migration] = &[
     migration!(12, "postgres", "0012_tokens"),
     migration!(13, "postgres", "0013_audit"),
     migration!(14, "postgres", "0014_sql_roles"),
+    migration!(15, "postgres", "0015_outages"),
     migration!(16, "postgres", "0016_limits"),
 ];
 
@@ -62,6 +63,7 @@ pub const MYSQL: &[Migration] = &[
     migration!(9, "mysql", "0009_retries_and_callbacks"),
     migration!(10, "mysql", "0010_tokens"),
     migration!(11, "mysql", "0011_audit"),
+    migration!(12, "mysql", "0012_outages"),
     migration!(13, "mysql", "0013_limits"),
 ];
 
@@ -78,6 +80,7 @@ pub const SQLITE: &[Migration] = &[
     migration!(9, "sqlite", "0009_retries_and_callbacks"),
     migration!(10, "sqlite", "0010_tokens"),
     migration!(11, "sqlite", "0011_audit"),
+    migration!(12, "sqlite", "0012_outages"),
     migration!(13, "sqlite", "0013_limits"),
 ];
 

@@ -24,6 +24,7 @@ mod marks;
 pub mod migrate;
 pub mod mysql;
 pub(crate) mod orders;
+mod outages;
 pub mod postgres;
 mod queues;
 mod requests;

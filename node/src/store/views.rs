@@ -64,8 +64,9 @@ pub trait Views: Store {
                     let tally = self.tally(LOOKED_THROUGH_MAX).await?;
                     let queued =
                         tally.queues.iter().map(|queue| queue.ready.jobs + queue.later.jobs);
-                    // What was not counted may be any number.
-                    tally.all_queues && queued.sum::<u32>() < LOOKED_THROUGH_MAX
+                    // What was not counted may be any number, and those that go on elsewhere stand among the others.
+                    tally.all_queues
+                        && queued.sum::<u32>() + tally.running.jobs < LOOKED_THROUGH_MAX
                 }
                 Some(JobState::Succeeded) => false,
             };
@@ -224,7 +225,7 @@ pub struct QueueView {
     pub queue: String,
     /// Jobs that are due.
     pub ready: Capped,
-    /// Jobs that are not due yet: scheduled, or to be tried again.
+    /// Jobs that are not due yet: scheduled, or to be tried again. Those that go on elsewhere are in neither.
     pub later: Capped,
     /// How long the oldest job that is due has been due, in microseconds; none when none is.
     pub oldest_us: Option<i64>,
@@ -238,7 +239,7 @@ pub struct Tally {
     pub queues: Vec<QueueView>,
     /// These are all the queues.
     pub all_queues: bool,
-    /// Jobs that run.
+    /// Jobs that run, on a node or elsewhere.
     pub running: Capped,
     /// Jobs that were given up.
     pub dead: Capped,
@@ -267,6 +268,9 @@ impl Tally {
 
     /// The counts of the lanes, in their order, put together by queue.
     pub(super) fn count_lane(&mut self, lane: QueueView, most: u32) {
+        if lane.ready.jobs + lane.later.jobs == 0 {
+            return;
+        }
         match self.queues.last_mut() {
             Some(last) if last.queue == lane.queue => {
                 last.ready.add(lane.ready, most);
@@ -275,6 +279,31 @@ impl Tally {
             }
             _ => self.queues.push(lane),
         }
+    }
+}
+
+/// How many jobs go on elsewhere, by queue, priority and whether they are due: they stand among those that wait, and run.
+#[derive(Debug, Default)]
+pub(super) struct Elsewhere(Vec<(String, i64, bool, i64)>);
+
+impl Elsewhere {
+    pub(super) fn add(&mut self, queue: String, priority: i64, is_due: bool, jobs: i64) {
+        self.0.push((queue, priority, is_due, jobs));
+    }
+
+    /// How many of a lane are due, and how many are not.
+    pub(super) fn of(&self, queue: &str, priority: i64) -> (i64, i64) {
+        let of = |due: bool| {
+            let those = self.0.iter().filter(|(name, number, is_due, _)| {
+                (name.as_str(), *number, *is_due) == (queue, priority, due)
+            });
+            those.map(|(.., jobs)| jobs).sum()
+        };
+        (of(true), of(false))
+    }
+
+    pub(super) fn in_all(&self) -> i64 {
+        self.0.iter().map(|(.., jobs)| jobs).sum()
     }
 }
 

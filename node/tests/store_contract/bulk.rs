@@ -1,10 +1,12 @@
 //! Promises about what is done to many jobs at once.
 
-use turnwise_node::job::{JobFate, JobFilter, JobId, JobState, NewJob};
+use std::time::Duration;
+
+use turnwise_node::job::{Asynchronous, JobFate, JobFilter, JobId, JobState, NewJob};
 use turnwise_node::store::{BATCH, Bulk, Deed, Store};
 
 use crate::member::{Member, enqueue, job};
-use crate::world::World;
+use crate::world::{NOON, SECOND, World};
 
 async fn state<S: Store>(store: &S, id: JobId) -> JobState {
     store.job(id).await.unwrap().unwrap().0.state
@@ -77,4 +79,39 @@ where
     let cancelled = JobFilter { state: Some(JobState::Cancelled), ..JobFilter::default() };
     let count = store.matching(Deed::Retry, &cancelled, 10_000).await.unwrap();
     assert_eq!((count.jobs, count.and_more), (2 * BATCH + 7, false));
+}
+
+pub(crate) async fn what_goes_on_elsewhere_says_that_it_was_cancelled<W>(w: W)
+where
+    W: World,
+    W::Store: Bulk,
+{
+    let a = Member::register(&w, 1).await;
+    let asynchronous = Some(Asynchronous::default());
+    let elsewhere = enqueue(&a.store, NewJob { asynchronous, ..job() }).await;
+    let claimed = a.claim_one(1).await;
+    a.end(&claimed, JobFate::Await(Duration::from_secs(10))).await;
+    let failed = enqueue(&a.store, job()).await;
+    let claimed = a.claim_one(2).await;
+    a.end(&claimed, JobFate::Retry(Duration::from_secs(10))).await;
+    let waiting = enqueue(&a.store, job()).await;
+    w.set_clock(NOON + SECOND).await;
+    let ids = [elsewhere, failed, waiting];
+    assert_eq!(a.store.alter(Deed::Retry, &ids[..1]).await.unwrap(), 0, "it runs");
+    assert_eq!(a.store.alter(Deed::Cancel, &ids).await.unwrap(), 3);
+    for id in ids {
+        let (view, attempts) = a.store.job(id).await.unwrap().unwrap();
+        assert_eq!(view.state, JobState::Cancelled);
+        let errors: Vec<_> = attempts.iter().map(|attempt| attempt.error.as_deref()).collect();
+        let ended: Vec<_> = attempts.iter().map(|a| a.finished_at.unwrap().as_micros()).collect();
+        if id == elsewhere {
+            assert!(errors.len() == 1 && errors[0].unwrap().contains("cancelled"), "{errors:?}");
+            assert!(view.last_error.unwrap().contains("cancelled"));
+            assert_eq!(ended, [NOON + SECOND]);
+        } else if id == failed {
+            assert_eq!((errors, ended), (vec![Some("it said no")], vec![NOON]), "as it was");
+        } else {
+            assert!(errors.is_empty() && view.last_error.is_none());
+        }
+    }
 }

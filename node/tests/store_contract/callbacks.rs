@@ -6,7 +6,7 @@ use turnwise_engine::{NodeId, Token};
 use turnwise_node::job::{
     Asynchronous, ClaimedJob, EndOutcome, JobFate, JobFilter, JobId, JobState, NewJob, Progress,
 };
-use turnwise_node::store::{Callbacks, CheckIn, Store, Word};
+use turnwise_node::store::{Callbacks, CheckIn, Store, Views, Word};
 
 use crate::member::{Member, end_of, enqueue, ids, job, state};
 use crate::world::{NOON, SECOND, World};
@@ -264,6 +264,150 @@ pub(crate) async fn an_outage_counts_for_no_heartbeat<W: World>(w: W) {
     }
 }
 
+/// Until when the job is to be heard of, in seconds after noon.
+async fn heard_by<S: Store>(a: &Member<S>, id: JobId) -> i64 {
+    let (view, _) = a.store.job(id).await.unwrap().unwrap();
+    assert_eq!(view.state, JobState::Running);
+    (view.scheduled_at.as_micros() - NOON) / SECOND
+}
+
+pub(crate) async fn an_outage_counts_for_no_deadline<W: World>(w: W) {
+    let mut a = Member::register(&w, 1).await;
+    a.beat().await;
+    let deadline = Duration::from_secs(20);
+    let id = enqueue(&a.store, NewJob { deadline, ..asynchronous() }).await;
+    let claimed = accepted(&a, 1).await;
+    w.set_clock(NOON + SECOND).await;
+    a.beat().await;
+    // Nobody beats for half a minute. A word that comes before the first beat knows it.
+    w.set_clock(NOON + 30 * SECOND).await;
+    assert!(hear(&a, &claimed, &alive(10, Progress::default())).await);
+    assert_eq!(heard_by(&a, id).await, 40);
+    w.set_clock(NOON + 31 * SECOND).await;
+    assert_eq!(a.beat_for(2, 5).await.jobs, []);
+    assert_eq!(heard_by(&a, id).await, 41);
+    for (second, until) in [(38, 48), (45, 50)] {
+        while a.store.look().await.unwrap().clock.as_micros() < NOON + second * SECOND {
+            let clock = a.store.look().await.unwrap().clock.as_micros();
+            w.set_clock(clock + SECOND).await;
+            assert_eq!(a.beat_for(clock / SECOND, 5).await.jobs, []);
+        }
+        assert!(hear(&a, &claimed, &alive(10, Progress::default())).await);
+        assert_eq!(heard_by(&a, id).await, until, "said at {second}");
+    }
+    // Twenty seconds in all, without the outage.
+    for second in 46..=50 {
+        w.set_clock(NOON + second * SECOND).await;
+        let jobs = a.beat_for(NOON + second, 5).await.jobs;
+        assert_eq!(jobs.len(), usize::from(second == 50), "second {second}");
+    }
+}
+
+pub(crate) async fn one_whose_acceptance_comes_after_an_outage_has_time_left<W: World>(w: W) {
+    let mut a = Member::register(&w, 1).await;
+    a.beat().await;
+    let deadline = Duration::from_secs(15);
+    for _ in 0..3 {
+        enqueue(&a.store, NewJob { deadline, ..asynchronous() }).await;
+    }
+    let claimed = a.claim(1, 3).await;
+    w.set_clock(NOON + SECOND).await;
+    a.beat().await;
+    // Nobody reaches the database for half a minute. One is recorded before the first beat,
+    w.set_clock(NOON + 30 * SECOND).await;
+    accept(&a, &claimed[0]).await;
+    assert_eq!(heard_by(&a, claimed[0].id).await, 40);
+    w.set_clock(NOON + 31 * SECOND).await;
+    assert_eq!(a.beat_for(2, 5).await.jobs, []);
+    // one after it; and after that a slot is missed.
+    accept(&a, &claimed[1]).await;
+    assert_eq!(heard_by(&a, claimed[1].id).await, 41);
+    w.set_clock(NOON + 33 * SECOND).await;
+    assert_eq!(a.beat_for(3, 5).await.jobs, []);
+    let mut end = end_of(&claimed[2], JobFate::Await(deadline));
+    end.status = Some(202);
+    assert_eq!(a.end_as(&end).await, EndOutcome::Ended);
+    assert_eq!(heard_by(&a, claimed[2].id).await, 15 + 30 + 2);
+}
+
+pub(crate) async fn what_an_older_binary_claims_does_not_go_on_elsewhere<W: World>(w: W) {
+    let mut a = Member::register(&w, 1).await;
+    a.beat().await;
+    let id = enqueue(&a.store, NewJob { max_attempts: 9, ..asynchronous() }).await;
+    let claimed = accepted(&a, 1).await;
+    w.set_clock(NOON + 11 * SECOND).await;
+    // It claims the job when it is due, knows nothing of the columns, and its call fails.
+    w.run(&format!(
+        "UPDATE turnwise.jobs SET attempt = 2, token = 7, started_at = {}, scheduled_at = {}, queued_at = {}
+         WHERE id = '{id}'",
+        W::instant(NOON + 10 * SECOND),
+        W::instant(NOON + 20 * SECOND),
+        W::instant(NOON + 11 * SECOND),
+    ))
+    .await;
+    let (view, _) = a.store.job(id).await.unwrap().unwrap();
+    assert_eq!((view.state, view.awaits_since), (JobState::Retrying, None));
+    let last = a.store.last_attempt(id).await.unwrap().unwrap();
+    assert!(!last.goes_on);
+    assert!(
+        !hear(&a, &ClaimedJob { token: Token(7), ..claimed }, &ended(JobFate::Succeeded)).await
+    );
+    for (state, found) in [(JobState::Running, 0), (JobState::Retrying, 1)] {
+        let filter = JobFilter { state: Some(state), limit: 5, ..JobFilter::default() };
+        assert_eq!(a.store.jobs(&filter).await.unwrap().len(), found, "{state:?}");
+    }
+    let tally = a.store.tally(10).await.unwrap();
+    assert_eq!((tally.running.jobs, tally.later().jobs), (0, 1));
+    // No outage puts it off, and a person may have it run at once.
+    w.set_clock(NOON + 18 * SECOND).await;
+    a.beat().await;
+    let (view, _) = a.store.job(id).await.unwrap().unwrap();
+    assert_eq!(view.scheduled_at.as_micros(), NOON + 20 * SECOND);
+    assert_eq!(a.store.retry(id).await.unwrap(), Some(true));
+    assert_eq!(ids(&a.claim(8, 5).await), [id]);
+}
+
+pub(crate) async fn a_clock_set_back_before_the_answer_ends_no_job_elsewhere<W: World>(w: W) {
+    let mut a = Member::register(&w, 1).await;
+    a.beat().await;
+    let id = enqueue(&a.store, asynchronous()).await;
+    let claimed = a.claim_one(1).await;
+    w.set_clock(NOON - 60 * SECOND).await;
+    a.beat().await;
+    accept(&a, &claimed).await;
+    assert_eq!(heard_by(&a, id).await, -50);
+    assert!(hear(&a, &claimed, &ended(JobFate::Succeeded)).await);
+    assert_eq!(state(&a.store, id).await, JobState::Succeeded);
+}
+
+pub(crate) async fn what_goes_on_elsewhere_is_counted_with_what_runs<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let alone = NewJob { queue: "alone".to_owned(), ..asynchronous() };
+    for (token, job) in [(1, alone), (2, asynchronous()), (3, asynchronous())] {
+        enqueue(&a.store, job).await;
+        accepted(&a, token).await;
+    }
+    for at in [NOON + SECOND, NOON + 2 * SECOND, NOON + 30 * SECOND] {
+        enqueue(&a.store, crate::member::job_at(at)).await;
+    }
+    w.set_clock(NOON + 3 * SECOND).await;
+    // One of the three that go on has been silent for long enough.
+    w.run(&format!(
+        "UPDATE turnwise.jobs SET scheduled_at = {} WHERE queue = 'default' AND token = 3",
+        W::instant(NOON)
+    ))
+    .await;
+    for most in [2, 100] {
+        let tally = a.store.tally(most).await.unwrap();
+        let waiting: Vec<_> = tally.queues.iter().collect();
+        assert_eq!(waiting.len(), 1, "nothing waits in the other queue");
+        let queue = waiting[0];
+        assert_eq!((queue.ready.to_string(), queue.later.to_string()), ("2".into(), "1".into()));
+        assert_eq!(queue.oldest_us, Some(2 * SECOND));
+        assert_eq!(tally.running.to_string(), if most == 2 { "2+" } else { "3" });
+    }
+}
+
 pub(crate) async fn a_job_that_goes_on_elsewhere_is_cancelled_at_once<W: World>(w: W) {
     let a = Member::register(&w, 1).await;
     let id = enqueue(&a.store, asynchronous()).await;
@@ -271,6 +415,12 @@ pub(crate) async fn a_job_that_goes_on_elsewhere_is_cancelled_at_once<W: World>(
     w.set_clock(NOON + SECOND).await;
     assert_eq!(a.store.cancel(id).await.unwrap(), Some(true));
     assert_eq!(state(&a.store, id).await, JobState::Cancelled);
+    // Its attempt ended now, and for that.
+    let (view, attempts) = a.store.job(id).await.unwrap().unwrap();
+    assert!(view.last_error.unwrap().contains("cancelled"));
+    assert_eq!(attempts.len(), 1);
+    assert!(attempts[0].error.as_deref().unwrap().contains("cancelled"));
+    assert_eq!(attempts[0].finished_at.unwrap().as_micros(), NOON + SECOND);
     assert!(!hear(&a, &claimed, &alive(10, Progress::default())).await, "it hears of it so");
     assert!(!hear(&a, &claimed, &ended(JobFate::Succeeded)).await);
     assert_eq!(state(&a.store, id).await, JobState::Cancelled);
@@ -283,7 +433,12 @@ pub(crate) async fn a_job_that_goes_on_elsewhere_is_cancelled_at_once<W: World>(
     // One that is cancelled during its call, and accepted then, goes on no more.
     assert_eq!(a.store.cancel(id).await.unwrap(), Some(true));
     accept(&a, &claimed).await;
-    assert_eq!(state(&a.store, id).await, JobState::Cancelled);
+    let (view, attempts) = a.store.job(id).await.unwrap().unwrap();
+    assert_eq!(view.state, JobState::Cancelled);
+    assert!(view.last_error.unwrap().contains("cancelled"));
+    let errors: Vec<_> = attempts.iter().filter_map(|attempt| attempt.error.as_deref()).collect();
+    assert_eq!(errors.len(), 2);
+    assert!(errors.iter().all(|error| error.contains("cancelled")), "{errors:?}");
     assert!(!hear(&a, &claimed, &alive(10, Progress::default())).await);
 }
 

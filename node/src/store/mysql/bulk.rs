@@ -2,7 +2,7 @@
 //! are passed over: an app that holds one delays nobody.
 
 use super::MySqlStore;
-use super::jobs::{STATE, cancel_set, retry_set};
+use super::jobs::{ELSEWHERE, STATE, cancels, retries};
 use super::literals::instant;
 use crate::job::JobId;
 use crate::store::StoreError;
@@ -18,28 +18,25 @@ impl Bulk for MySqlStore {
             Deed::Cancel => "'queued', 'running', 'elsewhere'",
         };
         let read = format!(
-            "SELECT j.id, {} FROM turnwise_jobs j FORCE INDEX (PRIMARY)
+            "SELECT j.id, {}, {STATE} FROM turnwise_jobs j FORCE INDEX (PRIMARY)
              WHERE j.id IN ({}) AND {STATE} IN ({states}) FOR UPDATE SKIP LOCKED",
             self.now(),
             quoted(jobs.iter().map(JobId::to_string)),
         );
         let (session, found) = self.begin(self.session().await?, &read).await?;
-        let mut ids: Vec<String> = Vec::with_capacity(found.len());
+        let (mut ids, mut any_elsewhere) = (Vec::with_capacity(found.len()), false);
         for row in &found {
-            ids.push(self.column(row, 0)?);
+            ids.push(self.column::<String>(row, 0)?);
+            any_elsewhere |= self.column::<String>(row, 2)? == ELSEWHERE;
         }
         let mut writes = Vec::new();
         if let Some(row) = found.first() {
             let now = instant(self.column(row, 1)?);
-            let set = match deed {
-                Deed::Retry => retry_set(&now),
-                Deed::Cancel => cancel_set(&now),
+            let which = format!("id IN ({})", quoted(ids.iter().cloned()));
+            writes = match deed {
+                Deed::Retry => retries(&which, &now),
+                Deed::Cancel => cancels(&which, &now, any_elsewhere),
             };
-            // By their keys alone: a plan that reads others would lock them.
-            writes.push(format!(
-                "UPDATE turnwise_jobs FORCE INDEX (PRIMARY) SET {set} WHERE id IN ({})",
-                quoted(ids.iter().cloned())
-            ));
         }
         self.commit(session, writes).await?;
         self.inner.lanes.forget();

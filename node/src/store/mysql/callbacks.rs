@@ -10,8 +10,48 @@ use super::{MySqlStore, micros_of};
 use crate::job::JobId;
 use crate::store::StoreError;
 use crate::store::callbacks::{Callbacks, Change, Found, LastAttempt, Word};
+use crate::store::ends::CANCELLED_ELSEWHERE;
 use crate::store::errors::Trouble;
+use crate::store::outages::Outages;
 use crate::store::rows;
+
+/// What the turn row `t` knows of outages.
+pub(super) const OUTAGES: &str = concat!(
+    micros_of!("t.beaten_at"),
+    ", ",
+    micros_of!("t.away_from"),
+    ", ",
+    micros_of!("t.away_until"),
+    ", t.away_us, COALESCE(t.period_ms, 1000)"
+);
+
+/// What is known of outages, from the columns [`OUTAGES`], the first of which is at this place.
+pub(super) fn outages(row: &MySqlRow, first: usize) -> Result<Outages, Trouble> {
+    let column = |place: usize| row.try_get::<Option<i64>, _>(first + place);
+    let (from, until, in_all) = (column(1)?, column(2)?, column(3)?);
+    Ok(Outages {
+        beaten_at: column(0)?,
+        last: from.zip(until).zip(in_all).map(|((from, until), all)| (from, until, all)),
+        period: rows::period(row.try_get(first + 4)?)?,
+    })
+}
+
+/// What tells the attempts of those of these jobs that go on elsewhere that somebody has cancelled them; and what tells the jobs.
+pub(super) fn cancelled_elsewhere(which: &str, now: &str) -> [String; 2] {
+    let error = text(CANCELLED_ELSEWHERE);
+    [
+        format!(
+            "UPDATE turnwise_jobs j FORCE INDEX (PRIMARY) STRAIGHT_JOIN turnwise_attempts a FORCE INDEX (PRIMARY)
+                ON a.job = j.id AND a.node = j.node AND a.token = j.token
+             SET a.finished_at = {now}, a.error = {error}
+             WHERE j.{which} AND j.given_up = 'elsewhere'"
+        ),
+        format!(
+            "UPDATE turnwise_jobs FORCE INDEX (PRIMARY) SET last_error = {error}
+             WHERE {which} AND given_up = 'elsewhere'"
+        ),
+    ]
+}
 
 impl MySqlStore {
     /// The secret of this name, which is `offered` when there is none yet.
@@ -32,8 +72,7 @@ impl Callbacks for MySqlStore {
     async fn last_attempt(&self, job: JobId) -> Result<Option<LastAttempt>, StoreError> {
         let found = self
             .run(format!(
-                "SELECT {}, j.node, j.state,
-                    j.state = 'running' OR j.state = 'queued' AND j.awaits_since IS NOT NULL
+                "SELECT {}, j.node, j.state, j.state = 'running' OR j.given_up <=> 'elsewhere'
                  FROM turnwise_jobs j FORCE INDEX (PRIMARY)
                  WHERE j.id = '{job}' AND j.node IS NOT NULL AND j.token IS NOT NULL",
                 claimed_columns("j.token", "j.attempt", 0)
@@ -50,23 +89,28 @@ impl Callbacks for MySqlStore {
         word: &Word,
     ) -> Result<bool, StoreError> {
         let read = format!(
-            "SELECT {}, j.state = 'queued', j.cancel_requested, {}, {}, j.deadline_ms, j.last_status
+            "SELECT {OUTAGES} FROM turnwise_turn t WHERE t.id = 1;
+             SELECT {}, j.state = 'queued', j.cancel_requested, {}, {}, j.deadline_ms, j.last_status, {}, {}
              FROM turnwise_jobs j FORCE INDEX (PRIMARY)
              WHERE j.id = '{job}' AND j.node = {} AND j.token = {}
-                AND (j.state = 'running' OR j.state = 'queued' AND j.awaits_since IS NOT NULL) FOR UPDATE",
+                AND (j.state = 'running' OR j.given_up = 'elsewhere') FOR UPDATE",
             self.now(),
             micros_of!("j.started_at"),
             micros_of!("j.scheduled_at"),
+            micros_of!("j.awaits_since"),
+            micros_of!("j.awaits_until"),
             literals::node(node),
             token.0
         );
         let (session, found) = self.begin(self.session().await?, &read).await?;
+        let (turn, found) = found.split_first().ok_or_else(|| self.nothing())?;
+        let outages = outages(turn, 0).map_err(|trouble| self.trouble(trouble))?;
         let found = found.first().map(found_attempt).transpose();
         let Some((at, found)) = found.map_err(|trouble| self.trouble(trouble))? else {
             self.commit(session, Vec::new()).await?;
             return Ok(false);
         };
-        let change = Change::new(found, word, at);
+        let change = Change::new(found, word, at, &outages);
         self.commit(session, written(job, at, &change)).await?;
         Ok(true)
     }
@@ -91,6 +135,8 @@ fn found_attempt(row: &MySqlRow) -> Result<(ServerInstant, Found), Trouble> {
         scheduled_at: row.try_get(4)?,
         deadline_ms: row.try_get(5)?,
         last_status: row.try_get(6)?,
+        awaits_since: row.try_get(7)?,
+        awaits_until: row.try_get(8)?,
     };
     Ok((ServerInstant::from_micros(row.try_get(0)?), found))
 }

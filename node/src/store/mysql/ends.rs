@@ -7,6 +7,7 @@ use sqlx::Row;
 use sqlx::mysql::MySqlRow;
 use turnwise_engine::{NodeId, ServerInstant};
 
+use super::callbacks::{OUTAGES, outages};
 use super::literals::{self, bytes_or_null, instant, number_or_null, text, text_or_null};
 use super::rescue::NODE_LOST;
 use super::{MySqlStore, check_in, inserts, micros_of, parted};
@@ -29,7 +30,8 @@ impl MySqlStore {
         let at = ServerInstant::from_micros(self.column(first, 0)?);
         let check_in = self.check_in_of(node, first, at)?;
         let running = found(rows).map_err(|trouble| self.trouble(trouble))?;
-        let batch = Batch::new(ends, running, at);
+        let outages = outages(first, 4).map_err(|trouble| self.trouble(trouble))?;
+        let batch = Batch::new(ends, running, at, &outages);
         let unknown = batch.unknown();
         let before = match unknown.is_empty() {
             true => BTreeSet::new(),
@@ -63,7 +65,7 @@ impl MySqlStore {
     /// the rescue's lock finds that the job runs no more, or in another's hands, and is stale.
     fn seen(&self, node: NodeId) -> String {
         format!(
-            "SELECT {}, coalesce(t.period_ms, 1000), {}, {}
+            "SELECT {}, coalesce(t.period_ms, 1000), {}, {}, {OUTAGES}
              FROM turnwise_turn t LEFT JOIN turnwise_nodes n ON n.id = {} AND n.state <> 'lost'
              WHERE t.id = 1",
             self.now(),
@@ -193,7 +195,7 @@ fn jobs(ended: &[Ended<'_>]) -> Vec<String> {
     let instant_or_null = |at: Option<i64>| at.map_or("NULL".to_owned(), instant);
     let row = |ended: &Ended<'_>| {
         format!(
-            "SELECT '{}', '{}', {}, {}, {}, {}, {}, {}, {}, {}, {}",
+            "SELECT '{}', '{}', {}, {}, {}, {}, {}, {}, {}, {}, {}, {}",
             ended.job,
             ended.state,
             instant_or_null(ended.finished_at),
@@ -205,6 +207,7 @@ fn jobs(ended: &[Ended<'_>]) -> Vec<String> {
             text_or_null(ended.job_error()),
             bytes_or_null(ended.answer.filter(|_| ended.is_the_last())),
             instant_or_null(ended.awaits_since),
+            instant_or_null(ended.awaits_until),
         )
     };
     // The first row names the columns, and is none.
@@ -212,7 +215,7 @@ fn jobs(ended: &[Ended<'_>]) -> Vec<String> {
         "UPDATE (
             SELECT NULL AS id, NULL AS state, NULL AS finished_at, NULL AS queued_at, NULL AS scheduled_at,
                 NULL AS attempt, NULL AS hand_backs, NULL AS status, NULL AS error, NULL AS answer,
-                NULL AS awaits_since
+                NULL AS awaits_since, NULL AS awaits_until
             FROM DUAL WHERE FALSE UNION ALL ",
         " UNION ALL ",
         ended.iter().map(row),
@@ -222,6 +225,6 @@ fn jobs(ended: &[Ended<'_>]) -> Vec<String> {
             j.scheduled_at = COALESCE(e.scheduled_at, j.scheduled_at),
             j.attempt = e.attempt, j.hand_backs = e.hand_backs,
             j.last_status = e.status, j.last_error = e.error, j.answer = e.answer,
-            j.awaits_since = e.awaits_since",
+            j.awaits_since = e.awaits_since, j.awaits_until = e.awaits_until",
     )
 }

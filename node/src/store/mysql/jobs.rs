@@ -7,6 +7,7 @@ use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{FromRow, Row};
 use turnwise_engine::{NodeId, Token};
 
+use super::callbacks::cancelled_elsewhere;
 use super::literals::{self, bytes, bytes_or_null, instant, number_or_null, text, text_or_null};
 use super::{MySqlStore, inserts, micros_of, rows_of};
 use crate::job::{Attempts, JobFilter, JobId, JobState, JobView, NewJob, Particulars, When};
@@ -19,7 +20,7 @@ const SELDOM_SAID: &str = concat!(
     "CONVERT(IF(COALESCE(j.unique_key, j.awaits_since, j.progress, j.progress_note, j.retry_wait_ms,
         j.retry_wait_max_ms, j.asynchronous, j.schedule) IS NULL, NULL,
     JSON_OBJECT('unique_key', CONVERT(j.unique_key USING utf8mb4), 'awaits_since', ",
-    micros_of!("j.awaits_since"),
+    micros_of!("IF(j.given_up = 'elsewhere', j.awaits_since, NULL)"),
     ", 'progress', JSON_OBJECT('percent', GREATEST(LEAST(j.progress, 100), 0), 'note', j.progress_note),
         'retry_wait_ms', j.retry_wait_ms, 'retry_wait_max_ms', j.retry_wait_max_ms, 'asynchronous', j.asynchronous,
         'heartbeat_ms', j.heartbeat_ms, 'schedule', j.schedule)) USING utf8mb4)"
@@ -124,7 +125,8 @@ impl MySqlStore {
 
     pub(super) async fn retry_job(&self, id: JobId) -> Result<Option<bool>, StoreError> {
         // One that goes on elsewhere is in none of these states.
-        self.alter_job(id, &["queued", "dead", "cancelled"], retry_set).await
+        self.alter_job(id, &["queued", "dead", "cancelled"], |which, now, _| retries(which, now))
+            .await
     }
 
     pub(super) async fn cancelled_jobs(
@@ -151,7 +153,7 @@ impl MySqlStore {
     }
 
     pub(super) async fn cancel_job(&self, id: JobId) -> Result<Option<bool>, StoreError> {
-        self.alter_job(id, &["queued", "running", "elsewhere"], cancel_set).await
+        self.alter_job(id, &["queued", "running", "elsewhere"], cancels).await
     }
 
     /// Alter one job, unless its state forbids it; whether it did. None when there is no such job.
@@ -159,7 +161,7 @@ impl MySqlStore {
         &self,
         id: JobId,
         allowed: &[&str],
-        set: impl Fn(&str) -> String + Send,
+        writes: impl Fn(&str, &str, bool) -> Vec<String> + Send,
     ) -> Result<Option<bool>, StoreError> {
         let read = format!(
             "SELECT {}, {} FROM turnwise_jobs j WHERE j.id = '{id}' FOR UPDATE",
@@ -174,8 +176,11 @@ impl MySqlStore {
         let state: String = self.column(row, 0)?;
         let now = instant(self.column(row, 1)?);
         let allowed = allowed.contains(&state.as_str());
-        let update = format!("UPDATE turnwise_jobs SET {} WHERE id = '{id}'", set(&now));
-        self.commit(session, if allowed { vec![update] } else { Vec::new() }).await?;
+        let writes = match allowed {
+            true => writes(&format!("id = '{id}'"), &now, state == ELSEWHERE),
+            false => Vec::new(),
+        };
+        self.commit(session, writes).await?;
         self.inner.lanes.forget();
         Ok(Some(allowed))
     }
@@ -211,23 +216,33 @@ fn attempts(id: JobId) -> String {
 /// The state of a job that is to be altered: of one that goes on elsewhere a word of its own.
 pub(super) const STATE: &str = "COALESCE(j.given_up, j.state)";
 
-/// What becomes of a job that is to run now.
-pub(super) fn retry_set(now: &str) -> String {
-    format!(
-        "state = 'queued', scheduled_at = LEAST(scheduled_at, {now}), queued_at = {now},
-         max_attempts = GREATEST(max_attempts, attempt + 1),
-         hand_backs = 0, cancel_requested = 0, finished_at = NULL, awaits_since = NULL"
-    )
+/// That word.
+pub(super) const ELSEWHERE: &str = "elsewhere";
+
+/// What has these jobs, which are locked, run now.
+pub(super) fn retries(which: &str, now: &str) -> Vec<String> {
+    // By their keys alone: a plan that reads others would lock them.
+    vec![format!(
+        "UPDATE turnwise_jobs FORCE INDEX (PRIMARY) SET
+            state = 'queued', scheduled_at = LEAST(scheduled_at, {now}), queued_at = {now},
+            max_attempts = GREATEST(max_attempts, attempt + 1),
+            hand_backs = 0, cancel_requested = 0, finished_at = NULL, awaits_since = NULL
+         WHERE {which}"
+    )]
 }
 
-/// What becomes of a job that is cancelled. The columns are set one after the other, each by what those before it have
+/// What cancels these jobs, which are locked. The columns are set one after the other, each by what those before it have
 /// become.
-pub(super) fn cancel_set(now: &str) -> String {
-    format!(
-        "finished_at = CASE WHEN state = 'queued' THEN {now} END,
-         state = CASE WHEN state = 'queued' THEN 'cancelled' ELSE state END,
-         cancel_requested = 1"
-    )
+pub(super) fn cancels(which: &str, now: &str, any_elsewhere: bool) -> Vec<String> {
+    let told = any_elsewhere.then(|| cancelled_elsewhere(which, now));
+    let cancel = format!(
+        "UPDATE turnwise_jobs FORCE INDEX (PRIMARY) SET
+            finished_at = CASE WHEN state = 'queued' THEN {now} END,
+            state = CASE WHEN state = 'queued' THEN 'cancelled' ELSE state END,
+            cancel_requested = 1
+         WHERE {which}"
+    );
+    told.into_iter().flatten().chain([cancel]).collect()
 }
 
 /// Whether the server undid a transaction for another one's sake: a deadlock, or a lock that was waited for for too long.
@@ -377,13 +392,13 @@ fn state_condition(state: Option<JobState>) -> &'static str {
     match state {
         None => "TRUE",
         Some(JobState::Ready) => {
-            "j.state = 'queued' AND j.scheduled_at <= c.now AND j.awaits_since IS NULL"
+            "j.state = 'queued' AND j.scheduled_at <= c.now AND j.given_up IS NULL"
         }
         Some(JobState::Scheduled) => {
             "j.state = 'queued' AND j.scheduled_at > c.now AND j.attempt = 0"
         }
         Some(JobState::Retrying) => {
-            "j.state = 'queued' AND j.scheduled_at > c.now AND j.attempt > 0 AND j.awaits_since IS NULL"
+            "j.state = 'queued' AND j.scheduled_at > c.now AND j.attempt > 0 AND j.given_up IS NULL"
         }
         Some(JobState::Running) => "(j.state = 'running' OR j.given_up = 'elsewhere')",
         Some(JobState::Succeeded) => "j.state = 'succeeded'",

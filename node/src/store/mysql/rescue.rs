@@ -14,6 +14,7 @@ use super::{MySqlStore, rows_of};
 use crate::job::{HAND_BACKS_MAX, JobId};
 use crate::store::connections::Lent;
 use crate::store::errors::Trouble;
+use crate::store::outages::{APART_US, length};
 use crate::store::rows::{END_UNKNOWN, NOT_RECEIVED};
 use crate::store::servers::Line;
 use crate::store::{CheckIn, Claimed, NodeReport, StoreError};
@@ -72,7 +73,7 @@ pub(super) async fn step_back(
     Ok(())
 }
 
-/// Put off, by the length of an outage, the times by which jobs that go on elsewhere are to be heard of. What was heard of since is
+/// Put off, by the length of an outage, the times by which jobs that go on elsewhere are to be heard of, and their deadlines. What was heard of since is
 /// put off by what has passed since then. (The clock may have been set meanwhile, forward and back too.) What somebody holds is
 /// passed over: the turn row is locked, and must not wait.
 pub(super) async fn put_off(
@@ -80,7 +81,20 @@ pub(super) async fn put_off(
     from: ServerInstant,
     to: ServerInstant,
 ) -> Result<(), Trouble> {
+    let away = length(from, to);
     let (from, at) = (instant(from.as_micros()), instant(to.as_micros()));
+    // The columns are set one after the other, each by what those before it have become.
+    let follows = format!("away_until BETWEEN {from} - INTERVAL {APART_US} MICROSECOND AND {from}");
+    rows_of(
+        connection,
+        format!(
+            "UPDATE turnwise_turn SET
+                away_us = {away} + IF({follows}, COALESCE(away_us, 0), 0),
+                away_from = IF({follows}, COALESCE(away_from, {from}), {from}), away_until = {at}
+             WHERE id = 1"
+        ),
+    )
+    .await?;
     // The limit keeps the server from making one query of the two, which would lock what it looks at.
     let elsewhere = rows_of(
         connection,
@@ -89,7 +103,7 @@ pub(super) async fn put_off(
                 SELECT id FROM turnwise_jobs FORCE INDEX (turnwise_jobs_given_up)
                 WHERE given_up = 'elsewhere' LIMIT 1000000000
              ) l STRAIGHT_JOIN turnwise_jobs j FORCE INDEX (PRIMARY) ON j.id = l.id
-             WHERE j.state = 'queued' AND j.awaits_since IS NOT NULL AND j.scheduled_at >= {from}
+             WHERE j.given_up = 'elsewhere' AND j.scheduled_at >= {from}
              FOR UPDATE SKIP LOCKED"
         ),
     )
@@ -102,6 +116,8 @@ pub(super) async fn put_off(
                 "UPDATE turnwise_jobs FORCE INDEX (PRIMARY) SET
                     scheduled_at = TIMESTAMPADD(MICROSECOND,
                         TIMESTAMPDIFF(MICROSECOND, GREATEST(queued_at, {from}), {at}), scheduled_at),
+                    awaits_until = TIMESTAMPADD(MICROSECOND,
+                        TIMESTAMPDIFF(MICROSECOND, GREATEST(awaits_since, {from}), {at}), awaits_until),
                     queued_at = {at}
                  WHERE id IN {}",
                 list(some.iter().map(String::as_str))

@@ -14,7 +14,7 @@ use crate::store::errors::Trouble;
 use crate::store::marks::Lane;
 use crate::store::rows::{self, RunColumns};
 use crate::store::views::{
-    BeatView, Capped, LANES_COUNTED_MAX, QueueView, RECENT_JOBS, RunView, Tally, Views,
+    BeatView, Capped, Elsewhere, LANES_COUNTED_MAX, QueueView, RECENT_JOBS, RunView, Tally, Views,
 };
 
 impl Views for MySqlStore {
@@ -73,13 +73,15 @@ impl Views for MySqlStore {
         let mut tally = Tally { all_queues: true, ..Tally::default() };
         let mut lane: Option<Lane> = None;
         let mut lanes_found = 0;
+        let elsewhere = self.elsewhere(limit).await?;
         while let Some(next) = self.lane_after(lane.as_ref()).await? {
             lanes_found += 1;
             if lanes_found > LANES_COUNTED_MAX {
                 tally.all_queues = false;
                 break;
             }
-            tally.count_lane(self.counted(&next, limit, most).await?, most);
+            let there = elsewhere.of(&next.queue, next.priority);
+            tally.count_lane(self.counted(&next, there, limit, most).await?, most);
             lane = Some(next);
         }
         let of = |state: &str| {
@@ -93,6 +95,7 @@ impl Views for MySqlStore {
         let row = self.one(&found)?;
         let count = |at| Ok::<_, StoreError>(Capped::new(self.column(row, at)?, most));
         (tally.running, tally.dead, tally.cancelled) = (count(0)?, count(1)?, count(2)?);
+        tally.running.add(Capped::new(elsewhere.in_all(), most), most);
         Ok(tally)
     }
 
@@ -117,7 +120,34 @@ impl MySqlStore {
         Ok(listed.and_then(|listed| lanes::parsed(&listed).next()).map(|head| head.lane))
     }
 
-    async fn counted(&self, lane: &Lane, limit: i64, most: u32) -> Result<QueueView, StoreError> {
+    /// Those that go on elsewhere, at most `limit`.
+    async fn elsewhere(&self, limit: i64) -> Result<Elsewhere, StoreError> {
+        let found = self
+            .run(format!(
+                "SELECT j.queue, j.priority, j.scheduled_at <= {}, COUNT(*) FROM (
+                    SELECT id FROM turnwise_jobs FORCE INDEX (turnwise_jobs_given_up)
+                    WHERE given_up = 'elsewhere' LIMIT {limit}
+                 ) e STRAIGHT_JOIN turnwise_jobs j FORCE INDEX (PRIMARY) ON j.id = e.id
+                 GROUP BY 1, 2, 3",
+                self.inner.clock,
+            ))
+            .await?;
+        let mut elsewhere = Elsewhere::default();
+        for row in &found {
+            let is_due = self.column::<i64>(row, 2)? != 0;
+            elsewhere.add(self.column(row, 0)?, self.column(row, 1)?, is_due, self.column(row, 3)?);
+        }
+        Ok(elsewhere)
+    }
+
+    /// Of a lane, so many of whose jobs, due and not, go on elsewhere.
+    async fn counted(
+        &self,
+        lane: &Lane,
+        (due_there, later_there): (i64, i64),
+        limit: i64,
+        most: u32,
+    ) -> Result<QueueView, StoreError> {
         let which = |condition: &str| {
             format!(
                 "FROM turnwise_jobs j FORCE INDEX (turnwise_jobs_queued) WHERE j.state = 'queued'
@@ -126,25 +156,25 @@ impl MySqlStore {
                 lane.priority
             )
         };
-        let count = |condition: &str| {
+        let count = |condition: &str, there: i64| {
             let which = which(condition);
-            format!("(SELECT COUNT(*) FROM (SELECT 1 {which} LIMIT {limit}) c)")
+            format!("(SELECT COUNT(*) FROM (SELECT 1 {which} LIMIT {}) c)", limit + there)
         };
         // A variable of the session is one instant for all of it, and no function that an index cannot use.
         let found = self
             .run(format!(
                 "SET @turnwise_now = CAST({clock} AS DATETIME(6));
                  SELECT {}, {}, (SELECT TIMESTAMPDIFF(MICROSECOND, j.scheduled_at, @turnwise_now) {}
-                    ORDER BY j.scheduled_at LIMIT 1)",
-                count("<="),
-                count(">"),
+                    AND j.given_up IS NULL ORDER BY j.scheduled_at LIMIT 1)",
+                count("<=", due_there),
+                count(">", later_there),
                 which("<="),
                 clock = self.inner.clock,
             ))
             .await?;
         let row = self.one(&found)?;
-        let ready = Capped::new(self.column(row, 0)?, most);
-        let later = Capped::new(self.column(row, 1)?, most);
+        let ready = Capped::new(self.column::<i64>(row, 0)? - due_there, most);
+        let later = Capped::new(self.column::<i64>(row, 1)? - later_there, most);
         let oldest_us: Option<i64> = self.column(row, 2)?;
         Ok(QueueView { queue: lane.queue.clone(), ready, later, oldest_us })
     }

@@ -2,14 +2,15 @@
 //! one delays nobody.
 
 use super::PgStore;
-use super::jobs::{cancel_set, retry_set};
+use super::jobs::{cancel_set, retry_set, told_of_attempts};
 use super::statement::Statement;
 use crate::job::JobId;
 use crate::store::StoreError;
 use crate::store::bulk::{Bulk, Deed};
+use crate::store::ends::CANCELLED_ELSEWHERE;
 
 macro_rules! alter {
-    ($set:expr, $which:literal) => {
+    ($set:expr, $which:literal, $told:expr) => {
         concat!(
             "WITH here AS MATERIALIZED (SELECT turnwise.clock() AS now), these AS MATERIALIZED (
                 SELECT id FROM turnwise.jobs
@@ -19,8 +20,9 @@ macro_rules! alter {
              done AS (
                 UPDATE turnwise.jobs j SET ",
             $set,
-            " FROM here h, these t WHERE j.id = t.id RETURNING 1)
-             SELECT count(*) FROM done"
+            " FROM here h, these t WHERE j.id = t.id",
+            $told,
+            " SELECT count(*) FROM done"
         )
     };
 }
@@ -30,12 +32,20 @@ impl Bulk for PgStore {
         let sql = match deed {
             Deed::Retry => alter!(
                 retry_set!(),
-                "state = 'queued' AND awaits_since IS NULL OR state IN ('dead', 'cancelled')"
+                "state = 'queued' AND awaits_since IS NULL OR state IN ('dead', 'cancelled')",
+                " RETURNING 1)"
             ),
-            Deed::Cancel => alter!(cancel_set!(), "state IN ('queued', 'running')"),
+            Deed::Cancel => {
+                alter!(cancel_set!(), "state IN ('queued', 'running')", told_of_attempts!())
+            }
         };
         let ids: Vec<String> = jobs.iter().map(JobId::to_string).collect();
-        let (done,): (i64,) = self.ask_for_one(Statement::of(sql).bind(ids)).await?;
+        let statement = Statement::of(sql).bind(ids);
+        let statement = match deed {
+            Deed::Retry => statement,
+            Deed::Cancel => statement.bind(CANCELLED_ELSEWHERE.to_owned()),
+        };
+        let (done,): (i64,) = self.ask_for_one(statement).await?;
         Ok(u32::try_from(done).unwrap_or(u32::MAX))
     }
 }

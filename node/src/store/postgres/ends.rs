@@ -1,11 +1,12 @@
 //! Statements on the ends of attempts: their arguments and what they answer. What an ended job becomes is decided by
-//! `jobs_finish` of the schema.
+//! `jobs_finish` of the schema, and of those that go on elsewhere by `jobs_finish_or_await`.
 
 use turnwise_engine::{NodeId, Token};
 
 use super::statement::Statement;
 use super::{PgStore, check_in};
 use crate::job::{End, EndOutcome, JobFate};
+use crate::store::ends::{CANCELLED_ELSEWHERE, any_awaits};
 use crate::store::rows::{Unreadable, fate_word, storable};
 use crate::store::{CheckIn, StoreError};
 
@@ -16,11 +17,19 @@ impl PgStore {
         ends: &[End],
     ) -> Result<(Vec<EndOutcome>, CheckIn), StoreError> {
         let fates: Vec<_> = ends.iter().map(|end| fate_word(end.fate)).collect();
-        let statement = Statement::of(
-            "SELECT outcomes, lost FROM turnwise.jobs_finish(
-                $1::text::uuid, $2::text[]::uuid[], $3::bigint[], $4::text[], $5::bigint[],
-                $6::integer[], $7::text[], $8::bytea[])",
-        )
+        let awaits = any_awaits(ends);
+        let statement = Statement::of(match awaits {
+            false => {
+                "SELECT outcomes, lost FROM turnwise.jobs_finish(
+                    $1::text::uuid, $2::text[]::uuid[], $3::bigint[], $4::text[], $5::bigint[],
+                    $6::integer[], $7::text[], $8::bytea[])"
+            }
+            true => {
+                "SELECT outcomes, lost FROM turnwise.jobs_finish_or_await(
+                    $1::text::uuid, $2::text[]::uuid[], $3::bigint[], $4::text[], $5::bigint[],
+                    $6::integer[], $7::text[], $8::bytea[], $9)"
+            }
+        })
         .bind(node.to_string())
         .bind(ends.iter().map(|end| end.job.to_string()).collect::<Vec<_>>())
         .bind(ends.iter().map(|end| end.token.0).collect::<Vec<_>>())
@@ -29,6 +38,10 @@ impl PgStore {
         .bind(ends.iter().map(|end| end.status.map(i32::from)).collect::<Vec<_>>())
         .bind(ends.iter().map(|end| storable(end.error.as_deref())).collect::<Vec<_>>())
         .bind(ends.iter().map(|end| end.answer.as_deref()).collect::<Vec<_>>());
+        let statement = match awaits {
+            true => statement.bind(CANCELLED_ELSEWHERE.to_owned()),
+            false => statement,
+        };
         let (codes, lost): (Vec<i32>, bool) = self.ask_for_one(statement).await?;
         if ends.iter().any(|end| end.fate == JobFate::HandBack) {
             self.put_back();

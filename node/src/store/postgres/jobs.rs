@@ -11,6 +11,7 @@ use super::statement::{Statement, Wire};
 use super::turns::{JOB_COLUMNS, claimed};
 use super::{PgStore, check_in, integer};
 use crate::job::{Attempts, JobFilter, JobId, JobState, JobView, NewJob, Particulars, When};
+use crate::store::ends::CANCELLED_ELSEWHERE;
 use crate::store::errors::Trouble;
 use crate::store::rows::{
     self, AttemptColumns, END_UNKNOWN, JobColumns, NOT_RECEIVED, headers_json, micros,
@@ -49,15 +50,29 @@ macro_rules! retry_set {
 }
 pub(super) use retry_set;
 
-/// What becomes of a job `j` that is cancelled; `h` holds the time.
+/// What becomes of a job `j` that is cancelled; `h` holds the time, and `$2` is what one says that goes on elsewhere.
 macro_rules! cancel_set {
     () => {
         "state = CASE WHEN j.state = 'queued' THEN 'cancelled' ELSE j.state END,
                     finished_at = CASE WHEN j.state = 'queued' THEN h.now END,
+                    last_error = CASE WHEN j.state = 'queued' AND j.awaits_since IS NOT NULL
+                        THEN $2 ELSE j.last_error END,
                     cancel_requested = true"
     };
 }
 pub(super) use cancel_set;
+
+/// What an update returns that cancels jobs `j`, as `done`; and then what tells the attempts of those that go on elsewhere.
+macro_rules! told_of_attempts {
+    () => {
+        " RETURNING j.id, j.node, j.token, j.state = 'cancelled' AND j.awaits_since IS NOT NULL AS was_elsewhere),
+             of_attempts AS (
+                UPDATE turnwise.attempts a SET finished_at = h.now, error = $2
+                FROM here h, done d
+                WHERE d.was_elsewhere AND a.job = d.id AND a.node = d.node AND a.token = d.token)"
+    };
+}
+pub(super) use told_of_attempts;
 
 impl PgStore {
     pub(super) async fn recover_jobs(
@@ -234,6 +249,7 @@ impl PgStore {
              SELECT EXISTS (SELECT FROM done),
                 EXISTS (SELECT FROM turnwise.jobs WHERE id = $1::text::uuid)"
             ),
+            None,
         )
         .await
     }
@@ -266,18 +282,28 @@ impl PgStore {
                 UPDATE turnwise.jobs j SET ",
                 cancel_set!(),
                 " FROM here h
-                WHERE j.id = $1::text::uuid AND j.state IN ('queued', 'running')
-                RETURNING 1)
-             SELECT EXISTS (SELECT FROM done),
+                WHERE j.id = $1::text::uuid AND j.state IN ('queued', 'running')",
+                told_of_attempts!(),
+                " SELECT EXISTS (SELECT FROM done),
                 EXISTS (SELECT FROM turnwise.jobs WHERE id = $1::text::uuid)"
             ),
+            Some(CANCELLED_ELSEWHERE),
         )
         .await
     }
 
-    /// Run a statement that alters one job, and says whether it did and whether there is such a job.
-    async fn alter_job(&self, id: JobId, sql: &'static str) -> Result<Option<bool>, StoreError> {
+    /// Run a statement that alters one job, and says whether it did and whether there is such a job. `says`: its second argument.
+    async fn alter_job(
+        &self,
+        id: JobId,
+        sql: &'static str,
+        says: Option<&str>,
+    ) -> Result<Option<bool>, StoreError> {
         let statement = Statement::of(sql).bind(id.to_string());
+        let statement = match says {
+            Some(says) => statement.bind(says.to_owned()),
+            None => statement,
+        };
         let (done, exists): (bool, bool) = self.ask_for_one(statement).await?;
         Ok(exists.then_some(done))
     }

@@ -18,6 +18,12 @@ use crate::store::views::{
 /// Each lane's counts, then one row without a queue: running, dead, cancelled, and the number of lanes found.
 const TALLY: &str = "
     WITH RECURSIVE here AS MATERIALIZED (SELECT turnwise.clock() AS now),
+    elsewhere AS MATERIALIZED (
+        SELECT e.queue, e.priority, count(*) FILTER (WHERE e.scheduled_at <= h.now) AS due,
+            count(*) FILTER (WHERE e.scheduled_at > h.now) AS later
+        FROM turnwise.jobs_elsewhere($1) e CROSS JOIN here h
+        GROUP BY e.queue, e.priority
+    ),
     lane (queue, priority, number) AS (
         (SELECT j.queue, j.priority, 1 FROM turnwise.jobs j
             WHERE j.state = 'queued' ORDER BY j.queue, j.priority LIMIT 1)
@@ -37,18 +43,21 @@ const TALLY: &str = "
     )
     SELECT l.queue,
         (SELECT count(*) FROM (SELECT FROM turnwise.jobs j WHERE j.state = 'queued'
-            AND j.queue = l.queue AND j.priority = l.priority AND j.scheduled_at <= h.now LIMIT $1) c),
+            AND j.queue = l.queue AND j.priority = l.priority AND j.scheduled_at <= h.now
+            LIMIT $1 + coalesce(e.due, 0)) c) - coalesce(e.due, 0),
         (SELECT count(*) FROM (SELECT FROM turnwise.jobs j WHERE j.state = 'queued'
-            AND j.queue = l.queue AND j.priority = l.priority AND j.scheduled_at > h.now LIMIT $1) c),
+            AND j.queue = l.queue AND j.priority = l.priority AND j.scheduled_at > h.now
+            LIMIT $1 + coalesce(e.later, 0)) c) - coalesce(e.later, 0),
         (SELECT turnwise.micros(h.now) - turnwise.micros(j.scheduled_at) FROM turnwise.jobs j
             WHERE j.state = 'queued' AND j.queue = l.queue AND j.priority = l.priority
-                AND j.scheduled_at <= h.now ORDER BY j.scheduled_at LIMIT 1),
+                AND j.scheduled_at <= h.now AND j.awaits_since IS NULL ORDER BY j.scheduled_at LIMIT 1),
         NULL::bigint, l.number::bigint
-    FROM lane l CROSS JOIN here h
+    FROM lane l CROSS JOIN here h LEFT JOIN elsewhere e ON e.queue = l.queue AND e.priority = l.priority
     WHERE l.number <= $2
     UNION ALL
     SELECT NULL,
-        (SELECT count(*) FROM (SELECT FROM turnwise.jobs j WHERE j.state = 'running' LIMIT $1) c),
+        (SELECT count(*) FROM (SELECT FROM turnwise.jobs j WHERE j.state = 'running' LIMIT $1) c)
+            + (SELECT coalesce(sum(e.due + e.later), 0)::bigint FROM elsewhere e),
         (SELECT count(*) FROM (SELECT FROM turnwise.jobs j WHERE j.state = 'dead' LIMIT $1) c),
         (SELECT count(*) FROM (SELECT FROM turnwise.jobs j WHERE j.state = 'cancelled' LIMIT $1) c),
         (SELECT max(l.number)::bigint FROM lane l), 0

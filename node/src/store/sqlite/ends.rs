@@ -7,14 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::sqlite::SqliteConnection;
 use turnwise_engine::{NodeId, ServerInstant, Token};
 
+use super::callbacks::outages;
 use super::nodes::pass_by;
 use super::rescue::NODE_LOST;
 use super::{known, period};
 use crate::job::{End, EndOutcome, JobId};
 use crate::sabotage::{Bug, Sabotage};
 use crate::store::CheckIn;
-use crate::store::ends::{Batch, Ended, Running};
+use crate::store::ends::{Batch, Ended, Running, any_awaits};
 use crate::store::errors::Trouble;
+use crate::store::outages::Outages;
 use crate::store::rows::{self, json};
 
 pub(super) async fn end<B: Sabotage>(
@@ -56,7 +58,11 @@ async fn record<B: Sabotage>(
             end.token = running.get(&end.job).map_or(end.token, |job| Token(job.token));
         }
     }
-    let batch = Batch::new(&ends, running, at);
+    let outages = match any_awaits(&ends) {
+        true => outages(connection).await?,
+        false => Outages::default(),
+    };
+    let batch = Batch::new(&ends, running, at, &outages);
     let unknown = batch.unknown();
     let before = match unknown.is_empty() {
         true => BTreeSet::new(),
@@ -224,7 +230,7 @@ async fn write_jobs(
                     ended.hand_backs,
                     ended.status,
                     ended.job_error(),
-                    ended.awaits_since,
+                    (ended.awaits_since, ended.awaits_until),
                 ),
                 answers.add(ended.answer.filter(|_| ended.is_the_last())),
             )
@@ -243,7 +249,8 @@ async fn write_jobs(
             hand_backs = e.value ->> '$[1][1]',
             last_status = e.value ->> '$[1][2]',
             last_error = e.value ->> '$[1][3]',
-            awaits_since = e.value ->> '$[1][4]',
+            awaits_since = e.value ->> '$[1][4][0]',
+            awaits_until = e.value ->> '$[1][4][1]',
             answer = substr(?2, e.value ->> '$[2][0]', e.value ->> '$[2][1]')
          FROM json_each(?1) e WHERE turnwise_jobs.id = e.value ->> '$[0][0]'",
     )

@@ -5,12 +5,14 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{QueryBuilder, Row, Sqlite};
 use turnwise_engine::{NodeId, ServerInstant, Token};
 
+use super::callbacks::goes_on_elsewhere;
 use super::clock::{ServerClock, SystemServerClock};
 use super::text;
 use crate::job::{
     Attempts, JobFilter, JobId, JobState, JobView, NewJob, Particulars, UniqueKey, When,
 };
 use crate::sabotage::{Bug, Sabotage, Sound};
+use crate::store::ends::CANCELLED_ELSEWHERE;
 use crate::store::errors::Trouble;
 use crate::store::rows::{self, AttemptColumns, headers_json, json, micros};
 use crate::store::{ATTEMPTS_SHOWN, InTransactionError};
@@ -139,7 +141,7 @@ const JOB_COLUMNS: &str = "SELECT id, queue, method, url, state, priority, attem
     scheduled_at, created_at, finished_at, node, last_status, last_error, c.now,
     CASE WHEN coalesce(unique_key, awaits_since, progress, progress_note, retry_wait_ms, retry_wait_max_ms, asynchronous,
             schedule) IS NOT NULL
-        THEN json_object('unique_key', unique_key, 'awaits_since', awaits_since,
+        THEN json_object('unique_key', unique_key, 'awaits_since', iif(awaits_since >= started_at, awaits_since, NULL),
             'progress', json_object('percent', progress, 'note', progress_note),
             'retry_wait_ms', retry_wait_ms, 'retry_wait_max_ms', retry_wait_max_ms, 'asynchronous', asynchronous,
             'heartbeat_ms', heartbeat_ms, 'schedule', schedule) END
@@ -233,16 +235,20 @@ fn state_condition(state: Option<JobState>) -> &'static str {
     match state {
         None => "1",
         Some(JobState::Ready) => {
-            "state = 'queued' AND scheduled_at <= c.now AND awaits_since IS NULL"
+            concat!("state = 'queued' AND scheduled_at <= c.now AND NOT ", goes_on_elsewhere!())
         }
         Some(JobState::Scheduled) => "state = 'queued' AND scheduled_at > c.now AND attempt = 0",
-        Some(JobState::Retrying) => {
-            "state = 'queued' AND scheduled_at > c.now AND attempt > 0 AND awaits_since IS NULL"
-        }
-        Some(JobState::Running) => {
+        Some(JobState::Retrying) => concat!(
+            "state = 'queued' AND scheduled_at > c.now AND attempt > 0 AND NOT ",
+            goes_on_elsewhere!()
+        ),
+        Some(JobState::Running) => concat!(
             "id IN (SELECT id FROM turnwise_jobs WHERE state = 'running'
-                UNION ALL SELECT id FROM turnwise_jobs WHERE awaits_since IS NOT NULL AND +state = 'queued')"
-        }
+                UNION ALL SELECT id FROM turnwise_jobs
+                WHERE awaits_since IS NOT NULL AND +state = 'queued' AND ",
+            goes_on_elsewhere!(),
+            ")"
+        ),
         Some(JobState::Succeeded) => "state = 'succeeded'",
         Some(JobState::Dead) => "state = 'dead'",
         Some(JobState::Cancelled) => "state = 'cancelled'",
@@ -259,15 +265,54 @@ macro_rules! retry_set {
 }
 pub(super) use retry_set;
 
-/// What becomes of a job that is cancelled; `?2` is the time.
-macro_rules! cancel_set {
+/// Which jobs may be given another try.
+macro_rules! can_be_retried {
     () => {
-        "finished_at = CASE WHEN state = 'queued' THEN ?2 END,
-            state = CASE WHEN state = 'queued' THEN 'cancelled' ELSE state END,
-            cancel_requested = 1"
+        concat!(
+            "(state = 'queued' AND NOT ",
+            crate::store::sqlite::callbacks::goes_on_elsewhere!(),
+            " OR state IN ('dead', 'cancelled'))"
+        )
     };
 }
-pub(super) use cancel_set;
+pub(super) use can_be_retried;
+
+/// Cancel those of these jobs that have not ended; how many. Of one that goes on elsewhere, the attempt says so.
+pub(super) async fn cancel_all(
+    connection: &mut SqliteConnection,
+    at: ServerInstant,
+    jobs: &[JobId],
+) -> Result<u64, Trouble> {
+    let jobs = json(&jobs)?;
+    sqlx::query(concat!(
+        "UPDATE turnwise_attempts SET finished_at = ?2, error = ?3
+         WHERE (job, node, token) IN (SELECT id, node, token FROM turnwise_jobs
+            WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'queued' AND ",
+        goes_on_elsewhere!(),
+        ")"
+    ))
+    .bind(&jobs)
+    .bind(at.as_micros())
+    .bind(CANCELLED_ELSEWHERE)
+    .execute(&mut *connection)
+    .await?;
+    let done = sqlx::query(concat!(
+        "UPDATE turnwise_jobs SET
+            last_error = CASE WHEN state = 'queued' AND ",
+        goes_on_elsewhere!(),
+        " THEN ?3 ELSE last_error END,
+            finished_at = CASE WHEN state = 'queued' THEN ?2 END,
+            state = CASE WHEN state = 'queued' THEN 'cancelled' ELSE state END,
+            cancel_requested = 1
+         WHERE id IN (SELECT value FROM json_each(?1)) AND state IN ('queued', 'running')"
+    ))
+    .bind(&jobs)
+    .bind(at.as_micros())
+    .bind(CANCELLED_ELSEWHERE)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
 
 pub(super) async fn retry(
     connection: &mut SqliteConnection,
@@ -277,7 +322,8 @@ pub(super) async fn retry(
     let done = sqlx::query(concat!(
         "UPDATE turnwise_jobs SET ",
         retry_set!(),
-        " WHERE id = ?1 AND (state = 'queued' AND awaits_since IS NULL OR state IN ('dead', 'cancelled'))"
+        " WHERE id = ?1 AND ",
+        can_be_retried!()
     ))
     .bind(id.to_string())
     .bind(at.as_micros())
@@ -309,16 +355,8 @@ pub(super) async fn cancel(
     at: ServerInstant,
     id: JobId,
 ) -> Result<Option<bool>, Trouble> {
-    let done = sqlx::query(concat!(
-        "UPDATE turnwise_jobs SET ",
-        cancel_set!(),
-        " WHERE id = ?1 AND state IN ('queued', 'running')"
-    ))
-    .bind(id.to_string())
-    .bind(at.as_micros())
-    .execute(&mut *connection)
-    .await?;
-    outcome(connection, id, done.rows_affected()).await
+    let done = cancel_all(connection, at, &[id]).await?;
+    outcome(connection, id, done).await
 }
 
 /// Whether a job was changed; none when there is no such job.

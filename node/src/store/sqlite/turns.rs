@@ -9,7 +9,7 @@ use turnwise_engine::{
 
 use super::claims::Taken;
 use super::nodes::check_in;
-use super::{SqliteStore, begin, claims, lease_end, rescue, schedules, settle};
+use super::{SqliteStore, begin, callbacks, claims, lease_end, rescue, schedules, settle};
 use crate::sabotage::{Bug, Sabotage, Sound};
 use crate::store::errors::Trouble;
 use crate::store::rows::TurnColumns;
@@ -261,16 +261,8 @@ async fn look_after<B: Sabotage>(
     if let Some(beaten_at) = stored.beaten_at.filter(|beaten_at| *beaten_at < at)
         && silence >= MISSED_SLOTS
     {
-        // Nor was anything heard meanwhile of a job that goes on elsewhere, unless by a word that came before this beat. (By then
-        // the clock may have been set, forward and back too.)
-        sqlx::query(
-            "UPDATE turnwise_jobs SET queued_at = ?2, scheduled_at = scheduled_at + (?2 - max(?1, queued_at))
-             WHERE awaits_since IS NOT NULL AND +state = 'queued' AND scheduled_at >= ?1",
-        )
-        .bind(beaten_at.as_micros())
-        .bind(at_us)
-        .execute(&mut *connection)
-        .await?;
+        // Nor was anything heard meanwhile of a job that goes on elsewhere.
+        callbacks::put_off(connection, beaten_at, at).await?;
     }
     if let Some(beaten_at) = stored.beaten_at
         && silence > MISSED_SLOTS

@@ -4,6 +4,7 @@ use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use turnwise_engine::{ServerInstant, Slot};
 
+use super::callbacks::goes_on_elsewhere;
 use super::jobs::holds_an_attempt;
 use super::text;
 use super::{SqliteStore, Trouble};
@@ -12,7 +13,7 @@ use crate::sabotage::Sabotage;
 use crate::store::StoreError;
 use crate::store::rows::{self, RunColumns};
 use crate::store::views::{
-    BeatView, Capped, LANES_COUNTED_MAX, QueueView, RECENT_JOBS, RunView, Tally, Views,
+    BeatView, Capped, Elsewhere, LANES_COUNTED_MAX, QueueView, RECENT_JOBS, RunView, Tally, Views,
 };
 
 impl<B: Sabotage> Views for SqliteStore<B> {
@@ -135,27 +136,33 @@ async fn tally(
     .await?;
     let lanes_max = usize::try_from(LANES_COUNTED_MAX).unwrap_or(usize::MAX);
     let mut tally = Tally { all_queues: lanes.len() <= lanes_max, ..Tally::default() };
+    let elsewhere = elsewhere(connection, now, most).await?;
     for (queue, priority) in lanes.into_iter().take(lanes_max) {
-        let (ready, later, oldest): (i64, i64, Option<i64>) = sqlx::query_as(
+        let name = String::from_utf8_lossy(&queue).into_owned();
+        let (due_there, later_there) = elsewhere.of(&name, priority);
+        let (ready, later, oldest): (i64, i64, Option<i64>) = sqlx::query_as(concat!(
             "SELECT
                 (SELECT count(*) FROM (SELECT 1 FROM turnwise_jobs WHERE state = 'queued'
-                    AND queue = CAST(?1 AS TEXT) AND priority = ?2 AND scheduled_at <= ?3 LIMIT ?4)),
+                    AND queue = CAST(?1 AS TEXT) AND priority = ?2 AND scheduled_at <= ?3 LIMIT ?4 + ?5)),
                 (SELECT count(*) FROM (SELECT 1 FROM turnwise_jobs WHERE state = 'queued'
-                    AND queue = CAST(?1 AS TEXT) AND priority = ?2 AND scheduled_at > ?3 LIMIT ?4)),
+                    AND queue = CAST(?1 AS TEXT) AND priority = ?2 AND scheduled_at > ?3 LIMIT ?4 + ?6)),
                 (SELECT scheduled_at FROM turnwise_jobs WHERE state = 'queued'
-                    AND queue = CAST(?1 AS TEXT) AND priority = ?2 AND scheduled_at <= ?3
-                    ORDER BY scheduled_at LIMIT 1)",
-        )
+                    AND queue = CAST(?1 AS TEXT) AND priority = ?2 AND scheduled_at <= ?3 AND NOT ",
+            goes_on_elsewhere!(),
+            " ORDER BY scheduled_at LIMIT 1)"
+        ))
         .bind(&queue)
         .bind(priority)
         .bind(now.as_micros())
         .bind(i64::from(most) + 1)
+        .bind(due_there)
+        .bind(later_there)
         .fetch_one(&mut *connection)
         .await?;
         let lane = QueueView {
-            queue: String::from_utf8_lossy(&queue).into_owned(),
-            ready: Capped::new(ready, most),
-            later: Capped::new(later, most),
+            queue: name,
+            ready: Capped::new(ready - due_there, most),
+            later: Capped::new(later - later_there, most),
             oldest_us: oldest.map(|oldest| now.as_micros() - oldest),
         };
         tally.count_lane(lane, most);
@@ -175,5 +182,31 @@ async fn tally(
             .await?;
         *count = Capped::new(counted, most);
     }
+    tally.running.add(Capped::new(elsewhere.in_all(), most), most);
     Ok(tally)
+}
+
+/// Those that go on elsewhere, at most one more than `most`.
+async fn elsewhere(
+    connection: &mut SqliteConnection,
+    now: ServerInstant,
+    most: u32,
+) -> Result<Elsewhere, Trouble> {
+    let found: Vec<(Vec<u8>, i64, bool, i64)> = sqlx::query_as(concat!(
+        "SELECT CAST(queue AS BLOB), priority, is_due, count(*) FROM (
+            SELECT queue, priority, scheduled_at <= ?1 AS is_due FROM turnwise_jobs
+            WHERE awaits_since IS NOT NULL AND +state = 'queued' AND ",
+        goes_on_elsewhere!(),
+        " LIMIT ?2)
+         GROUP BY queue, priority, is_due"
+    ))
+    .bind(now.as_micros())
+    .bind(i64::from(most) + 1)
+    .fetch_all(connection)
+    .await?;
+    let mut elsewhere = Elsewhere::default();
+    for (queue, priority, is_due, jobs) in found {
+        elsewhere.add(String::from_utf8_lossy(&queue).into_owned(), priority, is_due, jobs);
+    }
+    Ok(elsewhere)
 }
