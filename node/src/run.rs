@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::api;
-use crate::callback::{self, Callbacks};
+use crate::callback::{self, Callbacks, Secret};
 use crate::caller::HttpCaller;
 use crate::config::RunConfig;
 use crate::dashboard::{self, Door};
@@ -82,7 +82,8 @@ async fn run_on(config: RunConfig, tampering: Tampering) -> ExitCode {
     let (pulse, watcher) = watch::channel(Pulse::default());
     let metrics = Arc::new(Metrics::default());
     let offered = [Uuid::new_v4(), Uuid::new_v4()].map(|half| half.simple().to_string()).concat();
-    let (api, base) = match open_api(&config, &store, watcher, &metrics, &offered).await {
+    let secret = Secret::offering(offered);
+    let (api, base) = match open_api(&config, &store, watcher, &metrics, &secret).await {
         Ok(api) => api,
         Err(error) => return exit::report(exit::BAD_CONFIGURATION, error),
     };
@@ -90,7 +91,7 @@ async fn run_on(config: RunConfig, tampering: Tampering) -> ExitCode {
     let watch = tokio::spawn(async move { watch.watch().await });
     let chance = Uuid::new_v4().into_bytes();
     let base = config.callback_url.clone().or(base);
-    let callbacks = base.map(|base| Callbacks { base, offered });
+    let callbacks = base.map(|base| Callbacks { base, secret });
     let (clock, stage, journal_of) = (tampering.clock(), &PreciseThread, journal.as_ref());
     // Its own connection, opened when there is something to write.
     let (health, writer) = health::keep(metrics, clock.clone());
@@ -130,7 +131,7 @@ async fn open_api(
     store: &AnyStore,
     pulse: watch::Receiver<Pulse>,
     metrics: &Arc<Metrics>,
-    offered: &str,
+    secret: &Secret,
 ) -> Result<(Option<JoinHandle<()>>, Option<String>), String> {
     let Some(listen) = config.listen else { return Ok((None, None)) };
     let listener = match api::bind(listen.address).await {
@@ -158,7 +159,7 @@ async fn open_api(
     let beside = api::health(pulse)
         .merge(api::metrics(Arc::clone(metrics), views.clone()))
         .merge(api::v1(hub.clone()));
-    let callbacks = callback::routes(views, offered.to_owned());
+    let callbacks = callback::routes(views, secret.clone());
     let routes = dashboard::router(hub, config.retention, door, None, beside).merge(callbacks);
     let reached = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, address.port()).into(),

@@ -10,10 +10,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, StatusCode};
+use sqlx::Connection;
+use sqlx::sqlite::SqliteConnection;
 use support::target::{Seen, Target};
 use tempfile::TempDir;
+use turnwise_node::callback::Key;
 use turnwise_node::job::{Asynchronous, JobId, JobState, JobView, NewJob, Progress};
-use turnwise_node::store::{AnyStore, Store};
+use turnwise_node::store::{AnyStore, Callbacks, Store};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -78,6 +81,15 @@ impl Beside {
         self.job(id, |job| job.awaits_since.is_some()).await;
         let seen = self.target.seen().into_iter().rfind(|seen| seen.job == id.to_string());
         seen.unwrap()
+    }
+
+    /// It is said until it is answered so.
+    async fn comes_to(&self, url: &str, status: StatusCode) {
+        let since = Instant::now();
+        while self.say(url, "").await.0 != status {
+            assert!(since.elapsed() < PATIENCE, "it is never answered {status}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     async fn say(&self, url: &str, body: impl Into<String>) -> (StatusCode, String) {
@@ -210,6 +222,51 @@ async fn one_that_nobody_hears_of_is_tried_again_and_then_given_up() {
     assert!(job.last_error.unwrap().contains("nothing more was heard"));
     let calls = beside.target.seen().iter().filter(|seen| seen.job == id.to_string()).count();
     assert_eq!(calls, 2, "the last attempt is not made a third time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_that_a_failover_has_lost_or_changed_needs_no_restart() {
+    let beside = Beside::start(&free_address(), &[]).await;
+    let id = beside.enqueue(asynchronous()).await;
+    let here = callback(&beside.accepted(id).await);
+    let proof = here.rsplit_once('/').unwrap().1.to_owned();
+    let secret = async |sql: &str| {
+        let mut database = SqliteConnection::connect(&url(&beside.folder)).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut database).await.unwrap();
+        let value = "SELECT value FROM turnwise_secrets WHERE name = 'callback'";
+        sqlx::query_scalar::<_, String>(value).fetch_optional(&mut database).await.unwrap()
+    };
+    // Nodes that came after it share another one.
+    let known = secret("SELECT 1").await.unwrap();
+    secret("UPDATE turnwise_secrets SET value = 'theirs'").await;
+    let last = beside.store().last_attempt(id).await.unwrap().unwrap();
+    let theirs = Key::of("theirs").unwrap().url(
+        here.split_once("/v1/").unwrap().0,
+        id,
+        (last.node, last.job.token),
+    );
+    assert_ne!(theirs, here);
+    beside.comes_to(&format!("{theirs}/heartbeat"), StatusCode::NO_CONTENT).await;
+    let (status, _) = beside.say(&format!("{here}/heartbeat"), "").await;
+    assert_eq!(status, StatusCode::NO_CONTENT, "what it has sent before holds");
+    let id = beside.enqueue(asynchronous()).await;
+    let with_theirs = callback(&beside.accepted(id).await);
+    let last = beside.store().last_attempt(id).await.unwrap().unwrap();
+    let key = |secret: &str| Key::of(secret).unwrap();
+    let url_of = |secret: &str| key(secret).url("", id, (last.node, last.job.token));
+    assert!(with_theirs.ends_with(&url_of("theirs")) && !with_theirs.ends_with(&url_of(&known)));
+    // It is gone: whoever knows it offers it again.
+    assert_eq!(secret("DELETE FROM turnwise_secrets").await, None);
+    let forged = with_theirs.replace(with_theirs.rsplit_once('/').unwrap().1, &proof);
+    let since = Instant::now();
+    while secret("SELECT 1").await.as_deref() != Some("theirs") {
+        let (status, _) = beside.say(&format!("{forged}/heartbeat"), "").await;
+        assert_eq!(status, StatusCode::NOT_FOUND);
+        assert!(since.elapsed() < PATIENCE, "it does not come back");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let (status, _) = beside.say(&format!("{with_theirs}/success"), "").await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

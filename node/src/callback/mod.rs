@@ -2,9 +2,11 @@
 //! whoever holds its URL, which names the job and proves the claim.
 //!
 //! - here: the URL and its proof;
+//! - `secret`: what the nodes of a database share for that, and when it is looked up again;
 //! - `routes`: what is answered to those who call it.
 
 mod routes;
+mod secret;
 
 use std::fmt;
 
@@ -13,10 +15,9 @@ use sha2::Sha256;
 use turnwise_engine::{NodeId, Token};
 
 pub use self::routes::routes;
+pub use self::secret::Secret;
 use crate::job::JobId;
 
-/// Under which name the nodes of a database share the secret.
-pub const SECRET: &str = "callback";
 /// The header that tells a target where it may say how its job goes on.
 pub const HEADER: &str = "turnwise-callback";
 /// Where the routes lie.
@@ -28,19 +29,12 @@ pub(crate) fn is_of_callbacks(path: &str) -> bool {
 }
 
 /// What callbacks are made of in this process.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Callbacks {
     /// What a URL begins with, without a slash at its end: the node's own API, or what leads to any node's.
     pub base: String,
-    /// What this process offers its database as the secret of all nodes: no other process has the same, and nobody can guess it.
-    pub offered: String,
-}
-
-/// The secret is not shown.
-impl fmt::Debug for Callbacks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Callbacks").field("base", &self.base).finish_non_exhaustive()
-    }
+    /// By which they are known.
+    pub secret: Secret,
 }
 
 /// By which a callback's URL is made, and known again by any node of the same database.
@@ -119,7 +113,8 @@ mod tests {
     fn an_empty_secret_makes_no_key_and_none_is_shown() {
         assert!(Key::of("").is_none());
         assert!(!format!("{:?}", Key::of("geheim")).contains("geheim"));
-        let callbacks = Callbacks { base: "http://b".to_owned(), offered: "geheim".to_owned() };
+        let secret = Secret::offering("geheim".to_owned());
+        let callbacks = Callbacks { base: "http://b".to_owned(), secret };
         assert!(!format!("{callbacks:?}").contains("geheim"));
     }
 }

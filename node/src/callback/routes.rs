@@ -13,29 +13,29 @@ use axum::routing::post;
 use rand_core::Rng;
 use rand_pcg::Pcg64Mcg;
 use serde::Deserialize;
-use tokio::sync::OnceCell;
+use turnwise_engine::{NodeId, Token};
 use uuid::Uuid;
 
-use super::{Key, PATH, SECRET};
+use super::{PATH, Secret};
 use crate::caller::answer::{called_back, no_retry, retry_after};
 use crate::job::{ANSWER_BYTES_KEPT_MAX, JobFate, JobId, PROGRESS_NOTE_BYTES_MAX, Progress};
-use crate::store::{AnyStore, Callbacks, LastAttempt, Store, StoreError, Word};
+use crate::store::{AnyStore, Callbacks, LastAttempt, StoreError, Word};
 
 /// The longest reason of a failure that is taken, in bytes.
 const REASON_BYTES_MAX: usize = 4 * 1024;
+/// A proof that is not known makes the node look up the secret again, if it has not done so for this long.
+const LOOK_UP_AGAIN: Duration = Duration::from_secs(3);
 /// How long whoever calls waits for the database.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 struct Desk {
     store: AnyStore,
-    /// What is offered where the database has no secret yet.
-    offered: String,
-    key: OnceCell<Key>,
+    secret: Secret,
 }
 
-/// What is answered under `/v1/callbacks`, over this database. `offered` becomes the secret of its nodes where it has none yet.
-pub fn routes(store: AnyStore, offered: String) -> Router {
-    let desk = Arc::new(Desk { store, offered, key: OnceCell::new() });
+/// What is answered under `/v1/callbacks`, over this database, to who is known by this secret.
+pub fn routes(store: AnyStore, secret: Secret) -> Router {
+    let desk = Arc::new(Desk { store, secret });
     Router::new()
         .route(&format!("{PATH}/{{job}}/{{proof}}/success"), post(success))
         .route(&format!("{PATH}/{{job}}/{{proof}}/failure"), post(failure))
@@ -196,11 +196,10 @@ impl Desk {
         word: impl FnOnce(&LastAttempt) -> Result<Word, Refusal>,
     ) -> Answer {
         let taking = async {
-            let key = self.key().await?;
             let job: JobId = job.parse().map_err(|_| Refusal::Unknown)?;
             let attempt = self.store.last_attempt(job).await?.ok_or(Refusal::Unknown)?;
             let claim = (attempt.node, attempt.job.token);
-            if !key.opens(proof, job, claim) {
+            if !self.opens(proof, job, claim).await? {
                 return Err(Refusal::Unknown);
             }
             let is_done = attempt.state == "succeeded";
@@ -231,14 +230,23 @@ impl Desk {
         }
     }
 
-    async fn key(&self) -> Result<&Key, Refusal> {
-        let known = self.key.get_or_try_init(async || {
-            let secret = self.store.secret(SECRET, &self.offered).await?;
-            Key::of(&secret).ok_or_else(|| {
-                Refusal::Away("the secret of the database's nodes is empty".to_owned())
-            })
-        });
-        known.await
+    /// Whether `proof` is that of the attempt under this claim. Nodes that came after a failover may share another secret.
+    async fn opens(
+        &self,
+        proof: &str,
+        job: JobId,
+        claim: (NodeId, Token),
+    ) -> Result<bool, Refusal> {
+        if self.secret.opens(proof, job, claim) {
+            return Ok(true);
+        }
+        if !self.secret.was_looked_up_within(LOOK_UP_AGAIN) {
+            self.secret.look_up(&self.store).await?;
+        }
+        match self.secret.is_known() {
+            true => Ok(self.secret.opens(proof, job, claim)),
+            false => Err(Refusal::Away("the secret of the database's nodes is empty".to_owned())),
+        }
     }
 }
 

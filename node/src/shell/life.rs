@@ -21,11 +21,12 @@ use super::observer;
 use super::retention::{Cue, Gain, RetentionTask};
 use super::runs::{Destinations, RunsTask};
 use super::schedules::SchedulesTask;
+use super::secret::{LOOK_UP_EVERY, SecretTask};
 use super::stop::Stop;
 use super::target::{self, TargetTask};
 use super::turns::{Channels, Pulse, Told, TurnsEnd, TurnsTask};
 use super::work::WorkTask;
-use crate::callback::{self, Callbacks};
+use crate::callback::Callbacks;
 use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::config::Retention;
@@ -86,8 +87,6 @@ pub(crate) struct Way {
     /// What the database's clock has gained in earlier lives too.
     pub(crate) gain: Gain,
     pub(crate) seed: u64,
-    /// By which callbacks are known.
-    pub(crate) key: Option<callback::Key>,
     pub(crate) pen: Option<Pen>,
     pub(crate) observer: observer::Told,
 }
@@ -179,7 +178,7 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller, T: Stage>(
         observer: Arc::clone(&way.observer),
         seed: way.seed,
         node,
-        callbacks: leaves.callbacks.clone().map(|callbacks| callbacks.base).zip(way.key.clone()),
+        callbacks: leaves.callbacks.clone(),
     };
     tasks.spawn(stage.play(runs.run()));
     let aside = Aside::of(store.clone());
@@ -223,6 +222,10 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller, T: Stage>(
         pulse: pulse.subscribe(),
     };
     tasks.spawn(stage.play(retention.run()));
+    if let Some(callbacks) = &leaves.callbacks {
+        let (secret, aside) = (callbacks.secret.clone(), aside.clone());
+        tasks.spawn(stage.play(SecretTask { aside, secret, every: LOOK_UP_EVERY }.run()));
+    }
     let schedules = SchedulesTask { aside, stage: PhantomData::<T>, horizon };
     tasks.spawn(stage.play(schedules.run()));
 

@@ -8,6 +8,7 @@
 //!   have cancelled; `target`: whether the target is there;
 //! - `retention`: ended jobs that are old enough to go; `schedules`: times that are to be fired; `aside`: a connection for
 //!   what must hold up nobody;
+//! - `secret`: whether the database still has what callbacks are known by;
 //! - `observer`: who is told of what the node does, to count it;
 //! - `patience`: how long a try is waited for; `stage`: the thread on which the engine's task is on time; `lead`: how
 //!   much earlier it is woken for that.
@@ -28,6 +29,7 @@ pub(crate) mod patience;
 mod retention;
 mod runs;
 mod schedules;
+mod secret;
 mod stage;
 mod start;
 mod stop;
@@ -97,8 +99,8 @@ pub async fn run_observed<C: Clock, S: Store, K: Caller, T: Stage>(
         if T::Bugs::plants(Bug::IdIsKept) {
             random = Pcg64Mcg::from_seed(leaves.chance);
         }
-        let (node, key) = match start.start(&leaves.store, &mut random, &mut stop).await? {
-            Started::As(node, key) => (node, key),
+        let node = match start.start(&leaves.store, &mut random, &mut stop).await? {
+            Started::As(node) => node,
             Started::Stopped => return Ok(LifeEnd::Stopped),
         };
         let way = Way {
@@ -114,7 +116,6 @@ pub async fn run_observed<C: Clock, S: Store, K: Caller, T: Stage>(
             retention: config.retention,
             gain: gain.clone(),
             seed: random.next_u64(),
-            key,
             pen: journal.map(Journal::pen),
             observer: Arc::clone(observer),
         };

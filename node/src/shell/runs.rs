@@ -14,7 +14,7 @@ use turnwise_engine::{LocalInstant, NodeId, ServerInstant, Token};
 use super::life::Stage;
 use super::observer;
 use super::turns::Pulse;
-use crate::callback::{self, Key};
+use crate::callback::{self, Callbacks};
 use crate::caller::{
     AllowedOrigins, CallOutcome, Caller, SigningKeys, Targets, Verdict, cancelled, foretell,
     give_back, judge, prepare,
@@ -52,8 +52,8 @@ pub(crate) struct RunsTask<C: Clock, K: Caller, T: Stage> {
     pub(crate) observer: observer::Told,
     pub(crate) seed: u64,
     pub(crate) node: NodeId,
-    /// What callbacks begin with, and the key by which they are known; none: no job may go on elsewhere.
-    pub(crate) callbacks: Option<(String, Key)>,
+    /// What callbacks are made of; none: no job may go on elsewhere.
+    pub(crate) callbacks: Option<Callbacks>,
 }
 
 struct Running {
@@ -184,8 +184,9 @@ impl<C: Clock, K: Caller, T: Stage> RunsTask<C, K, T> {
 
     /// Where the target of a job may say how it goes on, if it may go on elsewhere.
     fn callback(&self, job: &ClaimedJob) -> Option<HeaderValue> {
-        let (base, key) = self.callbacks.as_ref().filter(|_| job.particulars.is_asynchronous())?;
-        HeaderValue::try_from(key.url(base, job.id, (self.node, job.token))).ok()
+        let here = self.callbacks.as_ref().filter(|_| job.particulars.is_asynchronous())?;
+        let key = here.secret.key()?;
+        HeaderValue::try_from(key.url(&here.base, job.id, (self.node, job.token))).ok()
     }
 
     fn server_time(&self) -> ServerInstant {

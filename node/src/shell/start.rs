@@ -9,7 +9,7 @@ use uuid::Builder;
 
 use super::patience::Patience;
 use super::stop::Stop;
-use crate::callback::{Callbacks, Key, SECRET};
+use crate::callback::Callbacks;
 use crate::store::{Registration, Store, StoreError};
 
 /// The first wait for a database that is away; it doubles up to [`WAIT_MAX`].
@@ -38,8 +38,8 @@ pub(crate) struct Start {
 /// What came of it.
 #[derive(Debug)]
 pub(crate) enum Started {
-    /// The node is registered under this id, and knows callbacks by this key.
-    As(NodeId, Option<Key>),
+    /// The node is registered under this id, and the secret of callbacks is known.
+    As(NodeId),
     /// Somebody asked it to stop before it was up.
     Stopped,
 }
@@ -62,7 +62,7 @@ impl Start {
                 biased;
                 () = stop.requested() => return Ok(Started::Stopped),
                 result = attempt => match result {
-                    Ok(Ok((id, key))) => return Ok(Started::As(id, key)),
+                    Ok(Ok(id)) => return Ok(Started::As(id)),
                     Ok(Err(error)) if self.fail_fast || !error.is_transient() => return Err(error),
                     Ok(Err(error)) => error.to_string(),
                     Err(_) => {
@@ -86,11 +86,7 @@ impl Start {
         }
     }
 
-    async fn attempt<S: Store>(
-        &self,
-        store: &S,
-        id: NodeId,
-    ) -> Result<(NodeId, Option<Key>), StoreError> {
+    async fn attempt<S: Store>(&self, store: &S, id: NodeId) -> Result<NodeId, StoreError> {
         if self.migrate {
             for name in store.migrate().await? {
                 tracing::info!(name, "applied a migration");
@@ -98,14 +94,13 @@ impl Start {
         }
         store.check_schema().await?;
         let period = store.agree_period(self.period).await?;
-        let key = match &self.callbacks {
-            Some(callbacks) => Key::of(&store.secret(SECRET, &callbacks.offered).await?),
-            None => None,
-        };
+        if let Some(callbacks) = &self.callbacks {
+            callbacks.secret.look_up(store).await?;
+        }
         let (name, capacity) = (self.name.clone(), self.capacity);
         store.register(&Registration { id, name, capacity }).await?;
         tracing::info!(node = %id, name = self.name, %period, capacity, "registered");
-        Ok((id, key))
+        Ok(id)
     }
 }
 

@@ -36,7 +36,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::watch::channel;
 use turnwise_engine::journal::Entry;
 use turnwise_engine::{Slot, TurnRow};
-use turnwise_node::callback::Callbacks;
+use turnwise_node::callback::{Callbacks, Secret};
 use turnwise_node::caller::{AllowedOrigins, SigningKeys, Targets};
 use turnwise_node::config::{Keep, LogFormat, Retention, RunConfig};
 use turnwise_node::job::{JobFilter, JobView};
@@ -357,7 +357,7 @@ async fn process(farm: Farm, number: u32) -> turmoil::Result {
         chance,
         callbacks: Some(Callbacks {
             base: "http://nodes".to_owned(),
-            offered: format!("{:032x}", u128::from_be_bytes(chance)),
+            secret: Secret::offering(format!("{:032x}", u128::from_be_bytes(chance))),
         }),
     };
     let there = farm.clone();
