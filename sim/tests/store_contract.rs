@@ -19,6 +19,8 @@ mod ends;
 mod hand_backs;
 #[path = "../../node/tests/store_contract/leases.rs"]
 mod leases;
+#[path = "../../node/tests/store_contract/limits.rs"]
+mod limits;
 #[path = "../../node/tests/store_contract/member.rs"]
 mod member;
 #[path = "../../node/tests/store_contract/nodes.rs"]

@@ -66,7 +66,7 @@ impl FromStr for Rate {
             true => parse_duration(per),
             false => parse_duration(&format!("1{per}")),
         };
-        let is_whole = |per: &Duration| per.subsec_nanos() % 1_000_000 == 0;
+        let is_whole = |per: &Duration| per.subsec_nanos().is_multiple_of(1_000_000);
         let per = per.ok().filter(|per| !per.is_zero() && *per <= RATE_PER_MAX && is_whole(per));
         let per =
             per.ok_or_else(|| bad("behind the slash stands a time from 1ms to 24h".to_owned()))?;

@@ -118,8 +118,8 @@ fn table(
                         }
                     }
                     tbody {
-                        @for queue in &tally.queues { (row(&queue.queue, Some(queue), since(&queue.queue), words(&queue.queue), now)) }
-                        @for queue in others { (row(queue, None, since(queue), words(queue), now)) }
+                        @for queue in &tally.queues { (row(&queue.queue, Some(queue), since(&queue.queue), words(&queue.queue).as_deref(), now)) }
+                        @for queue in others { (row(queue, None, since(queue), words(queue).as_deref(), now)) }
                     }
                 }
             }
@@ -132,7 +132,7 @@ fn row(
     name: &str,
     waits: Option<&QueueView>,
     paused: Option<&PausedQueue>,
-    policy: Option<String>,
+    policy: Option<&str>,
     now: ServerInstant,
 ) -> Markup {
     let jobs = Serializer::new(String::new()).append_pair("queue", name).finish();
@@ -152,7 +152,7 @@ fn row(
                 }
                 None => { td .number { "0" } td .number { "0" } td { "–" } }
             }
-            td { (policy.as_deref().unwrap_or("–")) }
+            td { (policy.unwrap_or("–")) }
             td {
                 form method="post" action=(if paused.is_some() { "/queues/resume" } else { "/queues/pause" }) {
                     input type="hidden" name="queue" value=(name);
