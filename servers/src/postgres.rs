@@ -267,8 +267,10 @@ impl Cluster {
             "--no-sync",
         ]);
         succeed(&mut initdb);
+        // After a crash the file system is synced once, and not each file of a hundred databases.
         let settings = "listen_addresses = '127.0.0.1'\n\
              max_connections = 300\n\
+             recovery_init_sync_method = syncfs\n\
              shared_preload_libraries = 'pg_stat_statements'\n\
              logging_collector = off\n";
         append(&data.join("postgresql.conf"), settings);
