@@ -1,7 +1,7 @@
 -- least-binary: 0.1.0
 --
 -- How many jobs of a queue run at once, and how many are claimed in a time, on all nodes together. Claims of every binary that uses
--- these functions keep within them; one that does not know of them is not told when to ask again, and its next beat does.
+-- these functions keep within them; one that does not know of them is not told when to ask again, and a later beat does.
 
 ALTER TABLE turnwise.queues
     ADD COLUMN concurrency bigint
