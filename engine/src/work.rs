@@ -465,16 +465,23 @@ mod tests {
 
     #[test]
     fn a_rate_is_not_asked_about_without_a_free_place_or_a_target() {
-        let mut work = Work::<Sound>::new(1);
-        work.claim_with_beat();
         let kept = Kept { until_one_ends: false, rate_wait: Some(Duration::from_millis(5)) };
+        let reason = |work: &Work<Sound>| work.deadline(at(0), PERIOD).map(|(_, reason)| reason);
+        let mut full = Work::<Sound>::new(1);
+        full.claim_with_beat();
+        full.beat_answered(at(0), true, Took { kept, ..took(1, false) });
+        full.checked_in(at(0));
+        assert_eq!(full.due(at(10), PERIOD), Act::Nothing, "no place is free");
+        assert_eq!(reason(&full), Some(Reason::Renew));
+        let mut work = Work::<Sound>::new(2);
+        work.claim_with_beat();
         work.beat_answered(at(0), true, Took { kept, ..took(1, false) });
         work.checked_in(at(0));
-        assert_eq!(work.due(at(10), PERIOD), Act::Nothing, "no place is free");
-        work.ended(1);
         work.target(false);
         assert_eq!(work.due(at(10), PERIOD), Act::Nothing, "the target is away");
+        assert_eq!(reason(&work), Some(Reason::Renew));
         work.target(true);
+        assert_eq!(reason(&work), Some(Reason::Rate));
         assert!(matches!(work.due(at(10), PERIOD), Act::Send(WorkStatement::Claim(_))));
     }
 
