@@ -205,7 +205,7 @@ impl Cluster<'_> {
             .reachable()
             .is_some_and(|store| at_once(store.put_policy(LIMITED_QUEUE, &policy)).is_ok());
         match is_set {
-            true => self.farm.look().orders.told.limited.since = Some(now),
+            true => self.farm.look().orders.told.limited.is_set = true,
             false => self.plan(now + 500_000_000, What::SetLimits),
         }
     }

@@ -14,8 +14,8 @@ use crate::sometimes;
 /// What the judge knows of the queue that has limits.
 #[derive(Debug, Default)]
 pub(in crate::cluster) struct Limited {
-    /// Since when they hold.
-    pub(in crate::cluster) since: Option<u64>,
+    /// They hold.
+    pub(in crate::cluster) is_set: bool,
     /// When its bucket is full again, by the server's clock, in microseconds.
     full_at: i64,
     /// When the last of its jobs was given out.
@@ -34,7 +34,7 @@ impl World {
         sometimes!(self.oracle.marks, Mark::RateReached, kept.rate_wait.is_some());
         let taken = jobs.iter().filter(|job| job.queue == LIMITED_QUEUE).count();
         let orders = self.scenario.orders;
-        if taken == 0 || self.orders.told.limited.since.is_none() {
+        if taken == 0 || !self.orders.told.limited.is_set {
             return;
         }
         self.orders.told.limited.last = self.now;
