@@ -242,7 +242,7 @@ impl<S: Sabotage> Engine<S> {
                 self.turn_act(now, act);
             }
             turns::Act::Beat { slot, due, not_after } => {
-                let claim = self.work.claim_with_beat();
+                let claim = self.work.claim_with_beat(now);
                 self.send_turn(now, TurnKind::Beat { claim }, Some(slot), due, not_after);
             }
             turns::Act::Change { change, identity, not_after } => {

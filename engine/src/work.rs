@@ -45,14 +45,62 @@ pub(crate) struct Work<S: Sabotage> {
     until_one_ends: bool,
     /// A job has ended since the last claim was sent.
     ended_since: bool,
-    /// When a queue gives out its next job, to this node among others.
-    rate_at: Option<LocalInstant>,
+    /// When queues give out their next jobs, to this node among others.
+    rates: Rates,
+    /// What was asked for by the claims that are under way is to be asked for again should one not come to it.
+    asked: Asked,
     target_reachable: bool,
     stopped: bool,
     checked_in: Option<LocalInstant>,
     failures: u32,
     retry_at: Option<LocalInstant>,
     sabotage: PhantomData<S>,
+}
+
+/// What a claim that is under way asks about, beside whatever is due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Asked {
+    /// A job had ended.
+    ended: bool,
+    /// A queue gave out its next job at this time.
+    rate_at: Option<LocalInstant>,
+}
+
+/// The next times at which queues give out jobs, the earliest first: of several queues at most as many as there are places, since
+/// whoever asks for the first is told of the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Rates([Option<LocalInstant>; 4]);
+
+impl Rates {
+    fn first(&self) -> Option<LocalInstant> {
+        self.0[0]
+    }
+
+    /// One more; of too many the latest is forgotten.
+    fn add(&mut self, at: LocalInstant) {
+        let mut next = Some(at);
+        for place in &mut self.0 {
+            if *place == next {
+                return;
+            }
+            if place.is_none_or(|there| next.is_some_and(|next| next < there)) {
+                core::mem::swap(place, &mut next);
+            }
+            if next.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Those that have come are gone: the last of them.
+    fn take_until(&mut self, now: LocalInstant) -> Option<LocalInstant> {
+        let come = self.0.iter().flatten().take_while(|at| **at <= now).count();
+        let last = come.checked_sub(1).and_then(|last| self.0[last]);
+        self.0.rotate_left(come);
+        let left = self.0.len() - come;
+        self.0[left..].fill(None);
+        last
+    }
 }
 
 /// What a claim came to.
@@ -106,7 +154,8 @@ impl<S: Sabotage> Work<S> {
             backlog: false,
             until_one_ends: false,
             ended_since: false,
-            rate_at: None,
+            rates: Rates::default(),
+            asked: Asked::default(),
             target_reachable: true,
             stopped: false,
             checked_in: None,
@@ -130,13 +179,13 @@ impl<S: Sabotage> Work<S> {
     }
 
     /// The claim that goes with a beat that leaves now.
-    pub(crate) fn claim_with_beat(&mut self) -> Option<Claim> {
+    pub(crate) fn claim_with_beat(&mut self, now: LocalInstant) -> Option<Claim> {
         let limit = self.free();
         if limit == 0 && self.may_claim() {
             // Full: whether jobs wait is not known, so ask as soon as a place is free.
             self.backlog = true;
         }
-        self.with_beat = self.next_claim();
+        self.with_beat = self.next_claim(now);
         self.with_beat
     }
 
@@ -147,16 +196,20 @@ impl<S: Sabotage> Work<S> {
         };
         if accepted {
             self.took(now, claim, took);
+        } else {
+            self.ask_again();
         }
     }
 
     /// The beat was not answered.
     pub(crate) fn beat_failed(&mut self, fate: Fate) {
-        if let Some(claim) = self.with_beat.take()
-            && fate == Fate::Unknown
-            && !S::plants(Bug::LostClaimIsForgotten)
-        {
-            self.lost_claims.push_back(LostClaim::of(claim));
+        let Some(claim) = self.with_beat.take() else {
+            return;
+        };
+        match fate {
+            Fate::NotSent => self.ask_again(),
+            Fate::Unknown if S::plants(Bug::LostClaimIsForgotten) => {}
+            Fate::Unknown => self.lost_claims.push_back(LostClaim::of(claim)),
         }
     }
 
@@ -252,6 +305,7 @@ impl<S: Sabotage> Work<S> {
             {
                 self.lost_claims.push_back(LostClaim::of(claim));
             }
+            (WorkStatement::Claim(_), Fate::NotSent) => self.ask_again(),
             (WorkStatement::Recover(token), Fate::Unknown) => {
                 for lost in self.lost_claims.iter_mut().filter(|lost| lost.claim.token == token) {
                     lost.failures += 1;
@@ -298,7 +352,7 @@ impl<S: Sabotage> Work<S> {
             return Act::Nothing;
         }
         match self.wanted(period) {
-            Some((WorkStatement::Claim(_), at)) if at <= now => match self.next_claim() {
+            Some((WorkStatement::Claim(_), at)) if at <= now => match self.next_claim(now) {
                 Some(claim) => Act::Send(WorkStatement::Claim(claim)),
                 None => Act::Nothing,
             },
@@ -334,14 +388,14 @@ impl<S: Sabotage> Work<S> {
             (WorkStatement::Renew, last + wait)
         });
         // A claim is a check-in too.
-        let rated = self
-            .rate_at
-            .filter(|_| self.may_claim() && self.free() > 0)
-            .map(|at| (WorkStatement::Claim(Claim { token: self.token, limit: self.free() }), at));
+        let rated =
+            self.rates.first().filter(|_| self.may_claim() && self.free() > 0).map(|at| {
+                (WorkStatement::Claim(Claim { token: self.token, limit: self.free() }), at)
+            });
         renewal.into_iter().chain(rated).min_by_key(|(_, at)| *at)
     }
 
-    fn next_claim(&mut self) -> Option<Claim> {
+    fn next_claim(&mut self, now: LocalInstant) -> Option<Claim> {
         let limit = self.free();
         if !self.may_claim() || limit == 0 {
             return None;
@@ -349,12 +403,14 @@ impl<S: Sabotage> Work<S> {
         if !S::plants(Bug::TokenIsReused) || self.token == Token(0) {
             self.token = Token(self.token.0 + 1);
         }
-        (self.ended_since, self.rate_at) = (false, None);
+        self.asked.ended |= core::mem::take(&mut self.ended_since);
+        self.asked.rate_at = self.rates.take_until(now).or(self.asked.rate_at);
         Some(Claim { token: self.token, limit })
     }
 
     fn took(&mut self, now: LocalInstant, claim: Claim, took: Took) {
         let Took { claimed, more, kept } = took;
+        self.asked = Asked::default();
         self.held += match S::plants(Bug::ClaimsCountAsAsked) {
             true => claim.limit,
             false => claimed,
@@ -364,10 +420,21 @@ impl<S: Sabotage> Work<S> {
         self.until_one_ends = kept.until_one_ends;
         // One that ended meanwhile may have been counted still.
         self.backlog |= kept.until_one_ends && self.ended_since;
-        self.rate_at = kept.rate_wait.map(|wait| now + wait);
+        if let Some(wait) = kept.rate_wait {
+            self.rates.add(now + wait);
+        }
         // An answer that ended at its bytes says nothing of how many the road takes.
         if claimed >= claim.limit {
             self.claim_max = claim.limit.saturating_mul(2).clamp(self.claim_max, self.capacity);
+        }
+    }
+
+    /// A claim came to nothing, and the database knows nothing of it.
+    fn ask_again(&mut self) {
+        let Asked { ended, rate_at } = core::mem::take(&mut self.asked);
+        self.ended_since |= ended;
+        if let Some(at) = rate_at {
+            self.rates.add(at);
         }
     }
 
@@ -418,7 +485,7 @@ mod tests {
     #[test]
     fn what_a_limit_kept_back_is_asked_for_when_one_ends() {
         let mut work = Work::<Sound>::new(4);
-        work.claim_with_beat();
+        work.claim_with_beat(at(0));
         let kept = Kept { until_one_ends: true, rate_wait: None };
         work.beat_answered(at(0), true, Took { kept, ..took(2, false) });
         assert_eq!(work.due(at(100), PERIOD), Act::Nothing, "none has ended");
@@ -437,9 +504,9 @@ mod tests {
     fn a_place_that_became_free_behind_a_claim_is_asked_for() {
         let mut work = Work::<Sound>::new(4);
         let kept = Kept { until_one_ends: true, rate_wait: None };
-        work.claim_with_beat();
+        work.claim_with_beat(at(0));
         work.beat_answered(at(0), true, Took { kept, ..took(1, false) });
-        work.claim_with_beat();
+        work.claim_with_beat(at(0));
         work.ended(1);
         work.beat_answered(at(0), true, Took { kept, ..took(0, false) });
         assert!(matches!(work.due(at(0), PERIOD), Act::Send(WorkStatement::Claim(_))));
@@ -448,7 +515,7 @@ mod tests {
     #[test]
     fn what_a_rate_kept_back_is_asked_for_at_its_time() {
         let mut work = Work::<Sound>::new(4);
-        work.claim_with_beat();
+        work.claim_with_beat(at(0));
         let kept = Kept { until_one_ends: false, rate_wait: Some(Duration::from_millis(250)) };
         work.beat_answered(at(1_000), true, Took { kept, ..took(1, false) });
         work.checked_in(at(1_000));
@@ -464,17 +531,63 @@ mod tests {
     }
 
     #[test]
+    fn a_beat_in_between_forgets_no_rate() {
+        let mut work = Work::<Sound>::new(4);
+        let told =
+            |millis| Kept { until_one_ends: false, rate_wait: Some(Duration::from_millis(millis)) };
+        work.claim_with_beat(at(0));
+        work.beat_answered(at(0), true, Took { kept: told(900), ..took(1, false) });
+        work.checked_in(at(0));
+        // This node's own beat finds an empty bucket, and is told of another queue.
+        work.claim_with_beat(at(100));
+        work.beat_answered(at(100), true, Took { kept: told(200), ..took(0, false) });
+        assert_eq!(work.deadline(at(100), PERIOD), Some((at(300), Reason::Rate)));
+        let claim = WorkStatement::Claim(Claim { token: Token(3), limit: 3 });
+        assert_eq!(work.due(at(300), PERIOD), Act::Send(claim));
+        work.sent(at(300), RequestId(1), claim, PERIOD);
+        assert!(work.answered(at(310), RequestId(1), took(0, false)));
+        assert_eq!(work.deadline(at(310), PERIOD), Some((at(900), Reason::Rate)));
+        // What never reached the database is said again, a refused beat's too.
+        let claim = WorkStatement::Claim(Claim { token: Token(4), limit: 3 });
+        assert_eq!(work.due(at(900), PERIOD), Act::Send(claim));
+        work.sent(at(900), RequestId(2), claim, PERIOD);
+        assert!(work.failed(at(910), RequestId(2), Fate::NotSent, PERIOD));
+        assert_eq!(work.deadline(at(1_010), PERIOD), Some((at(1_010), Reason::Retry)));
+        work.claim_with_beat(at(1_020));
+        assert_eq!(work.rates.first(), None);
+        work.beat_answered(at(1_030), false, took(0, false));
+        assert_eq!(work.rates.first(), Some(at(900)));
+        work.claim_with_beat(at(1_040));
+        work.beat_answered(at(1_050), true, took(0, false));
+        assert_eq!(work.rates.first(), None, "somebody else took it");
+    }
+
+    #[test]
+    fn rates_are_kept_in_their_order_and_the_latest_is_forgotten() {
+        let mut rates = Rates::default();
+        for millis in [50, 20, 40, 20, 10, 30] {
+            rates.add(at(millis));
+        }
+        assert_eq!(rates.0, [10, 20, 30, 40].map(|millis| Some(at(millis))));
+        assert_eq!(rates.take_until(at(9)), None);
+        assert_eq!(rates.take_until(at(29)), Some(at(20)));
+        assert_eq!(rates.0, [Some(at(30)), Some(at(40)), None, None]);
+        assert_eq!(rates.take_until(at(99)), Some(at(40)));
+        assert_eq!(rates, Rates::default());
+    }
+
+    #[test]
     fn a_rate_is_not_asked_about_without_a_free_place_or_a_target() {
         let kept = Kept { until_one_ends: false, rate_wait: Some(Duration::from_millis(5)) };
         let reason = |work: &Work<Sound>| work.deadline(at(0), PERIOD).map(|(_, reason)| reason);
         let mut full = Work::<Sound>::new(1);
-        full.claim_with_beat();
+        full.claim_with_beat(at(0));
         full.beat_answered(at(0), true, Took { kept, ..took(1, false) });
         full.checked_in(at(0));
         assert_eq!(full.due(at(10), PERIOD), Act::Nothing, "no place is free");
         assert_eq!(reason(&full), Some(Reason::Renew));
         let mut work = Work::<Sound>::new(2);
-        work.claim_with_beat();
+        work.claim_with_beat(at(0));
         work.beat_answered(at(0), true, Took { kept, ..took(1, false) });
         work.checked_in(at(0));
         work.target(false);
@@ -488,7 +601,7 @@ mod tests {
     #[test]
     fn a_full_claim_is_followed_by_another_as_places_free() {
         let mut work = Work::<Sound>::new(4);
-        assert_eq!(work.claim_with_beat(), Some(Claim { token: Token(1), limit: 4 }));
+        assert_eq!(work.claim_with_beat(at(0)), Some(Claim { token: Token(1), limit: 4 }));
         work.beat_answered(at(0), true, took(4, false));
         assert_eq!(work.due(at(0), PERIOD), Act::Nothing, "no place is free");
         work.ended(3);
@@ -506,7 +619,7 @@ mod tests {
     #[test]
     fn a_claim_that_was_cut_short_is_followed_by_another() {
         let mut work = Work::<Sound>::new(4);
-        work.claim_with_beat();
+        work.claim_with_beat(at(0));
         work.beat_answered(at(0), true, took(1, true));
         let claim = WorkStatement::Claim(Claim { token: Token(2), limit: 3 });
         assert_eq!(work.due(at(0), PERIOD), Act::Send(claim));
@@ -522,9 +635,9 @@ mod tests {
     #[test]
     fn a_lost_claim_is_recovered_before_anything_else_is_claimed() {
         let mut work = Work::<Sound>::new(4);
-        work.claim_with_beat();
+        work.claim_with_beat(at(0));
         work.beat_failed(Fate::Unknown);
-        assert_eq!(work.claim_with_beat(), None);
+        assert_eq!(work.claim_with_beat(at(0)), None);
         let recover = WorkStatement::Recover(Token(1));
         assert_eq!(work.due(at(0), PERIOD), Act::Send(recover));
         work.sent(at(0), RequestId(1), recover, PERIOD);
@@ -555,7 +668,7 @@ mod tests {
     #[test]
     fn a_claim_that_cannot_be_received_is_released_and_less_is_claimed() {
         let mut work = Work::<Sound>::new(8);
-        work.claim_with_beat();
+        work.claim_with_beat(at(0));
         work.beat_failed(Fate::Unknown);
         let (release, failed) = fail_recoveries(&mut work, Fate::Unknown);
         assert_eq!((release, failed), (WorkStatement::Release(Token(1)), 3));
@@ -564,7 +677,7 @@ mod tests {
         let late = at(60_000);
         work.sent(late, RequestId(1_000), release, PERIOD);
         assert!(work.failed(late, RequestId(1_000), Fate::Unknown, PERIOD));
-        assert_eq!(work.claim_with_beat(), None);
+        assert_eq!(work.claim_with_beat(at(0)), None);
         let late = at(70_000);
         assert_eq!(work.due(late, PERIOD), Act::Send(release));
         work.sent(late, RequestId(1_001), release, PERIOD);
@@ -584,7 +697,7 @@ mod tests {
     #[test]
     fn recoveries_that_never_reach_the_server_release_nothing() {
         let mut work = Work::<Sound>::new(8);
-        work.claim_with_beat();
+        work.claim_with_beat(at(0));
         work.beat_failed(Fate::Unknown);
         let (statement, failed) = fail_recoveries(&mut work, Fate::NotSent);
         assert_eq!((statement, failed), (WorkStatement::Recover(Token(1)), 20));
@@ -607,16 +720,16 @@ mod tests {
     #[test]
     fn a_statement_that_hangs_does_not_cost_the_lease_of_what_may_be_held() {
         let mut lost = Work::<Sound>::new(4);
-        lost.claim_with_beat();
+        lost.claim_with_beat(at(0));
         lost.beat_failed(Fate::Unknown);
         assert!(longest_patience(&mut lost, Fate::NotSent) <= lease(PERIOD) / 2);
         let mut held = Work::<Sound>::new(4);
-        held.claim_with_beat();
+        held.claim_with_beat(at(0));
         held.beat_answered(at(0), true, took(1, false));
         assert!(longest_patience(&mut held, Fate::Unknown) <= lease(PERIOD) / 2);
         // Where nothing is at stake a slow database is given its time.
         let mut nothing = Work::<Sound>::new(4);
-        nothing.claim_with_beat();
+        nothing.claim_with_beat(at(0));
         nothing.beat_answered(at(0), true, took(0, true));
         assert_eq!(longest_patience(&mut nothing, Fate::NotSent), PATIENCE_MAX);
     }
@@ -624,15 +737,15 @@ mod tests {
     #[test]
     fn no_more_is_asked_for_than_there_are_places_whatever_is_on_its_way() {
         let mut work = Work::<Sound>::new(4);
-        work.claim_with_beat();
+        work.claim_with_beat(at(0));
         work.beat_answered(at(0), true, took(1, true));
         let claim = WorkStatement::Claim(Claim { token: Token(2), limit: 3 });
         assert_eq!(work.due(at(0), PERIOD), Act::Send(claim));
         work.sent(at(0), RequestId(1), claim, PERIOD);
-        assert_eq!(work.claim_with_beat(), None, "all places are held or asked for");
+        assert_eq!(work.claim_with_beat(at(0)), None, "all places are held or asked for");
         work.ended(1);
         let one = Claim { token: Token(3), limit: 1 };
-        assert_eq!(work.claim_with_beat(), Some(one), "the one that became free");
+        assert_eq!(work.claim_with_beat(at(0)), Some(one), "the one that became free");
         assert!(work.answered(at(0), RequestId(1), took(3, false)));
         work.beat_answered(at(0), true, took(1, false));
         assert_eq!(work.held(), 4);
@@ -641,16 +754,16 @@ mod tests {
     #[test]
     fn a_claim_that_was_never_sent_needs_no_recovery() {
         let mut work = Work::<Sound>::new(4);
-        work.claim_with_beat();
+        work.claim_with_beat(at(0));
         work.beat_failed(Fate::NotSent);
-        assert_eq!(work.claim_with_beat(), Some(Claim { token: Token(2), limit: 4 }));
+        assert_eq!(work.claim_with_beat(at(0)), Some(Claim { token: Token(2), limit: 4 }));
     }
 
     #[test]
     fn the_lease_is_renewed_only_while_jobs_are_held() {
         let mut work = Work::<Sound>::new(4);
         assert_eq!(work.deadline(at(0), PERIOD), None);
-        work.claim_with_beat();
+        work.claim_with_beat(at(0));
         work.beat_answered(at(0), true, took(1, false));
         work.checked_in(at(1_000));
         let (when, reason) = work.deadline(at(1_000), PERIOD).unwrap();
@@ -664,9 +777,9 @@ mod tests {
     fn nothing_is_claimed_for_a_target_that_is_away_or_by_a_node_that_leaves() {
         let mut work = Work::<Sound>::new(4);
         work.target(false);
-        assert_eq!(work.claim_with_beat(), None);
+        assert_eq!(work.claim_with_beat(at(0)), None);
         work.target(true);
         work.stop();
-        assert_eq!(work.claim_with_beat(), None);
+        assert_eq!(work.claim_with_beat(at(0)), None);
     }
 }
