@@ -13,9 +13,10 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use turnwise_engine::Fate;
 
+use crate::batch_orders::{CancelAnswer, MakeAnswer};
 use crate::job::JobFilter;
 use crate::store::orders::{PauseAnswer, RunAnswer, SetAnswer};
-use crate::store::{Altered, Audit, Bulk, Deed, DrainAnswer, StoreError, TokenMade};
+use crate::store::{Altered, Audit, Bulk, Deed, DrainAnswer, SealAnswer, StoreError, TokenMade};
 use crate::token::Role;
 use crate::watch::within;
 
@@ -46,6 +47,12 @@ pub enum Action {
     QueueResume,
     /// What a queue says of its jobs.
     QueueSet,
+    /// A batch is made, of so many jobs.
+    BatchMake,
+    /// A batch is sealed.
+    BatchSeal,
+    /// A batch is cancelled, with so many of its jobs.
+    BatchCancel,
     /// A schedule is set.
     ScheduleSet,
     /// A schedule is removed.
@@ -79,6 +86,9 @@ impl Action {
             Self::QueuePause => "queue.pause",
             Self::QueueResume => "queue.resume",
             Self::QueueSet => "queue.set",
+            Self::BatchMake => "batch.make",
+            Self::BatchSeal => "batch.seal",
+            Self::BatchCancel => "batch.cancel",
             Self::ScheduleSet => "schedule.set",
             Self::ScheduleRemove => "schedule.remove",
             Self::SchedulePause => "schedule.pause",
@@ -311,7 +321,8 @@ impl Order {
 pub(crate) fn in_words(filter: &JobFilter) -> String {
     let state = filter.state.map(|state| format!("state={}", state.as_str()));
     let queue = filter.queue.as_ref().map(|queue| format!("queue={queue}"));
-    state.into_iter().chain(queue).collect::<Vec<_>>().join(" ")
+    let batch = filter.batch.map(|batch| format!("batch={batch}"));
+    state.into_iter().chain(queue).chain(batch).collect::<Vec<_>>().join(" ")
 }
 
 /// Whether what failed like this may have been carried out: its answer was lost. What the database itself refuses is not.
@@ -364,6 +375,28 @@ impl Touched for SetAnswer {
 impl Touched for PauseAnswer {
     fn touched(&self) -> u64 {
         u64::from(*self == Self::Done)
+    }
+}
+
+impl Touched for MakeAnswer {
+    fn touched(&self) -> u64 {
+        // A batch without jobs was made all the same.
+        (self.ids.len() as u64).max(1)
+    }
+}
+
+impl Touched for SealAnswer {
+    fn touched(&self) -> u64 {
+        u64::from(*self == Self::Sealed)
+    }
+}
+
+impl Touched for CancelAnswer {
+    fn touched(&self) -> u64 {
+        match self {
+            Self::Cancelled { is_new, jobs, .. } => u64::from(*jobs).max(u64::from(*is_new)),
+            Self::Ended(_) | Self::Unknown => 0,
+        }
     }
 }
 

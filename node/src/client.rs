@@ -30,8 +30,10 @@
 //! # }
 //! ```
 
+use crate::batch::{BatchId, BatchView, Need, NewBatch};
+use crate::batch_orders;
 use crate::job::{Attempts, JobId, JobView, NewJob};
-use crate::store::{AnyStore, Store, StoreError};
+use crate::store::{AnyStore, Batches, SealAnswer, Store, StoreError};
 
 pub use crate::store::InTransactionError;
 pub use crate::store::mysql::enqueue_in as in_mysql;
@@ -116,5 +118,46 @@ impl Client {
     /// As with [`Client::job`].
     pub async fn retry(&self, id: JobId) -> Result<Option<bool>, StoreError> {
         self.store.retry(id).await
+    }
+
+    /// Make a batch with its first jobs and those that wait for it, all or nothing: the ids of the jobs, in that order.
+    ///
+    /// # Errors
+    ///
+    /// As with [`Client::enqueue`]; it is harmless to say it again with the same ids.
+    pub async fn make_batch(&self, batch: &NewBatch) -> Result<Vec<JobId>, StoreError> {
+        batch_orders::make(&self.store, batch).await.map(|made| made.ids)
+    }
+
+    /// Enqueue a job that runs when all of these jobs have ended, as it needs: its id.
+    ///
+    /// # Errors
+    ///
+    /// As with [`Client::enqueue`]; or [`StoreError::Batch`]: there is no such job, or it belongs to a batch of others too.
+    pub async fn enqueue_after(
+        &self,
+        job: &NewJob,
+        jobs: &[JobId],
+        need: Need,
+    ) -> Result<JobId, StoreError> {
+        batch_orders::enqueue_after(&self.store, job, jobs, need).await
+    }
+
+    /// Nobody but its own jobs will add any more to a batch, so that it ends with the last of them.
+    ///
+    /// # Errors
+    ///
+    /// As with [`Client::job`].
+    pub async fn seal_batch(&self, batch: BatchId) -> Result<SealAnswer, StoreError> {
+        batch_orders::seal(&self.store, batch).await
+    }
+
+    /// A batch, with the first of those jobs that wait for it; none: there is none (any more).
+    ///
+    /// # Errors
+    ///
+    /// As with [`Client::job`].
+    pub async fn batch(&self, batch: BatchId) -> Result<Option<BatchView>, StoreError> {
+        self.store.batch(batch).await
     }
 }

@@ -19,9 +19,10 @@ pub const BAD_CONFIGURATION: u8 = 78;
 pub fn of_store(error: &StoreError) -> u8 {
     match error {
         StoreError::Unreachable { .. } | StoreError::NotWritable { .. } => UNREACHABLE,
-        StoreError::TooLong { .. } | StoreError::Failed { .. } | StoreError::Corrupt { .. } => {
-            FAILED
-        }
+        StoreError::TooLong { .. }
+        | StoreError::Batch(_)
+        | StoreError::Failed { .. }
+        | StoreError::Corrupt { .. } => FAILED,
         StoreError::Refused { .. }
         | StoreError::BadUrl { .. }
         | StoreError::SchemaMissing { .. }

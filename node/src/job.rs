@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use turnwise_engine::{NodeId, ServerInstant, Token};
 use uuid::Uuid;
 
+use crate::batch::{After, BatchId, HELD_UNTIL_US};
+
 /// The largest body of a request, in bytes.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 /// The longest name of a queue in the table, in bytes.
@@ -134,6 +136,10 @@ pub struct NewJob {
     pub retry: Retry,
     /// It may answer 202 and go on elsewhere; none: an answer of 202 is its end.
     pub asynchronous: Option<Asynchronous>,
+    /// The batch that it belongs to.
+    pub batch: Option<BatchId>,
+    /// It runs when this batch has ended, and not before; `when` is [`When::Now`] then.
+    pub after: Option<After>,
 }
 
 impl NewJob {
@@ -153,6 +159,8 @@ impl NewJob {
             unique: None,
             retry: Retry::default(),
             asynchronous: None,
+            batch: None,
+            after: None,
         }
     }
 }
@@ -199,6 +207,12 @@ pub struct Particulars {
     /// The schedule that has inserted it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
+    /// The batch that it belongs to, a UUID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<String>,
+    /// The status of the answer to the attempt before this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous_status: Option<i64>,
 }
 
 /// Milliseconds of a time, as they are stored.
@@ -220,6 +234,11 @@ impl Particulars {
             ..Self::default()
         };
         (particulars != Self::default()).then_some(particulars)
+    }
+
+    /// The batch that it belongs to.
+    pub fn batch_id(&self) -> Option<BatchId> {
+        self.batch.as_deref()?.parse().ok()
     }
 
     /// Whether the job may answer 202 and go on elsewhere.
@@ -366,6 +385,8 @@ pub struct End {
     pub error: Option<String>,
     /// The kept part of the answer's body, at most [`ANSWER_BYTES_KEPT_MAX`] bytes.
     pub answer: Option<Vec<u8>>,
+    /// The batch of the job, which may end with it.
+    pub batch: Option<BatchId>,
 }
 
 /// What happens to a job after an attempt.
@@ -481,6 +502,20 @@ pub struct JobView {
     pub progress: Option<Progress>,
     /// What few jobs say, but for what its queue says.
     pub particulars: Particulars,
+    /// The batch that it waits for.
+    pub after: Option<BatchId>,
+}
+
+impl JobView {
+    /// When it is or was due; none while it waits for a batch, and of one that was cancelled then: no time is known.
+    pub fn due_at(&self) -> Option<ServerInstant> {
+        (self.scheduled_at.as_micros() < HELD_UNTIL_US).then_some(self.scheduled_at)
+    }
+
+    /// Whether it waits for the batch [`JobView::after`] still.
+    pub fn waits_for_batch(&self) -> bool {
+        self.state == JobState::Scheduled && self.after.is_some() && self.due_at().is_none()
+    }
 }
 
 /// One attempt as people see it.
@@ -543,6 +578,7 @@ impl JobView {
             awaits_since: None,
             progress: None,
             particulars: Particulars::default(),
+            after: None,
         }
     }
 }
@@ -571,6 +607,8 @@ pub struct JobFilter {
     pub state: Option<JobState>,
     /// Only of this lane.
     pub queue: Option<String>,
+    /// Only of this batch.
+    pub batch: Option<BatchId>,
     /// At most so many, newest first.
     pub limit: u32,
     /// Only those with an id below this one: the next page.

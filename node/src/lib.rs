@@ -2,6 +2,8 @@
 
 pub mod api;
 pub mod audit;
+pub mod batch;
+mod batch_orders;
 mod cached;
 pub mod callback;
 pub mod caller;

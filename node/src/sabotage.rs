@@ -67,6 +67,18 @@ bugs! {
     /// What a beat claimed is not on the list of what the node holds.
     ListLacksClaims = "list-lacks-claims",
 
+    // Batches.
+    /// A batch ends though some of its jobs still run.
+    BatchForgetsWhatRuns = "batch-forgets-what-runs",
+    /// What waits for the success of a batch runs though it failed.
+    BatchFailureIsSuccess = "batch-failure-is-success",
+    /// What waits for a batch is due at once.
+    WaitingIsNotPutOff = "waiting-is-not-put-off",
+    /// Nobody looks at batches.
+    NoBatchIsLookedAt = "no-batch-is-looked-at",
+    /// A batch is looked at when a job of its ended, and never again.
+    BatchIsLookedAtByEndsAlone = "batch-is-looked-at-by-ends-alone",
+
     // Runs and ends.
     /// Of the jobs that a beat claimed only the first is run.
     OnlyFirstJobRuns = "only-first-job-runs",

@@ -16,12 +16,13 @@ use sqlx::{AssertSqlSafe, Connection, Executor};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use turnwise_engine::NodeId;
+use turnwise_node::batch::NewBatch;
 use turnwise_node::config::Retention;
 use turnwise_node::dashboard::{self, Action, Controls, Door};
 use turnwise_node::job::{JobFilter, JobId, JobState, NewJob};
 use turnwise_node::redact::Redaction;
 use turnwise_node::serve;
-use turnwise_node::store::{AnyStore, NodeView, Registration, Requests, Store};
+use turnwise_node::store::{AnyStore, Batches, NodeView, Registration, Requests, Store};
 use turnwise_node::watch::Hub;
 
 /// Breaks out of any text, attribute, script or address that does not escape it.
@@ -200,7 +201,7 @@ async fn hostile_texts_are_inert_on_every_page() {
     let served = Served::start(None).await;
     let job = served.poison().await;
     let mut to_see: Vec<String> =
-        ["/", "/timeline", "/nodes", "/jobs", "/queues", "/schedules", "/login"]
+        ["/", "/timeline", "/nodes", "/jobs", "/batches", "/queues", "/schedules", "/login"]
             .map(str::to_owned)
             .to_vec();
     to_see.push(format!("/jobs/{job}"));
@@ -266,6 +267,47 @@ async fn queues_and_schedules_are_ordered_from_their_pages() {
         assert!(said.contains(says), "{deed}: {said}");
         assert_inert("/schedules/do", &said);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_is_seen_sealed_and_cancelled_from_its_page() {
+    let served = Served::start(None).await;
+    let store = served.store();
+    let batch = NewBatch {
+        name: Some(HOSTILE.to_owned()),
+        on_success: Some(NewJob::new(format!("/{HOSTILE}"))),
+        is_sealed: false,
+        ..NewBatch::of(vec![NewJob::new(format!("/{HOSTILE}"))])
+    };
+    store.make_batch(&batch).await.unwrap();
+    let here = format!("/batches/{}", batch.id);
+    let job = batch.jobs[0].id;
+    let waits = batch.on_success.as_ref().unwrap().id;
+    for path in ["/batches".to_owned(), here.clone(), format!("/jobs?batch={}", batch.id)] {
+        let page = served.text(&path).await;
+        assert_inert(&path, &page);
+        assert!(page.contains("hostile"), "{path}: {page}");
+    }
+    let page = served.text(&here).await;
+    for link in [format!("/jobs/{job}"), format!("/jobs/{waits}"), "0 of 1".to_owned()] {
+        assert!(page.contains(&link), "{link}: {page}");
+    }
+    let page = served.text(&format!("/jobs/{waits}")).await;
+    assert!(page.contains("Waits for") && page.contains(&here), "{page}");
+    assert!(served.text(&format!("/jobs/{job}")).await.contains(&here));
+    let (seal, cancel) = (format!("{here}/seal"), format!("{here}/cancel"));
+    assert!(served.said(&served.post(&seal, "").await).await.contains("It is sealed"));
+    assert!(served.said(&served.post(&seal, "").await).await.contains("sealed already"));
+    let asked = served.post(&cancel, "").await;
+    assert_eq!(asked.status(), StatusCode::OK);
+    assert_inert(&cancel, &asked.text().await.unwrap());
+    let said = served.said(&served.post(&cancel, "sure=yes").await).await;
+    assert!(said.contains("cancelled, with 1 of its jobs"), "{said}");
+    assert!(served.said(&served.post(&seal, "").await).await.contains("has ended (cancelled)"));
+    for path in ["/batches/7".to_owned(), format!("/batches/{waits}")] {
+        assert_eq!(served.get(&path).await.status(), StatusCode::NOT_FOUND, "{path}");
+    }
+    assert_eq!(served.get("/batches?before=7").await.status(), StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -510,7 +552,7 @@ async fn other_sites_and_other_names_are_turned_away() {
 async fn with_a_token_nothing_is_seen_without_it() {
     let served = Served::start(Some("0123456789abcdef")).await;
     let job = served.poison().await;
-    for path in ["/", "/jobs", "/queues", "/schedules", "/nodes", "/timeline"] {
+    for path in ["/", "/jobs", "/batches", "/queues", "/schedules", "/nodes", "/timeline"] {
         let answer = served.get(path).await;
         assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{path}");
         assert_eq!(answer.headers()[LOCATION], "/login");

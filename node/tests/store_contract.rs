@@ -7,6 +7,8 @@
 
 #[path = "store_contract/audit.rs"]
 mod audit;
+#[path = "store_contract/batches.rs"]
+mod batches;
 #[path = "store_contract/bulk.rs"]
 mod bulk;
 #[path = "store_contract/callbacks.rs"]
@@ -91,6 +93,18 @@ async fn sqlite_keeps_the_contract() {
     let mut score = Score::new("sqlite", &[]);
     contract::<Sqlite>(&mut score).await;
     promises! { score, Sqlite, Fresh;
+        batches::a_batch_ends_with_the_last_of_its_jobs_and_what_waits_runs,
+        batches::a_batch_of_which_not_all_succeeded_fails,
+        batches::an_open_batch_waits_to_be_sealed_and_is_sealed_once,
+        batches::what_cannot_be_of_a_batch_is_refused_and_nothing_is_written,
+        batches::the_same_batch_again_changes_nothing,
+        batches::a_cancelled_batch_takes_along_what_waits_for_it,
+        batches::a_job_waits_for_jobs,
+        batches::a_batch_that_waits_in_vain_for_another_is_looked_at,
+        batches::batches_are_looked_at_when_it_is_time,
+        batches::of_many_who_look_at_once_one_ends_a_batch,
+        batches::a_batch_keeps_its_jobs_until_it_has_ended_and_goes_with_them,
+        batches::jobs_are_listed_by_their_batch,
         bulk::all_that_a_filter_finds_are_altered_and_no_others,
         bulk::many_are_altered_a_batch_at_a_time_up_to_a_limit,
         bulk::what_goes_on_elsewhere_says_that_it_was_cancelled,
@@ -116,6 +130,18 @@ async fn postgres_keeps_the_contract() {
     contract::<Postgres>(&mut score).await;
     promises! { score, Postgres, Fresh;
         limits::a_queue_that_somebody_holds_keeps_no_other_waiting,
+        batches::a_batch_ends_with_the_last_of_its_jobs_and_what_waits_runs,
+        batches::a_batch_of_which_not_all_succeeded_fails,
+        batches::an_open_batch_waits_to_be_sealed_and_is_sealed_once,
+        batches::what_cannot_be_of_a_batch_is_refused_and_nothing_is_written,
+        batches::the_same_batch_again_changes_nothing,
+        batches::a_cancelled_batch_takes_along_what_waits_for_it,
+        batches::a_job_waits_for_jobs,
+        batches::a_batch_that_waits_in_vain_for_another_is_looked_at,
+        batches::batches_are_looked_at_when_it_is_time,
+        batches::of_many_who_look_at_once_one_ends_a_batch,
+        batches::a_batch_keeps_its_jobs_until_it_has_ended_and_goes_with_them,
+        batches::jobs_are_listed_by_their_batch,
         bulk::all_that_a_filter_finds_are_altered_and_no_others,
         bulk::many_are_altered_a_batch_at_a_time_up_to_a_limit,
         bulk::what_goes_on_elsewhere_says_that_it_was_cancelled,
@@ -148,6 +174,7 @@ async fn postgres_keeps_the_contract() {
         only_enqueue::a_function_enqueues_what_it_is_given,
         only_enqueue::a_function_enqueues_many,
         only_enqueue::a_function_knows_unique_keys,
+        only_enqueue::functions_make_batches,
         only_enqueue::a_function_says_what_is_wrong_and_enqueues_nothing,
         only_roles::who_may_enqueue_does_nothing_else,
         only_roles::to_close_functions_takes_nothing_from_who_had_it,
@@ -163,6 +190,18 @@ async fn postgres_behind_a_pooler_keeps_the_contract() {
     let mut score = Score::new("pooled", &SKIPPED_ON_POSTGRES);
     contract::<Pooled>(&mut score).await;
     promises! { score, Pooled, Fresh;
+        batches::a_batch_ends_with_the_last_of_its_jobs_and_what_waits_runs,
+        batches::a_batch_of_which_not_all_succeeded_fails,
+        batches::an_open_batch_waits_to_be_sealed_and_is_sealed_once,
+        batches::what_cannot_be_of_a_batch_is_refused_and_nothing_is_written,
+        batches::the_same_batch_again_changes_nothing,
+        batches::a_cancelled_batch_takes_along_what_waits_for_it,
+        batches::a_job_waits_for_jobs,
+        batches::a_batch_that_waits_in_vain_for_another_is_looked_at,
+        batches::batches_are_looked_at_when_it_is_time,
+        batches::of_many_who_look_at_once_one_ends_a_batch,
+        batches::a_batch_keeps_its_jobs_until_it_has_ended_and_goes_with_them,
+        batches::jobs_are_listed_by_their_batch,
         bulk::all_that_a_filter_finds_are_altered_and_no_others,
         bulk::many_are_altered_a_batch_at_a_time_up_to_a_limit,
         bulk::what_goes_on_elsewhere_says_that_it_was_cancelled,
@@ -187,6 +226,18 @@ async fn mariadb_keeps_the_contract() {
     contract::<MySql>(&mut score).await;
     promises! { score, MySql, Fresh;
         limits::a_queue_that_somebody_holds_keeps_no_other_waiting,
+        batches::a_batch_ends_with_the_last_of_its_jobs_and_what_waits_runs,
+        batches::a_batch_of_which_not_all_succeeded_fails,
+        batches::an_open_batch_waits_to_be_sealed_and_is_sealed_once,
+        batches::what_cannot_be_of_a_batch_is_refused_and_nothing_is_written,
+        batches::the_same_batch_again_changes_nothing,
+        batches::a_cancelled_batch_takes_along_what_waits_for_it,
+        batches::a_job_waits_for_jobs,
+        batches::a_batch_that_waits_in_vain_for_another_is_looked_at,
+        batches::batches_are_looked_at_when_it_is_time,
+        batches::of_many_who_look_at_once_one_ends_a_batch,
+        batches::a_batch_keeps_its_jobs_until_it_has_ended_and_goes_with_them,
+        batches::jobs_are_listed_by_their_batch,
         bulk::all_that_a_filter_finds_are_altered_and_no_others,
         bulk::many_are_altered_a_batch_at_a_time_up_to_a_limit,
         bulk::what_goes_on_elsewhere_says_that_it_was_cancelled,

@@ -48,8 +48,7 @@ impl Node {
 
     async fn count(&self, queue: &str, state: JobState) -> usize {
         let queue = Some(queue.to_owned());
-        let filter =
-            JobFilter { state: Some(state), queue, limit: 1_000, before: None, from: None };
+        let filter = JobFilter { state: Some(state), queue, limit: 1_000, ..JobFilter::default() };
         self.store.jobs(&filter).await.unwrap().len()
     }
 

@@ -73,6 +73,7 @@ fn simpler(scenario: &Scenario) -> Vec<Scenario> {
     add(&|s| s.orders.pauses_every = Span::ZERO);
     add(&|s| s.orders.schedules = 0);
     add(&|s| s.orders.asynchronous_ppm = 0);
+    add(&|s| s.orders.batches_every = Span::ZERO);
     add(&|s| s.orders.concurrency = 0);
     add(&|s| s.orders.rate = 0);
     add(&|s| {

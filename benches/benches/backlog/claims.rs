@@ -163,6 +163,7 @@ fn succeeded(job: &ClaimedJob) -> End {
         status: Some(200),
         error: None,
         answer: None,
+        batch: None,
     }
 }
 

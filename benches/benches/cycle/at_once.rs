@@ -6,11 +6,13 @@ use turnwise_engine::{
     Change, Claim, LocalInstant, NodeId, Period, ServerIdentity, ServerInstant, Slot, Token,
     TurnRow,
 };
+use turnwise_node::batch::BatchId;
 use turnwise_node::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 use turnwise_node::store::sqlite::{SqliteStore, SqliteTurns};
 use turnwise_node::store::{
     CheckIn, Claimed, DrainAnswer, Fire, Look, NodeReport, NodeView, Prune, Pruned, Queues,
-    Registration, ScheduleView, Store, StoreError, TargetView, TurnReply, TurnRequest, Turns,
+    Registration, ScheduleView, Settled, Store, StoreError, TargetView, TurnReply, TurnRequest,
+    Turns,
 };
 
 #[derive(Clone, Debug)]
@@ -58,6 +60,8 @@ impl Store for AtOnceStore {
         fn cancelled(node: NodeId, held: &[(JobId, Token)]) -> Vec<(JobId, Token)>;
         fn due_schedules(until: ServerInstant) -> (ServerInstant, Vec<ScheduleView>);
         fn fire(fire: &Fire) -> bool;
+        fn due_batches(until: ServerInstant) -> Vec<BatchId>;
+        fn settle(batches: &[BatchId]) -> Settled;
         fn check_schema() -> ();
         fn agree_period(wanted: Option<Period>) -> Period;
         fn register(node: &Registration) -> ();

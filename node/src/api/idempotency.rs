@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
 
 use super::problem::{Kind, Problem};
+use crate::batch::BatchId;
 use crate::job::JobId;
 
 /// The header, in lower case.
@@ -17,7 +18,7 @@ const SALT: &[u8] = b"turnwise idempotency key\0";
 
 /// The key of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Key(String);
+pub(crate) struct Key(String);
 
 impl Key {
     /// The key that the headers name; none: they name none. One in quotes, as the draft of the header has it, is what stands
@@ -41,10 +42,15 @@ impl Key {
         }
     }
 
+    /// The key of the jobs of a batch whose id whoever makes it has given, so that it can be made again.
+    pub(crate) fn of_batch(batch: BatchId) -> Self {
+        Self(batch.to_string())
+    }
+
     /// The id of the job at this place, from 0: a UUID of version 8 (RFC 9562, section 5.8), 74 bits of it from a hash of key and
     /// place. Jobs are shown by their ids, newest first: where the key is a UUID of version 7, the id begins with its time; of
     /// any other key with zero, so that such jobs come after all that have a time.
-    pub(super) fn id(&self, place: usize) -> JobId {
+    pub(crate) fn id(&self, place: usize) -> JobId {
         let mut hash = Sha256::new();
         hash.update(SALT);
         hash.update((self.0.len() as u64).to_be_bytes());

@@ -43,6 +43,7 @@ struct Jobs<'a> {
     params(
         ("state" = Option<JobState>, Query, description = "Only in this state"),
         ("queue" = Option<String>, Query, description = "Only of this queue"),
+        ("batch" = Option<uuid::Uuid>, Query, description = "Only of this batch"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "At most so many; 50 unless it is given"),
         ("before" = Option<uuid::Uuid>, Query, description = "Only jobs older than this one: the `next` of a page"),
     ),
@@ -51,11 +52,14 @@ struct Jobs<'a> {
         (status = "default", description = "Problem details", body = Details, content_type = "application/problem+json"),
     ))]
 pub(super) async fn list(State(api): State<Shared>, uri: Uri) -> Result<Response, Problem> {
-    let params = Params::of(&uri, &["state", "queue", "limit", "before"])?;
+    let params = Params::of(&uri, &["state", "queue", "batch", "limit", "before"])?;
     let filter = JobFilter {
         state: params.get("state", state)?,
         queue: params
             .get("queue", |text| job_fields::stored_queue(text).map(|()| text.to_owned()))?,
+        batch: params.get("batch", |text| {
+            text.parse().map_err(|_| "it is not the id of a batch, a UUID".to_owned())
+        })?,
         limit: params.get("limit", limit)?.unwrap_or(PAGE_JOBS),
         before: params.get("before", |text| {
             text.parse().map_err(|_| "it is not the id of a job, a UUID".to_owned())

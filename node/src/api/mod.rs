@@ -3,12 +3,13 @@
 //! - `health`: whether it lives, whether it takes turns;
 //! - `metrics`: its numbers;
 //! - `v1`: which paths of `/v1` there are, and the document that describes them;
-//! - `jobs`, `enqueue`, `queues`, `schedules`, `nodes`, `events`, `audit`: what is answered under each;
+//! - `jobs`, `enqueue`, `batches`, `queues`, `schedules`, `nodes`, `events`, `audit`: what is answered under each;
 //! - `new_job`: from JSON to a job; `idempotency`: the ids of a request that may be repeated;
 //! - `params`, `bodies`: how a request is read, and how much of it; `orders`: what was begun is brought to its end;
 //! - `problem`: how errors are told.
 
 mod audit;
+mod batches;
 mod bodies;
 mod enqueue;
 mod events;
@@ -29,7 +30,9 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpListener;
 
+pub(crate) use batches::{ON_COMPLETE_PLACE, ON_SUCCESS_PLACE, jobs_of_lines};
 pub use health::health;
+pub(crate) use idempotency::Key;
 pub use metrics::metrics;
 pub use v1::v1;
 

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::problem::{Fault, Kind, Problem};
+use crate::batch::{After, BatchId, Need};
 use crate::config;
 use crate::job::{JobId, NewJob, Retry, Unique, UniqueKey, When};
 use crate::job_fields::{self, ATTEMPTS_MAX, PRIORITY_MAX};
@@ -71,6 +72,41 @@ pub(super) struct JobRequest {
     /// Then it must be heard of so often, or it is tried again; from `1s` to `24h`. Once, before its deadline, unless it is
     /// given.
     pub(super) heartbeat: Option<String>,
+    /// The batch that it belongs to, a UUID.
+    pub(super) batch: Option<Uuid>,
+    /// It runs when this batch has ended, and not at a time.
+    pub(super) after: Option<AfterRequest>,
+}
+
+/// What a job waits for.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = After)]
+pub(super) struct AfterRequest {
+    /// The batch, a UUID.
+    pub(super) batch: Uuid,
+    /// How it must end; `success` unless it is given.
+    pub(super) on: Option<On>,
+}
+
+/// How a batch must end for a job that waits for it.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum On {
+    /// All its jobs succeeded; otherwise the job is cancelled.
+    Success,
+    /// However its jobs ended, unless the batch was cancelled.
+    End,
+}
+
+impl AfterRequest {
+    fn after(&self) -> After {
+        let need = match self.on {
+            None | Some(On::Success) => Need::Success,
+            Some(On::End) => Need::End,
+        };
+        After { batch: BatchId(self.batch), need }
+    }
 }
 
 impl JobRequest {
@@ -86,6 +122,11 @@ impl JobRequest {
             (None, at) => faults
                 .check("scheduled_at", at, |text: &str| job_fields::instant(text).map(When::At)),
         };
+        let after = self.after.as_ref().map(AfterRequest::after);
+        if after.is_some() && when.is_some() {
+            let say = "it runs when the batch has ended: leave out `in` and `scheduled_at`";
+            faults.add::<()>("after", say);
+        }
         let window = faults.check("unique_for", self.unique_for, job_fields::window);
         let key = faults.check("unique_key", self.unique_key, |text: &str| {
             text.parse::<UniqueKey>().map_err(|error| error.to_string())
@@ -127,6 +168,8 @@ impl JobRequest {
             url: default.url,
             retry,
             asynchronous,
+            batch: self.batch.map(BatchId),
+            after,
         })
     }
 }
@@ -332,7 +375,8 @@ mod tests {
             r#"{"id":"00000000-0000-0000-0000-000000000009","url":"https://a.example/x","queue":"mail","method":"put",
             "headers":{"X-B":"2","X-A":"1"},"json":{"b": 1,  "a": [2.50]},"in":"10m","priority":-100,
             "max_attempts":1000,"deadline":"1500ms","unique_key":"k","unique_for":"24h","retry_wait":"2s",
-            "retry_wait_max":"1h","asynchronous":true,"heartbeat":"30s"}"#,
+            "retry_wait_max":"1h","asynchronous":true,"heartbeat":"30s",
+            "batch":"00000000-0000-0000-0000-00000000000b"}"#,
         )
         .unwrap();
         let second = Duration::from_secs(1);
@@ -355,9 +399,22 @@ mod tests {
                 unique: Some(Unique { key: "k".parse().unwrap(), window: Some(86_400 * second) }),
                 retry: Retry { wait: Some(2 * second), wait_max: Some(3_600 * second) },
                 asynchronous: Some(Asynchronous { heartbeat: Some(30 * second) }),
+                batch: Some(BatchId(Uuid::from_u128(11))),
                 ..NewJob::new("https://a.example/x")
             }
         );
+    }
+
+    #[test]
+    fn a_job_waits_for_the_success_of_a_batch_unless_it_says_otherwise() {
+        let after = |on: &str| {
+            let id = "00000000-0000-0000-0000-00000000000b";
+            job(&format!(r#"{{"url":"/x","after":{{"batch":"{id}"{on}}}}}"#)).unwrap().after
+        };
+        let need = |need| Some(After { batch: BatchId(Uuid::from_u128(11)), need });
+        assert_eq!(after(""), need(Need::Success));
+        assert_eq!(after(r#","on":"success""#), need(Need::Success));
+        assert_eq!(after(r#","on":"end""#), need(Need::End));
     }
 
     #[test]
@@ -403,6 +460,13 @@ mod tests {
             (r#"{"url":"/x","asynchronous":true,"heartbeat":"1ms"}"#, "heartbeat", "from 1s"),
             (r#"{"url":"/x","heartbeat":"9s"}"#, "heartbeat", "asynchronous"),
             (r#"{"url":"/x","unique_for":"1h"}"#, "unique_for", "give one"),
+            (r#"{"url":"/x","batch":"7"}"#, "batch", "UUID"),
+            (r#"{"url":"/x","after":{}}"#, "after", "missing field `batch`"),
+            (
+                r#"{"url":"/x","in":"1s","after":{"batch":"00000000-0000-0000-0000-000000000009"}}"#,
+                "after",
+                "leave out `in`",
+            ),
             (r#"{"url":"/x","unique_key":"k","unique_for":"367days"}"#, "unique_for", "366 days"),
         ] {
             let told = told(text);

@@ -9,6 +9,7 @@ use serde::Serialize;
 use turnwise_engine::Fate;
 use utoipa::ToSchema;
 
+use crate::batch::BatchRefusal;
 use crate::job::JobState;
 use crate::store::StoreError;
 
@@ -32,7 +33,7 @@ pub(crate) enum Kind {
     Role,
     /// There is no such path.
     UnknownPath,
-    /// There is no such job, schedule or node.
+    /// There is no such job, batch, schedule or node.
     Unknown,
     /// The path has no such method.
     Method,
@@ -197,11 +198,21 @@ impl Problem {
     }
 
     /// Of several, the one at this place.
-    pub(crate) fn at(mut self, place: usize) -> Self {
+    pub(crate) fn at(self, place: usize) -> Self {
+        self.below(&format!("[{place}]"))
+    }
+
+    /// What is wrong with a part of the body, to which this is the way.
+    pub(crate) fn below(mut self, way: &str) -> Self {
         for fault in &mut self.errors {
-            fault.field = format!("[{place}].{}", fault.field);
+            fault.field = format!("{way}.{}", fault.field);
         }
-        Self { detail: format!("[{place}]: {}", self.detail), ..self }
+        Self { detail: format!("{way}: {}", self.detail), ..self }
+    }
+
+    /// What was wrong, in words.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
     }
 }
 
@@ -211,6 +222,7 @@ impl From<StoreError> for Problem {
         let detail = error.to_string();
         match error {
             StoreError::TooLong { what, .. } => Self::fault(Kind::Invalid, what, detail),
+            StoreError::Batch(refusal) => refused(&refusal, detail),
             error if error.is_transient() => {
                 let remedy = match is_unknown {
                     true => {
@@ -228,6 +240,24 @@ impl From<StoreError> for Problem {
             ),
         }
     }
+}
+
+/// A job or a batch cannot be made, as far as batches go: a field names what cannot be, or what is the case does not allow it.
+fn refused(refusal: &BatchRefusal, detail: String) -> Problem {
+    let field = match refusal {
+        BatchRefusal::Unknown(_) => "batch",
+        BatchRefusal::NoJob(_) | BatchRefusal::Cycle(..) | BatchRefusal::WaitsForMany(_) => "after",
+        BatchRefusal::TwoTimes => "scheduled_at",
+        BatchRefusal::LongName(_) => "name",
+        BatchRefusal::Ended(..)
+        | BatchRefusal::TriedAgain(..)
+        | BatchRefusal::OfAnother(..)
+        | BatchRefusal::Exists(_) => {
+            let remedy = "Nothing was done; GET /v1/batches/{id} says how far the batch is";
+            return Problem::new(Kind::Conflict, detail, remedy);
+        }
+    };
+    Problem::fault(Kind::Invalid, field, detail)
 }
 
 impl IntoResponse for Problem {
@@ -263,8 +293,10 @@ impl IntoResponse for Problem {
 #[cfg(test)]
 mod tests {
     use axum::body::to_bytes;
+    use uuid::Uuid;
 
     use super::*;
+    use crate::batch::{BatchId, BatchState};
 
     async fn told(problem: Problem) -> (StatusCode, serde_json::Value) {
         let response = problem.into_response();
@@ -294,6 +326,20 @@ mod tests {
         let (_, told) = told(Problem::faults(Kind::Invalid, faults)).await;
         assert_eq!(told["errors"].as_array().unwrap().len(), FAULTS_MAX);
         assert!(told["detail"].as_str().unwrap().ends_with("; and 5 more"));
+    }
+
+    #[tokio::test]
+    async fn what_a_batch_does_not_allow_is_told_as_what_it_is() {
+        let batch = BatchId(Uuid::from_u128(7));
+        let (status, unknown) = told(StoreError::Batch(BatchRefusal::Unknown(batch)).into()).await;
+        assert_eq!(
+            (status, &unknown["errors"][0]["field"]),
+            (StatusCode::UNPROCESSABLE_ENTITY, &"batch".into())
+        );
+        let ended = BatchRefusal::Ended(batch, BatchState::Failed);
+        let (status, ended) = told(StoreError::Batch(ended).into()).await;
+        assert_eq!(status, StatusCode::CONFLICT);
+        assert!(ended["detail"].as_str().unwrap().contains("failed"), "{ended}");
     }
 
     #[tokio::test]

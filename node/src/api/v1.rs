@@ -19,7 +19,7 @@ use super::bodies::Bodies;
 use super::events::Listeners;
 use super::params::Params;
 use super::problem::{Details, Kind, Problem};
-use super::{audit, enqueue, events, jobs, nodes, queues, schedules};
+use super::{audit, batches, enqueue, events, jobs, nodes, queues, schedules};
 use crate::cached::Cached;
 use crate::store::{AnyStore, Tally};
 use crate::watch::Hub;
@@ -49,11 +49,12 @@ impl Api {
 #[openapi(
     info(
         title = "Turnwise",
-        description = "Jobs, queues, schedules, nodes, events and audit of a farm. Times are RFC 3339, by the database's clock; errors are \
+        description = "Jobs, batches, queues, schedules, nodes, events and audit of a farm. Times are RFC 3339, by the database's clock; errors are \
             problem details (RFC 9457)."
     ),
     tags(
         (name = "jobs", description = "HTTP calls that nodes make when they are due"),
+        (name = "batches", description = "Jobs that belong together, and what runs when they have ended"),
         (name = "queues", description = "The lanes of jobs"),
         (name = "schedules", description = "Cron entries that insert jobs"),
         (name = "nodes", description = "The processes that take turns"),
@@ -104,6 +105,10 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(jobs::show))
         .routes(routes!(jobs::retry))
         .routes(routes!(jobs::cancel))
+        .routes(routes!(batches::list, batches::make))
+        .routes(routes!(batches::show))
+        .routes(routes!(batches::seal))
+        .routes(routes!(batches::cancel))
         .routes(routes!(queues::list))
         .routes(routes!(queues::pause))
         .routes(routes!(queues::resume))
@@ -149,7 +154,7 @@ mod tests {
         let document = serde_json::to_value(routes().into_openapi()).unwrap();
         let paths = document["paths"].as_object().unwrap();
         let methods: usize = paths.values().map(|path| path.as_object().unwrap().len()).sum();
-        assert_eq!((paths.len(), methods), (17, 20), "{:?}", paths.keys());
+        assert_eq!((paths.len(), methods), (21, 25), "{:?}", paths.keys());
         for (path, operations) in paths {
             for (method, operation) in operations.as_object().unwrap() {
                 let problem =

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::{PATH, Secret};
 use crate::caller::answer::{called_back, no_retry, retry_after};
 use crate::job::{ANSWER_BYTES_KEPT_MAX, JobFate, JobId, PROGRESS_NOTE_BYTES_MAX, Progress};
-use crate::store::{AnyStore, Callbacks, LastAttempt, StoreError, Word};
+use crate::store::{AnyStore, Callbacks, LastAttempt, StoreError, Word, settle_all};
 
 /// The longest reason of a failure that is taken, in bytes.
 const REASON_BYTES_MAX: usize = 4 * 1024;
@@ -215,6 +215,14 @@ impl Desk {
             match self.store.hear(job, claim, &word).await? {
                 true => {
                     tracing::debug!(%job, ?word, "called back");
+                    let batch = attempt.job.particulars.batch_id();
+                    if let Some(batch) = batch.filter(|_| matches!(word, Word::Ended { .. })) {
+                        // It may have ended with this; where this fails, a node looks later.
+                        let looked = settle_all(&self.store, vec![batch]).await;
+                        if let Err(error) = looked {
+                            tracing::debug!(%batch, "a batch was not looked at: {error}");
+                        }
+                    }
                     Ok(StatusCode::NO_CONTENT)
                 }
                 false => {

@@ -32,7 +32,9 @@ impl Verdict {
     /// The end of the attempt on `job`, for the store.
     pub fn into_end(self, job: &ClaimedJob) -> End {
         let Self { fate, status, error, answer } = self;
-        End { job: job.id, token: job.token, attempt: job.attempt, fate, status, error, answer }
+        let batch = job.particulars.batch_id();
+        let (token, attempt) = (job.token, job.attempt);
+        End { job: job.id, token, attempt, fate, status, error, answer, batch }
     }
 }
 

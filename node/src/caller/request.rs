@@ -58,6 +58,8 @@ pub(super) const SCHEDULED_AT: HeaderName = HeaderName::from_static("turnwise-sc
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const QUEUE: HeaderName = HeaderName::from_static("turnwise-queue");
 const SCHEDULE: HeaderName = HeaderName::from_static("turnwise-schedule");
+const BATCH: HeaderName = HeaderName::from_static("turnwise-batch");
+const PREVIOUS_STATUS: HeaderName = HeaderName::from_static("turnwise-previous-status");
 const ATTEMPT: HeaderName = HeaderName::from_static("turnwise-attempt");
 const MAX_ATTEMPTS: HeaderName = HeaderName::from_static("turnwise-max-attempts");
 const DEADLINE: HeaderName = HeaderName::from_static("turnwise-deadline");
@@ -292,6 +294,14 @@ fn add_own_headers(
     {
         headers.insert(SCHEDULE, schedule);
     }
+    if let Some(batch) = job.particulars.batch_id()
+        && let Ok(batch) = HeaderValue::try_from(batch.to_string())
+    {
+        headers.insert(BATCH, batch);
+    }
+    if let Some(status) = previous_status(job) {
+        headers.insert(PREVIOUS_STATUS, HeaderValue::from(status));
+    }
     let id = job.id.to_string();
     let seconds = now.as_nanos().div_euclid(1_000_000_000);
     let ends = now.offset(i64::try_from(deadline.as_nanos()).unwrap_or(i64::MAX));
@@ -310,6 +320,12 @@ fn add_own_headers(
         headers.insert(name, value);
     }
     Ok(())
+}
+
+/// The status of the answer to the attempt before, if it can have been one.
+fn previous_status(job: &ClaimedJob) -> Option<u16> {
+    let status = u16::try_from(job.particulars.previous_status?).ok()?;
+    (100..=599).contains(&status).then_some(status)
 }
 
 #[cfg(test)]
@@ -527,6 +543,24 @@ mod tests {
         }
         assert!(sent.contains(&("content-type", "application/json")));
         assert_eq!(sent.len(), 11);
+    }
+
+    #[test]
+    fn a_call_says_which_batch_it_is_of_and_what_was_answered_before() {
+        let said = |batch: Option<&str>, previous_status| {
+            let batch = batch.map(str::to_owned);
+            let particulars = Particulars { batch, previous_status, ..Particulars::default() };
+            let call = prepared(&ClaimedJob { particulars, ..job("/x") }).unwrap();
+            let of = |name: &str| call.headers.get(name).map(|v| v.to_str().unwrap().to_owned());
+            (of("turnwise-batch"), of("turnwise-previous-status"))
+        };
+        let batch = "00000000-0000-0000-0000-000000000009";
+        let both = (Some(batch.to_owned()), Some("503".to_owned()));
+        assert_eq!(said(Some(batch), Some(503)), both);
+        assert_eq!(said(None, None), (None, None));
+        for status in [99, 600, -1, i64::MAX] {
+            assert_eq!(said(Some("a\r\nb"), Some(status)), (None, None), "{status}");
+        }
     }
 
     #[test]

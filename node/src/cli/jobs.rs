@@ -13,6 +13,7 @@ use super::failure::Failure;
 use super::prune;
 use super::show;
 use crate::audit::{Action, Order};
+use crate::batch::BatchId;
 use crate::config::{self, DEFAULT_KEEP_DEAD, DEFAULT_KEEP_SUCCEEDED, Keep};
 use crate::exit;
 use crate::job::{Attempts, JobFilter, JobId, JobState, JobView};
@@ -60,6 +61,10 @@ struct ListArgs {
     /// Only of this queue
     #[arg(long, value_name = "QUEUE", value_parser = config::parse_queue)]
     queue: Option<String>,
+
+    /// Only of this batch
+    #[arg(long, value_name = "ID")]
+    batch: Option<BatchId>,
 
     /// At most so many, up to 1000
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
@@ -146,8 +151,8 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
 }
 
 async fn list(args: ListArgs) -> Result<ExitCode, Failure> {
-    let ListArgs { common, state, queue, limit, before, json } = args;
-    let filter = JobFilter { state, queue, limit, before, from: None };
+    let ListArgs { common, state, queue, batch, limit, before, json } = args;
+    let filter = JobFilter { state, queue, batch, limit, before, from: None };
     let jobs = common.store().await?.jobs(&filter).await?;
     if json {
         show::print_json(&jobs.iter().map(JobLine::new).collect::<Vec<_>>())?;
@@ -282,12 +287,21 @@ fn row(job: &JobView) -> [String; 7] {
         job.state.as_str().to_owned(),
         show::printable(&job.queue),
         format!("{}/{}", job.attempt, job.max_attempts),
-        rfc3339::format(job.scheduled_at),
+        scheduled(job),
         show::shortened(&format!("{} {}", job.method, job.url), 60),
         job.last_error
             .as_deref()
             .map_or_else(|| show::NOTHING.to_owned(), |e| show::shortened(e, 60)),
     ]
+}
+
+/// When it is due: at a time, or after a batch.
+fn scheduled(job: &JobView) -> String {
+    match (job.due_at(), job.after) {
+        (Some(at), _) => rfc3339::format(at),
+        (None, Some(batch)) => format!("after batch {batch}"),
+        (None, None) => show::NOTHING.to_owned(),
+    }
 }
 
 fn in_words(
@@ -304,7 +318,7 @@ fn in_words(
         format!("priority   {}", job.priority),
         format!("attempt    {} of {}", job.attempt, job.max_attempts),
         format!("created    {}", rfc3339::format(job.created_at)),
-        format!("scheduled  {}", rfc3339::format(job.scheduled_at)),
+        format!("scheduled  {}", scheduled(job)),
         format!("finished   {}", show::or_nothing(job.finished_at.map(rfc3339::format))),
         format!("node       {}", show::or_nothing(job.node)),
     ];
@@ -313,6 +327,13 @@ fn in_words(
     }
     if let Some(schedule) = &job.particulars.schedule {
         lines.push(format!("schedule   {}", show::printable(schedule)));
+    }
+    if let Some(batch) = job.particulars.batch_id() {
+        lines.push(format!("batch      {batch}"));
+    }
+    if let Some(batch) = job.after {
+        let verb = if job.waits_for_batch() { "waits for " } else { "waited for" };
+        lines.push(format!("{verb} batch {batch}"));
     }
     if let Some(since) = job.awaits_since {
         lines.push(format!("elsewhere  since {}, until it calls back", rfc3339::format(since)));
@@ -366,10 +387,30 @@ fn in_words(
 
 #[cfg(test)]
 mod tests {
-    use turnwise_engine::NodeId;
+    use turnwise_engine::{NodeId, ServerInstant};
+    use uuid::Uuid;
 
     use super::*;
-    use crate::job::AttemptView;
+    use crate::batch::HELD_UNTIL_US;
+    use crate::job::{AttemptView, Particulars};
+
+    #[test]
+    fn a_job_that_waits_for_a_batch_says_so_and_no_time() {
+        let of = |number| BatchId(Uuid::from_u128(number));
+        let batch = Some(of(8).to_string());
+        let job = JobView {
+            state: JobState::Scheduled,
+            scheduled_at: ServerInstant::from_micros(HELD_UNTIL_US),
+            particulars: Particulars { batch, ..Particulars::default() },
+            after: Some(of(9)),
+            ..JobView::of_a_test()
+        };
+        assert_eq!(row(&job)[4], format!("after batch {}", of(9)));
+        let said = in_words(&job, &Attempts::default(), None, &Redaction::default());
+        assert!(said.contains(&format!("batch      {}", of(8))), "{said}");
+        assert!(said.contains(&format!("waits for  batch {}", of(9))), "{said}");
+        assert!(!said.contains("2260"), "{said}");
+    }
 
     #[test]
     fn what_a_target_answered_drives_no_terminal_and_what_is_not_shown_is_said() {

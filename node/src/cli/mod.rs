@@ -9,6 +9,7 @@
 
 mod all_jobs;
 mod audit;
+mod batches;
 mod common;
 mod config;
 mod demo;
@@ -74,6 +75,7 @@ enum Command {
     Demo(demo::Args),
     Enqueue(Box<enqueue::Args>),
     Jobs(jobs::Args),
+    Batches(batches::Args),
     Queues(queues::Args),
     Schedules(schedules::Args),
     Nodes(nodes::Args),
@@ -94,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => common::block_on(demo::run(args)),
         Command::Enqueue(args) => common::block_on(enqueue::run(*args)),
         Command::Jobs(args) => common::block_on(jobs::run(args)),
+        Command::Batches(args) => common::block_on(batches::run(args)),
         Command::Queues(args) => common::block_on(queues::run(args)),
         Command::Schedules(args) => common::block_on(schedules::run(args)),
         Command::Events(args) => common::block_on(events::run(args)),

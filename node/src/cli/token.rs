@@ -48,7 +48,8 @@ struct CreateArgs {
     #[arg(value_name = "NAME", value_parser = token::parse_name)]
     name: String,
 
-    /// What it opens: `read` sees everything but the audit, `enqueue` enqueues jobs too, `operate` does whatever can be done
+    /// What it opens: `read` sees everything but the audit, `enqueue` enqueues jobs and makes batches too,
+    /// `operate` does whatever can be done
     #[arg(long, value_name = "ROLE", value_parser = role_parser())]
     role: Role,
 

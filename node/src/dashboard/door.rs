@@ -200,7 +200,7 @@ impl Turned {
                 Kind::Role,
                 StatusCode::FORBIDDEN,
                 "this token opens less than this. Nothing was done",
-                "use one of a role that includes it: read sees all but the audit, enqueue sends POST /v1/jobs too, operate does the rest \
+                "use one of a role that includes it: read sees all but the audit, enqueue enqueues jobs, makes batches and seals them too, operate does the rest \
                  (`turnwise token create --role ...`)",
             ),
             Self::OtherHost => (
@@ -283,9 +283,16 @@ fn needed(method: &Method, path: &str) -> Role {
         // It says who may do what, and how often somebody does.
         _ if AUDIT.contains(&path) => Role::Operate,
         Method::GET | Method::HEAD => Role::Read,
-        Method::POST if path == "/v1/jobs" => Role::Enqueue,
+        Method::POST if path == "/v1/jobs" || makes_batches(path) => Role::Enqueue,
         _ => Role::Operate,
     }
+}
+
+/// Whether batches are made there, or one is sealed.
+fn makes_batches(path: &str) -> bool {
+    let Some(rest) = path.strip_prefix("/v1/batches") else { return false };
+    let sealed = rest.strip_prefix('/').and_then(|rest| rest.strip_suffix("/seal"));
+    rest.is_empty() || sealed.is_some_and(|id| !id.contains('/'))
 }
 
 /// The token that a request shows.
@@ -453,6 +460,12 @@ mod tests {
             (Method::GET, "/jobs", Role::Read),
             (Method::POST, "/v1/jobs", Role::Enqueue),
             (Method::POST, "/v1/jobs/7/cancel", Role::Operate),
+            (Method::GET, "/v1/batches", Role::Read),
+            (Method::POST, "/v1/batches", Role::Enqueue),
+            (Method::POST, "/v1/batches/7/seal", Role::Enqueue),
+            (Method::POST, "/v1/batches/7/cancel", Role::Operate),
+            (Method::POST, "/v1/batches/7/8/seal", Role::Operate),
+            (Method::POST, "/v1/batchesx", Role::Operate),
             (Method::PUT, "/v1/schedules/s", Role::Operate),
             (Method::DELETE, "/v1/schedules/s", Role::Operate),
             (Method::PATCH, "/v1/jobs", Role::Operate),

@@ -19,11 +19,12 @@ macro_rules! asset {
 }
 
 /// The pages that are linked from every page.
-const PLACES: [(&str, &str); 7] = [
+const PLACES: [(&str, &str); 8] = [
     ("/", "Ring"),
     ("/timeline", "Timeline"),
     ("/nodes", "Nodes"),
     ("/jobs", "Jobs"),
+    ("/batches", "Batches"),
     ("/queues", "Queues"),
     ("/schedules", "Schedules"),
     ("/audit", "Audit"),

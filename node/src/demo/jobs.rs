@@ -1,4 +1,4 @@
-//! Decides which jobs the demo enqueues, how often, and its schedule. What becomes of them is the nodes' and the sample app's.
+//! Decides which jobs the demo enqueues, how often, its batches and its schedule. What becomes of them is the nodes' and the sample app's.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -6,11 +6,12 @@ use std::time::Duration;
 use rand_core::Rng;
 use rand_pcg::Pcg64Mcg;
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::batch::NewBatch;
 use crate::job::{NewJob, When};
 use crate::schedule::{Cron, Misfire};
-use crate::store::{AnyStore, NewSchedule, Schedules, Store, StoreError};
+use crate::store::{AnyStore, Batches, NewSchedule, Schedules, Store, StoreError};
 
 /// The most jobs a second: what three nodes and one sample app can well do on a laptop.
 const A_SECOND_MAX: f64 = 200.0;
@@ -23,6 +24,12 @@ const BUNDLES_A_SECOND: f64 = 20.0;
 pub(crate) const QUEUES: [&str; 3] = ["demo-mail", "demo-reports", "demo-flaky"];
 /// When the demo's schedule comes.
 const SCHEDULE: &str = "*/15 * * * * *";
+/// How often a batch is made,
+const BATCH_EVERY: Duration = Duration::from_secs(20);
+/// the first of them after so long,
+const FIRST_BATCH: Duration = Duration::from_secs(4);
+/// and of how many jobs.
+const JOBS_OF_A_BATCH: u64 = 12;
 /// How often a job of the demo is tried.
 const MAX_ATTEMPTS: u32 = 5;
 
@@ -96,6 +103,7 @@ pub(crate) async fn stream(
     // What could not be enqueued in time is not made good: the rate is a rate.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut number, mut due, mut fails) = (0_u64, 0.0_f64, false);
+    let (mut batches, mut next_batch) = (0, Instant::now() + FIRST_BATCH);
     loop {
         ticks.tick().await;
         due += (rate.0 / BUNDLES_A_SECOND).max(1.0);
@@ -105,8 +113,14 @@ pub(crate) async fn stream(
             number += 1;
             jobs.push(job(number, chance.next_u32()));
         }
-        match store.enqueue(&jobs).await {
-            Ok(_) => fails = false,
+        let mut done = store.enqueue(&jobs).await.map(drop);
+        if done.is_ok() && next_batch <= Instant::now() {
+            batches += 1;
+            next_batch = Instant::now() + BATCH_EVERY;
+            done = store.make_batch(&batch(batches, chance.next_u32())).await.map(drop);
+        }
+        match done {
+            Ok(()) => fails = false,
             Err(error) if !fails => {
                 fails = true;
                 let _ = trouble.send(format!("jobs cannot be enqueued: {error}"));
@@ -136,6 +150,26 @@ pub(crate) async fn set_schedule(store: &AnyStore) -> Result<(), StoreError> {
     let next = cron.and_then(|cron| cron.next_after(now));
     store.put_schedule(&schedule, next).await?;
     Ok(())
+}
+
+/// One batch: letters, sometimes with one that goes to a page that often fails; a report when all are sent, and one in any case.
+fn batch(number: u64, chance: u32) -> NewBatch {
+    let [mail, reports, flaky] = QUEUES;
+    let job = |queue: &str, url: String| NewJob {
+        queue: queue.to_owned(),
+        max_attempts: MAX_ATTEMPTS,
+        ..NewJob::new(url)
+    };
+    let letter = |place: u64| match place == 0 && chance % 3 == 0 {
+        true => job(flaky, format!("/jobs/flaky?batch={number}")),
+        false => job(mail, format!("/jobs/mail?batch={number}&letter={place}")),
+    };
+    NewBatch {
+        name: Some(format!("letters, number {number}")),
+        on_success: Some(job(reports, format!("/jobs/report?sent={number}"))),
+        on_complete: Some(job(reports, format!("/jobs/report?batch={number}"))),
+        ..NewBatch::of((0..JOBS_OF_A_BATCH).map(letter).collect())
+    }
 }
 
 /// One job: of twenty, fourteen are mail, three reports, and three go to a page that often fails.
@@ -188,6 +222,20 @@ mod tests {
         ] {
             let error = text.parse::<JobsRate>().unwrap_err();
             assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_batch_has_its_letters_and_what_follows_in_the_demos_queues() {
+        for chance in 0..3 {
+            let batch = batch(7, chance);
+            assert_eq!(batch.jobs.len() as u64, JOBS_OF_A_BATCH);
+            assert!(batch.is_sealed);
+            let all = batch.all_jobs();
+            assert_eq!(all.len() as u64, JOBS_OF_A_BATCH + 2);
+            assert!(all.iter().all(|job| QUEUES.contains(&job.queue.as_str())));
+            let flaky = all.iter().filter(|job| job.url.starts_with("/jobs/flaky")).count();
+            assert_eq!(flaky, usize::from(chance == 0));
         }
     }
 

@@ -21,7 +21,7 @@ pub(crate) struct EntryLine<'a> {
     /// What that opens: `enqueue`, `operate`, or `database` for a command.
     role: &'a str,
     /// What: `job.enqueue`, `job.retry`, `job.cancel`, `jobs.retry`, `jobs.cancel`, `jobs.prune`, `queue.pause`, `queue.resume`,
-    /// `queue.set`, `schedule.set`, `schedule.remove`, `schedule.pause`, `schedule.resume`, `schedule.run`, `node.drain`,
+    /// `queue.set`, `batch.make`, `batch.seal`, `batch.cancel`, `schedule.set`, `schedule.remove`, `schedule.pause`, `schedule.resume`, `schedule.run`, `node.drain`,
     /// `period.change`, `token.make` or `token.revoke`.
     action: &'a str,
     /// Of what: an id, a name, or a filter.

@@ -5,6 +5,7 @@ use turnwise_engine::{NodeId, ServerInstant};
 use utoipa::ToSchema;
 
 use super::request::RequestLine;
+use crate::batch::BatchId;
 use crate::job::{Attempts, JobId, JobState, JobView};
 use crate::rfc3339;
 
@@ -29,9 +30,9 @@ pub(crate) struct JobLine<'a> {
     attempt: u32,
     /// How many attempts it has.
     max_attempts: u32,
-    /// When it is or was due (RFC 3339, the database's clock).
+    /// When it is or was due (RFC 3339, the database's clock); null: it waits for a batch, or was cancelled then.
     #[schema(format = DateTime)]
-    scheduled_at: String,
+    scheduled_at: Option<String>,
     /// When it was enqueued.
     #[schema(format = DateTime)]
     created_at: String,
@@ -53,6 +54,14 @@ pub(crate) struct JobLine<'a> {
     /// The schedule that has inserted it; left out when none has.
     #[serde(skip_serializing_if = "Option::is_none")]
     schedule: Option<&'a str>,
+    /// The batch that it belongs to; left out when that is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = Uuid)]
+    batch: Option<BatchId>,
+    /// The batch that it waits for, or did; left out when that is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = Uuid)]
+    after: Option<BatchId>,
 }
 
 /// How far an attempt has come.
@@ -113,7 +122,7 @@ impl<'a> JobLine<'a> {
             priority: job.priority,
             attempt: job.attempt,
             max_attempts: job.max_attempts,
-            scheduled_at: rfc3339::format(job.scheduled_at),
+            scheduled_at: time(job.due_at()),
             created_at: rfc3339::format(job.created_at),
             finished_at: time(job.finished_at),
             node: job.node,
@@ -124,6 +133,8 @@ impl<'a> JobLine<'a> {
                 note: progress.note.as_deref(),
             }),
             schedule: job.particulars.schedule.as_deref(),
+            batch: job.particulars.batch_id(),
+            after: job.after,
         }
     }
 }
@@ -172,10 +183,34 @@ fn time(instant: Option<ServerInstant>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
-    use crate::job::AttemptView;
+    use crate::batch::HELD_UNTIL_US;
+    use crate::job::{AttemptView, Particulars};
     use crate::redact::Redaction;
     use crate::store::RequestView;
+
+    #[test]
+    fn a_job_that_waits_for_a_batch_has_no_time() {
+        let of = |number| BatchId(Uuid::from_u128(number));
+        let particulars = Particulars { batch: Some(of(8).to_string()), ..Particulars::default() };
+        let job = JobView {
+            state: JobState::Scheduled,
+            scheduled_at: ServerInstant::from_micros(HELD_UNTIL_US),
+            particulars,
+            after: Some(of(9)),
+            ..JobView::of_a_test()
+        };
+        let told: serde_json::Value = serde_json::to_value(JobLine::new(&job)).unwrap();
+        assert_eq!(told["scheduled_at"], serde_json::Value::Null);
+        assert_eq!(told["batch"], "00000000-0000-0000-0000-000000000008");
+        assert_eq!(told["after"], "00000000-0000-0000-0000-000000000009");
+        let at = ServerInstant::from_micros(5);
+        let runs = JobView { state: JobState::Ready, scheduled_at: at, ..job.clone() };
+        assert!(job.waits_for_batch() && !runs.waits_for_batch());
+        assert!(serde_json::to_value(JobLine::new(&runs)).unwrap()["scheduled_at"].is_string());
+    }
 
     #[test]
     fn the_json_of_a_job_is_as_promised() {

@@ -3,6 +3,7 @@
 //! `watch::Event`.)
 
 mod audit;
+mod batches;
 mod jobs;
 mod orders;
 mod queues;
@@ -10,6 +11,7 @@ mod request;
 mod schedules;
 
 pub(crate) use audit::EntryLine;
+pub(crate) use batches::{BatchLine, BatchMade, BatchOrdered, BatchPage, need};
 pub(crate) use jobs::{EnqueuedLine, JobLine, JobPage};
 pub(crate) use orders::{QueueOrdered, ScheduleOrdered, paused_or_resumed};
 pub(crate) use queues::{PolicyLine, QueueLine, QueueLines};

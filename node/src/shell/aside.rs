@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::store::Store;
 
 /// It is closed when nobody has asked for it for so long.
-const KEPT_FOR: Duration = Duration::from_secs(10);
+pub(super) const KEPT_FOR: Duration = Duration::from_secs(10);
 
 /// The connection, shared by the tasks that use it one after the other.
 #[derive(Clone, Debug)]

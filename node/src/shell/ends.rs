@@ -7,13 +7,14 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use turnwise_engine::{Input, LocalInstant, NodeId};
 
+use super::batches::Look;
 use super::holds::Holds;
 use super::life::Stage;
 use super::notes::LastingLog;
 use super::patience::Patience;
 use super::turns::Told;
 use crate::clock::Clock;
-use crate::job::{End, EndOutcome};
+use crate::job::{End, EndOutcome, JobFate};
 use crate::sabotage::{Bug, Sabotage};
 use crate::store::{CheckIn, Store, StoreError};
 
@@ -38,6 +39,8 @@ pub(crate) struct EndsTask<C: Clock, S: Store, T: Stage> {
     pub(crate) stage: PhantomData<T>,
     pub(crate) node: NodeId,
     pub(crate) holds: Holds,
+    /// Told of the batches of jobs that have ended.
+    pub(crate) looks: mpsc::UnboundedSender<Look>,
     pub(crate) ends: mpsc::UnboundedReceiver<End>,
     pub(crate) inputs: mpsc::UnboundedSender<Told>,
 }
@@ -57,11 +60,20 @@ impl<C: Clock, S: Store, T: Stage> EndsTask<C, S, T> {
             };
             let sent = self.record(recorded, &mut log).await;
             self.holds.ended(&batch);
+            self.tell_batches(recorded);
             let jobs = u32::try_from(batch.len()).unwrap_or(u32::MAX);
             // The places are free only now: what a node holds in memory is bounded by its capacity,
             // however long the database is away.
             let _ = self.inputs.send(Input::JobsEnded { jobs, sent }.into());
             batch.clear();
+        }
+    }
+
+    /// Their ends are recorded: the batches of these jobs may have ended with them.
+    fn tell_batches(&self, ends: &[End]) {
+        let done = ends.iter().filter(|end| !matches!(end.fate, JobFate::Await(_)));
+        for batch in done.filter_map(|end| end.batch) {
+            let _ = self.looks.send(Look::At(batch));
         }
     }
 

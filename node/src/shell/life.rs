@@ -13,6 +13,7 @@ use turnwise_engine::journal::{Header, VERSION};
 use turnwise_engine::{Input, NodeId};
 
 use super::aside::Aside;
+use super::batches::BatchesTask;
 use super::cancels::CancelsTask;
 use super::ends::EndsTask;
 use super::holds::Holds;
@@ -117,6 +118,7 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller, T: Stage>(
     let (orders, orders_out) = mpsc::unbounded_channel();
     let (jobs, jobs_out) = mpsc::unbounded_channel();
     let (ends, ends_out) = mpsc::unbounded_channel();
+    let (looks, looks_out) = mpsc::unbounded_channel();
     let (refused, refused_out) = mpsc::unbounded_channel();
     let (cancelled, cancelled_out) = mpsc::unbounded_channel();
     let (hand_back, hand_back_out) = watch::channel(false);
@@ -196,6 +198,7 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller, T: Stage>(
         stage: PhantomData::<T>,
         node,
         holds,
+        looks: looks.clone(),
         ends: ends_out,
         inputs: inputs.clone(),
     };
@@ -226,7 +229,10 @@ pub(crate) async fn live<C: Clock, S: Store, K: Caller, T: Stage>(
         let (secret, aside) = (callbacks.secret.clone(), aside.clone());
         tasks.spawn(stage.play(SecretTask { aside, secret, every: LOOK_UP_EVERY }.run()));
     }
-    let schedules = SchedulesTask { aside, stage: PhantomData::<T>, horizon };
+    let batches =
+        BatchesTask { aside: Aside::of(store.clone()), stage: PhantomData::<T>, looks: looks_out };
+    tasks.spawn(stage.play(batches.run()));
+    let schedules = SchedulesTask { aside, stage: PhantomData::<T>, horizon, looks };
     tasks.spawn(stage.play(schedules.run()));
 
     let end = course::<T>(&inputs, &mut turns, &mut tasks, &hand_back, way, pulse, stop).await;

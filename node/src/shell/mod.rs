@@ -6,7 +6,8 @@
 //! - `work`: the other statements that the engine asks for;
 //! - `runs`: the calls; `ends`: recording what became of them; `holds`: the list of both; `cancels`: which of them people
 //!   have cancelled; `target`: whether the target is there;
-//! - `retention`: ended jobs that are old enough to go; `schedules`: times that are to be fired; `aside`: a connection for
+//! - `retention`: ended jobs that are old enough to go; `schedules`: times that are to be fired; `batches`: whether
+//!   they have ended; `aside`: a connection for
 //!   what must hold up nobody;
 //! - `secret`: whether the database still has what callbacks are known by;
 //! - `observer`: who is told of what the node does, to count it;
@@ -17,6 +18,7 @@
 
 mod aim;
 mod aside;
+mod batches;
 mod cancels;
 mod ends;
 mod holds;

@@ -275,6 +275,7 @@ mod tests {
             status,
             error: None,
             answer: None,
+            batch: None,
         };
         store.end(id, &[end]).await.unwrap();
         (store, hands, job.id)

@@ -5,10 +5,11 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use turnwise_engine::{Period, ServerInstant};
 
 use super::aside::Aside;
+use super::batches::Look;
 use super::life::Stage;
 use super::notes::LastingLog;
 use crate::sabotage::{Bug, Sabotage};
@@ -55,6 +56,8 @@ pub(crate) struct SchedulesTask<S: Store, T: Stage> {
     pub(crate) aside: Aside<S>,
     pub(crate) stage: PhantomData<T>,
     pub(crate) horizon: Horizon,
+    /// Told up to when batches are to be looked at: the beats tell one time for both.
+    pub(crate) looks: mpsc::UnboundedSender<Look>,
 }
 
 impl<S: Store, T: Stage> SchedulesTask<S, T> {
@@ -69,6 +72,10 @@ impl<S: Store, T: Stage> SchedulesTask<S, T> {
                 false
             });
             let Some(due) = due else { continue };
+            let _ = self.looks.send(Look::Due(match due {
+                Due::Until(until) => until,
+                Due::Anew => ServerInstant::from_nanos(i64::MAX),
+            }));
             if T::Bugs::plants(Bug::NothingIsFired) {
                 continue;
             }

@@ -181,6 +181,7 @@ mod tests {
             status: Some(200),
             error: None,
             answer: None,
+            batch: None,
         }
     }
 

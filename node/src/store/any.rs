@@ -6,6 +6,7 @@ use turnwise_engine::{
 };
 
 use super::audit::{Audit, EntryView};
+use super::batches::{Batches, SealAnswer, Settled};
 use super::bulk::{Bulk, Deed};
 use super::callbacks::{Callbacks, LastAttempt, Word};
 use super::mysql::{MySqlStore, MySqlTurns};
@@ -22,6 +23,7 @@ use super::{
     Store, StoreError, TargetView, TurnReply, TurnRequest, Turns,
 };
 use crate::audit::Entry;
+use crate::batch::{BatchId, BatchView, Need, NewBatch};
 use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 use crate::token::{Role, TokenHash};
 
@@ -253,6 +255,14 @@ impl Store for AnyStore {
         delegate!(self, store => store.fire(fire).await)
     }
 
+    async fn due_batches(&self, until: ServerInstant) -> Result<Vec<BatchId>, StoreError> {
+        delegate!(self, store => store.due_batches(until).await)
+    }
+
+    async fn settle(&self, batches: &[BatchId]) -> Result<Settled, StoreError> {
+        delegate!(self, store => store.settle(batches).await)
+    }
+
     async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {
         delegate!(self, store => store.prune(prune).await)
     }
@@ -289,6 +299,41 @@ impl Audit for AnyStore {
 
     async fn entries(&self, before: Option<i64>, limit: u32) -> Result<Vec<EntryView>, StoreError> {
         delegate!(self, store => store.entries(before, limit).await)
+    }
+}
+
+impl Batches for AnyStore {
+    async fn make_batch(&self, batch: &NewBatch) -> Result<Vec<JobId>, StoreError> {
+        delegate!(self, store => store.make_batch(batch).await)
+    }
+
+    async fn enqueue_after(
+        &self,
+        job: &NewJob,
+        jobs: &[JobId],
+        need: Need,
+    ) -> Result<(BatchId, JobId), StoreError> {
+        delegate!(self, store => store.enqueue_after(job, jobs, need).await)
+    }
+
+    async fn seal(&self, batch: BatchId) -> Result<SealAnswer, StoreError> {
+        delegate!(self, store => store.seal(batch).await)
+    }
+
+    async fn cancel_batch(&self, batch: BatchId) -> Result<Option<bool>, StoreError> {
+        delegate!(self, store => store.cancel_batch(batch).await)
+    }
+
+    async fn batches(
+        &self,
+        before: Option<BatchId>,
+        limit: u32,
+    ) -> Result<Vec<BatchView>, StoreError> {
+        delegate!(self, store => store.batches(before, limit).await)
+    }
+
+    async fn batch(&self, batch: BatchId) -> Result<Option<BatchView>, StoreError> {
+        delegate!(self, store => store.batch(batch).await)
     }
 }
 

@@ -13,8 +13,10 @@ use turnwise_engine::{
 
 use super::{
     CheckIn, Claimed, DrainAnswer, Fire, Look, NodeReport, NodeView, Prune, Pruned, Queues,
-    Registration, ScheduleView, Store, StoreError, TargetView, TurnReply, TurnRequest, Turns,
+    Registration, ScheduleView, Settled, Store, StoreError, TargetView, TurnReply, TurnRequest,
+    Turns,
 };
+use crate::batch::BatchId;
 use crate::clock::{BootClock, Clock};
 use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 
@@ -277,6 +279,14 @@ impl<S: Store> Store for Distant<S> {
 
     async fn fire(&self, fire: &Fire) -> Result<bool, StoreError> {
         self.road.trip(self.store.fire(fire)).await
+    }
+
+    async fn due_batches(&self, until: ServerInstant) -> Result<Vec<BatchId>, StoreError> {
+        self.road.trip(self.store.due_batches(until)).await
+    }
+
+    async fn settle(&self, batches: &[BatchId]) -> Result<Settled, StoreError> {
+        self.road.trip(self.store.settle(batches)).await
     }
 
     async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {

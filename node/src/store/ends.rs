@@ -198,7 +198,8 @@ mod tests {
 
     fn end(job: JobId, token: i64, fate: JobFate) -> End {
         let (status, error, answer) = (Some(500), Some("no\0".to_owned()), Some(b"no".to_vec()));
-        End { job, token: Token(token), attempt: 3, fate, status, error, answer }
+        let batch = None;
+        End { job, token: Token(token), attempt: 3, fate, status, error, answer, batch }
     }
 
     const FOUND: Running = Running {

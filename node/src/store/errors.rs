@@ -5,6 +5,8 @@ use std::fmt;
 
 use turnwise_engine::Fate;
 
+use crate::batch::BatchRefusal;
+
 /// An error inside a store.
 #[derive(Debug)]
 pub(super) enum Trouble {
@@ -14,6 +16,8 @@ pub(super) enum Trouble {
     Corrupt(String),
     /// Another server was chosen meanwhile.
     Replaced(Fate),
+    /// A batch does not do.
+    Batch(BatchRefusal),
 }
 
 /// What is said of a statement whose server is not the chosen one any more.
@@ -31,7 +35,14 @@ impl fmt::Display for Trouble {
             Self::Sql(error) => error.fmt(f),
             Self::Corrupt(what) => f.write_str(what),
             Self::Replaced(_) => f.write_str(REPLACED),
+            Self::Batch(refusal) => refusal.fmt(f),
         }
+    }
+}
+
+impl From<BatchRefusal> for Trouble {
+    fn from(refusal: BatchRefusal) -> Self {
+        Self::Batch(refusal)
     }
 }
 

@@ -48,6 +48,7 @@ pub const POSTGRES: &[Migration] = &[
     migration!(14, "postgres", "0014_sql_roles"),
     migration!(15, "postgres", "0015_outages"),
     migration!(16, "postgres", "0016_limits"),
+    migration!(17, "postgres", "0017_batches"),
 ];
 
 /// The schema for MariaDB and MySQL.
@@ -65,6 +66,7 @@ pub const MYSQL: &[Migration] = &[
     migration!(11, "mysql", "0011_audit"),
     migration!(12, "mysql", "0012_outages"),
     migration!(13, "mysql", "0013_limits"),
+    migration!(14, "mysql", "0014_batches"),
 ];
 
 /// The schema for SQLite.
@@ -82,6 +84,7 @@ pub const SQLITE: &[Migration] = &[
     migration!(11, "sqlite", "0011_audit"),
     migration!(12, "sqlite", "0012_outages"),
     migration!(13, "sqlite", "0013_limits"),
+    migration!(14, "sqlite", "0014_batches"),
 ];
 
 /// The version of this binary.

@@ -11,6 +11,7 @@
 
 mod any;
 mod audit;
+mod batches;
 mod bulk;
 mod callbacks;
 mod check_ins;
@@ -47,6 +48,10 @@ pub use any::{AnyStore, AnyTurns};
 pub use audit::{
     AUDIT_ENQUEUES_MAX, AUDIT_KEPT, AUDIT_PRUNED_AT_ONCE, AUDIT_SHOWN_MAX, Audit, EntryView,
 };
+pub(crate) use batches::settle_all;
+pub use batches::{
+    BATCHES_SHOWN_MAX, Batches, SETTLED_AT_ONCE, SealAnswer, Settled, WAITED_FOR_MAX,
+};
 pub use bulk::{Altered, BATCH, Bulk, Deed};
 pub use callbacks::{Callbacks, LastAttempt, Word};
 pub use distant::{Distance, Distant, DistantTurns, Road};
@@ -70,6 +75,7 @@ use turnwise_engine::{
     ServerInstant, Slot, Token, TurnRow, TurnStatement,
 };
 
+use crate::batch::{BatchId, BatchRefusal};
 use crate::job::{Attempts, ClaimedJob, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 
 /// How often a node that holds jobs renews its lease, and how long a lease lasts, follow from the period:
@@ -247,8 +253,22 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// schedule has been changed, fired, removed or paused since it was looked at: then nothing is done, and it is false.
     fn fire(&self, fire: &Fire) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
+    /// The sealed batches that are to be looked at by `until`, those first that were not for longest, at most [`SETTLED_AT_ONCE`].
+    fn due_batches(
+        &self,
+        until: ServerInstant,
+    ) -> impl Future<Output = Result<Vec<BatchId>, StoreError>> + Send;
+
+    /// Look at these batches, at most [`SETTLED_AT_ONCE`]: each that is sealed and whose jobs have all ended ends, and what waits for
+    /// it runs, or is cancelled as it waited in vain, in one transaction. One that somebody holds just now is passed over.
+    fn settle(
+        &self,
+        batches: &[BatchId],
+    ) -> impl Future<Output = Result<Settled, StoreError>> + Send;
+
     /// Remove ended jobs that are old enough, of each state those that ended first, with their attempts: how many, and what
-    /// to go on with. A job that holds its unique key, since its window lasts, stays. Decided by the state that stands in the row and by the server's clock, in a transaction of its own that locks the
+    /// to go on with. A job that holds its unique key, since its window lasts, stays, and so does one whose batch goes on; a
+    /// batch goes with the last of its jobs. Decided by the state that stands in the row and by the server's clock, in a transaction of its own that locks the
     /// jobs that it removes and nothing else: one that somebody holds just now is passed over, and none is waited for.
     /// What was removed need not outlive a crash of the server at once.
     fn prune(&self, prune: &Prune) -> impl Future<Output = Result<Pruned, StoreError>> + Send;
@@ -453,6 +473,7 @@ impl From<Trouble> for InTransactionError {
     fn from(trouble: Trouble) -> Self {
         match trouble {
             Trouble::Sql(error) => Self::Sql(error),
+            Trouble::Batch(refusal) => Self::Refused(StoreError::Batch(refusal)),
             other => Self::Sql(sqlx::Error::Protocol(other.to_string())),
         }
     }
@@ -545,6 +566,9 @@ pub enum StoreError {
         /// What to do.
         remedy: &'static str,
     },
+    /// A job belongs to a batch, or waits for one, that does not do. Nothing was written.
+    #[error(transparent)]
+    Batch(BatchRefusal),
     /// The database refused a statement.
     #[error("the database at {database} refused a statement: {reason}")]
     Failed {

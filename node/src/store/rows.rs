@@ -186,16 +186,9 @@ pub(super) fn job_view(columns: JobColumns) -> Result<JobView, Trouble> {
     let seldom: SeldomSaid =
         seldom.map_or(Ok(SeldomSaid::default()), |seldom| parsed("what the job says", &seldom))?;
     let awaits_since = seldom.awaits_since.filter(|_| stored == "queued");
-    let state = match stored.as_str() {
-        "queued" if awaits_since.is_some() => JobState::Running,
-        "queued" if scheduled_at <= now => JobState::Ready,
-        "queued" if attempt == 0 => JobState::Scheduled,
-        "queued" => JobState::Retrying,
-        "running" => JobState::Running,
-        "succeeded" => JobState::Succeeded,
-        "dead" => JobState::Dead,
-        "cancelled" => JobState::Cancelled,
-        other => return Err(Trouble::corrupt(format!("the job {id} in the state {other:?}"))),
+    let state = match awaits_since {
+        Some(_) => JobState::Running,
+        None => job_state(&id, &stored, scheduled_at <= now, attempt)?,
     };
     Ok(JobView {
         id: job_id(&id)?,
@@ -216,6 +209,26 @@ pub(super) fn job_view(columns: JobColumns) -> Result<JobView, Trouble> {
         awaits_since: awaits_since.map(ServerInstant::from_micros),
         progress: seldom.progress.filter(|progress| *progress != Progress::default()),
         particulars: seldom.particulars,
+        after: seldom.after.and_then(|after| after.parse().ok()),
+    })
+}
+
+/// The state of a job as people see it, unless it goes on elsewhere.
+pub(super) fn job_state(
+    id: &str,
+    stored: &str,
+    is_due: bool,
+    attempt: i64,
+) -> Result<JobState, Trouble> {
+    Ok(match stored {
+        "queued" if is_due => JobState::Ready,
+        "queued" if attempt == 0 => JobState::Scheduled,
+        "queued" => JobState::Retrying,
+        "running" => JobState::Running,
+        "succeeded" => JobState::Succeeded,
+        "dead" => JobState::Dead,
+        "cancelled" => JobState::Cancelled,
+        other => return Err(Trouble::corrupt(format!("the job {id} in the state {other:?}"))),
     })
 }
 
@@ -227,6 +240,8 @@ struct SeldomSaid {
     /// In microseconds since the Unix epoch.
     awaits_since: Option<i64>,
     progress: Option<Progress>,
+    /// The batch that it waits for.
+    after: Option<String>,
     #[serde(flatten)]
     particulars: Particulars,
 }

@@ -57,19 +57,20 @@ pub trait Views: Store {
     ) -> impl Future<Output = Result<JobsPage, StoreError>> + Send {
         async move {
             let mut filter = filter.clone();
-            let has_index = match filter.state {
-                Some(JobState::Running) => true,
-                None | Some(JobState::Dead | JobState::Cancelled) => filter.queue.is_none(),
-                Some(JobState::Scheduled | JobState::Ready | JobState::Retrying) => {
-                    let tally = self.tally(LOOKED_THROUGH_MAX).await?;
-                    let queued =
-                        tally.queues.iter().map(|queue| queue.ready.jobs + queue.later.jobs);
-                    // What was not counted may be any number, and those that go on elsewhere stand among the others.
-                    tally.all_queues
-                        && queued.sum::<u32>() + tally.running.jobs < LOOKED_THROUGH_MAX
-                }
-                Some(JobState::Succeeded) => false,
-            };
+            let has_index = filter.batch.is_some()
+                || match filter.state {
+                    Some(JobState::Running) => true,
+                    None | Some(JobState::Dead | JobState::Cancelled) => filter.queue.is_none(),
+                    Some(JobState::Scheduled | JobState::Ready | JobState::Retrying) => {
+                        let tally = self.tally(LOOKED_THROUGH_MAX).await?;
+                        let queued =
+                            tally.queues.iter().map(|queue| queue.ready.jobs + queue.later.jobs);
+                        // What was not counted may be any number, and those that go on elsewhere stand among the others.
+                        tally.all_queues
+                            && queued.sum::<u32>() + tally.running.jobs < LOOKED_THROUGH_MAX
+                    }
+                    Some(JobState::Succeeded) => false,
+                };
             if !has_index {
                 filter.from = self.floor(filter.before, LOOKED_THROUGH_MAX).await?;
             }

@@ -338,12 +338,12 @@ fn the_keyboard_is_enough(browser: &mut Chromium, farm: &Farm) {
     page.press("Tab");
     page.until("document.activeElement.classList.contains('skip')");
     let mut reached = Vec::new();
-    for _ in 0..12 {
+    for _ in 0..13 {
         page.press("Tab");
         let at = page.value("document.activeElement.getAttribute('href') ?? ''");
         reached.push(at.as_str().unwrap_or_default().to_owned());
     }
-    for path in ["/", "/timeline", "/nodes", "/jobs", "/queues", "/schedules"] {
+    for path in ["/", "/timeline", "/nodes", "/jobs", "/batches", "/queues", "/schedules"] {
         assert!(reached.iter().any(|at| at == path), "{path} is reached by keys: {reached:?}");
     }
     assert!(reached.iter().any(|at| at.starts_with("/nodes/")), "{reached:?}");

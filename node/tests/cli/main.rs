@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 #![allow(clippy::disallowed_methods, reason = "real processes take real time")]
 
+mod batches;
 mod jobs;
 mod orders;
 mod place;
@@ -26,6 +27,7 @@ fn without_the_schema_nothing_else_works() {
         &["jobs", "show", NOBODY],
         &["jobs", "retry", NOBODY],
         &["jobs", "cancel", NOBODY],
+        &["batches", "list"],
         &["enqueue", "/x"],
         &["nodes"],
         &["period"],

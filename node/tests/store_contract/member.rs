@@ -140,6 +140,7 @@ pub(crate) fn end_of(job: &ClaimedJob, fate: JobFate) -> End {
         status: Some(500),
         error: Some("it said no".to_owned()),
         answer: Some(b"no".to_vec()),
+        batch: job.particulars.batch_id(),
     }
 }
 

@@ -144,3 +144,59 @@ pub(crate) async fn a_function_knows_unique_keys(w: Postgres) {
         w.refused("SELECT turnwise.enqueue_many('[{\"url\": \"/x\", \"unique_for\": \"1 s\"}]')");
     assert!(said.await.unwrap().contains("job 1 of 1: unique_for is given without unique_key"));
 }
+
+pub(crate) async fn functions_make_batches(w: Postgres) {
+    let a = Member::register(&w, 1).await;
+    // In one transaction, so that somebody who looks meanwhile sees none of it.
+    let batch = w
+        .text(
+            "SELECT turnwise.batch('[{\"url\": \"/a\"}, {\"url\": \"/b\", \"queue\": \"other\"}]',
+                on_success => '{\"url\": \"/well\"}', on_complete => '{\"url\": \"/over\", \"json\": 1}',
+                name => 'import', sealed => false)::text",
+        )
+        .await
+        .unwrap();
+    let added =
+        format!("SELECT count(*) FROM turnwise.batch_add('{batch}', '[{{\"url\": \"/c\"}}]')");
+    assert_eq!(w.number(&added).await, Some(1));
+    let plain = format!("INSERT INTO turnwise.jobs (url, batch) VALUES ('/d', '{batch}')");
+    w.run(&plain).await;
+    w.run(&format!("SELECT turnwise.enqueue_after('{batch}', '{{\"url\": \"/last\"}}', false)"))
+        .await;
+    w.run(&format!("SELECT turnwise.batch_seal('{batch}')")).await;
+    let again = w.refused(&format!("SELECT turnwise.batch_seal('{batch}')")).await.unwrap();
+    assert!(again.contains("cannot be sealed: it is sealed already"), "{again}");
+    let urls = async |claimed: Vec<turnwise_node::job::ClaimedJob>| {
+        let mut urls: Vec<String> = claimed.iter().map(|job| job.url.clone()).collect();
+        for job in &claimed {
+            a.end(job, turnwise_node::job::JobFate::Succeeded).await;
+        }
+        urls.sort_unstable();
+        urls
+    };
+    assert_eq!(urls(a.claim(1, 9).await).await, ["/a", "/b", "/c", "/d"]);
+    let id = batch.parse().unwrap();
+    let settled = turnwise_node::store::Store::settle(&a.store, &[id]).await.unwrap();
+    assert_eq!(settled.ended.len(), 1);
+    assert_eq!(urls(a.claim(2, 9).await).await, ["/last", "/over", "/well"]);
+    // What has ended takes no more, by whatever way, and says so.
+    let nowhere = "00000000-0000-0000-0000-0000000000aa";
+    for (statement, reason) in [
+        (plain, format!("the batch {batch} has ended (succeeded)")),
+        (added, format!("the batch {batch} has ended (succeeded)")),
+        (format!("SELECT turnwise.batch_seal('{nowhere}')"), format!("no batch {nowhere}")),
+        (
+            format!("SELECT turnwise.enqueue_after('{nowhere}', '{{\"url\": \"/x\"}}')"),
+            format!("no batch {nowhere}"),
+        ),
+        ("SELECT turnwise.batch('7')".to_owned(), "the argument is of the type number".to_owned()),
+        (
+            "SELECT turnwise.batch('[{\"url\": 7}]')".to_owned(),
+            "job 1 of 1: url is of the type number".to_owned(),
+        ),
+    ] {
+        let said = w.refused(&statement).await.unwrap();
+        assert!(said.contains(&reason), "{statement}: {said}");
+    }
+    assert_eq!(w.number("SELECT count(*) FROM turnwise.batches").await, Some(1));
+}

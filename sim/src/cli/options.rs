@@ -88,6 +88,10 @@ pub(super) struct Farm {
     #[arg(long, value_name = "PPM", default_value = "0", value_parser = ppm)]
     asynchronous: f64,
 
+    /// How often an app makes a batch of a few jobs, with jobs that wait for it, as in 1/5s; 0: never; in the cluster
+    #[arg(long, value_name = "RATE", default_value = "0")]
+    batch_rate: Every,
+
     /// How many jobs of a queue, in which half of them are then, run at once, from 1; 0: any number; in the cluster
     #[arg(long, value_name = "JOBS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     queue_concurrency: u32,
@@ -144,6 +148,7 @@ impl Farm {
                 pauses_every: self.queue_pause_rate.0,
                 schedules: self.schedules,
                 asynchronous_ppm: self.asynchronous as u32,
+                batches_every: self.batch_rate.0,
                 concurrency: self.queue_concurrency,
                 rate: self.queue_rate,
             },

@@ -36,6 +36,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::watch::channel;
 use turnwise_engine::journal::Entry;
 use turnwise_engine::{Slot, TurnRow};
+use turnwise_node::batch::BatchId;
 use turnwise_node::callback::{Callbacks, Secret};
 use turnwise_node::caller::{AllowedOrigins, SigningKeys, Targets};
 use turnwise_node::config::{Keep, LogFormat, Retention, RunConfig};
@@ -142,6 +143,9 @@ enum What {
     Return(u32),
     Enqueue,
     Cancel(u64),
+    MakeBatch,
+    Seal(BatchId),
+    CancelBatch(BatchId),
     Pause,
     Resume,
     SetSchedules,
@@ -211,6 +215,9 @@ impl<'a> Cluster<'a> {
         if scenario.orders.pauses_every > Span::ZERO {
             cluster.plan(scenario.orders.pauses_every.0, What::Pause);
         }
+        if scenario.orders.batches_every > Span::ZERO {
+            cluster.plan(scenario.orders.batches_every.0, What::MakeBatch);
+        }
         if scenario.orders.schedules > 0 {
             cluster.plan(LOOK_EVERY, What::SetSchedules);
         }
@@ -271,6 +278,9 @@ impl<'a> Cluster<'a> {
             What::Return(number) => self.comes_back(number),
             What::Enqueue => self.enqueue(),
             What::Cancel(job) => self.cancel(job),
+            What::MakeBatch => self.make_batch(),
+            What::Seal(batch) => self.seal(batch),
+            What::CancelBatch(batch) => self.cancel_batch(batch),
             What::Pause => self.pause(),
             What::Resume => self.resume(),
             What::SetSchedules => self.set_schedules(),

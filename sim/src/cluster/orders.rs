@@ -1,15 +1,19 @@
-//! Decides what apps and people order of the database: jobs, some with unique keys, some of which are cancelled soon after, and
+//! Decides what apps and people order of the database: jobs, batches of them, some with unique keys, some of which are cancelled soon after, and
 //! pauses of a queue, limits of another, schedules.
 
 use std::time::Duration;
 
-use turnwise_node::job::{Asynchronous, HEARTBEAT_MIN, NewJob, Unique};
+use turnwise_node::batch::{BatchId, NewBatch};
+use turnwise_node::job::{Asynchronous, HEARTBEAT_MIN, JobState, NewJob, Unique};
 use turnwise_node::schedule::{Cron, Misfire};
-use turnwise_node::store::{Limits, NewSchedule, QueueOrders, QueuePolicy, Rate, Schedules, Store};
+use turnwise_node::store::{
+    Batches, Limits, NewSchedule, QueueOrders, QueuePolicy, Rate, Schedules, SealAnswer, Store,
+};
 
 use super::caller::CALL_DEADLINE;
 use super::database::{Database, at_once};
-use super::watch::Said;
+use super::farm::Farm;
+use super::watch::{KnownBatch, Said, batch_id};
 use super::{BODY, Cluster, What};
 use crate::oracle::Invariant;
 use crate::random::Stream;
@@ -25,6 +29,10 @@ const KEYS: u64 = 3;
 const WINDOW_MS: u64 = 8_000;
 /// A job that is cancelled is cancelled within so long.
 const CANCELLED_WITHIN: u64 = 6_000_000_000;
+/// A batch that is not sealed at once is sealed within so long, and one that is cancelled is cancelled within it.
+const SEALED_WITHIN: u64 = 6_000_000_000;
+/// The most jobs that a batch begins with.
+const JOBS_OF_A_BATCH: u64 = 4;
 /// A pause lasts at most so long.
 const PAUSED_FOR: u64 = 6_000_000_000;
 
@@ -43,6 +51,10 @@ pub(super) struct Orders {
     pauses: Stream,
     asynchronous: Stream,
     limits: Stream,
+    batches: Stream,
+    additions: Stream,
+    /// So many batches were made.
+    batches_made: u64,
     pub(super) told: super::watch::Ordered,
 }
 
@@ -56,8 +68,40 @@ impl Orders {
             pauses: stream("orders: pauses"),
             asynchronous: stream("orders: asynchronous"),
             limits: stream("orders: limits"),
+            batches: stream("orders: batches"),
+            additions: stream("orders: additions"),
+            batches_made: 0,
             told: Default::default(),
         }
+    }
+}
+
+impl Farm {
+    /// A web app that works at a job of a batch adds another to it, now and then.
+    pub(super) fn extend(&self, job: u64) {
+        let mut world = self.look();
+        let Some(batch) = world.batch_of(job) else { return };
+        let is_wanted = world.orders.additions.below(4) == 0;
+        let is_there = world.out_until <= world.now && world.now <= world.scenario.load.until.0;
+        let (number, max_attempts) = (world.jobs + 1, world.scenario.load.max_attempts);
+        let store = world.store.clone().filter(|_| is_wanted && is_there);
+        drop(world);
+        let Some(store) = store else { return };
+        let added = NewJob {
+            id: id_of(number),
+            max_attempts,
+            deadline: CALL_DEADLINE,
+            batch: Some(batch),
+            ..NewJob::new(format!("/jobs/{number}"))
+        };
+        let view = at_once(store.job(id_of(job))).ok().flatten();
+        let is_running = view.is_some_and(|(view, _)| view.state == JobState::Running);
+        let done = at_once(store.enqueue(&[added]));
+        let mut world = self.look();
+        if done.is_ok() {
+            world.jobs = number;
+        }
+        world.extended(batch, job, number, &done, is_running);
     }
 }
 
@@ -159,6 +203,103 @@ impl Cluster<'_> {
             if let Some((job, _)) = job {
                 self.farm.look().cancelled(number, job.state);
             }
+        }
+    }
+
+    /// An app makes a batch of a few jobs.
+    pub(super) fn make_batch(&mut self) {
+        let mut world = self.farm.look();
+        let (now, every) = (world.now, world.scenario.orders.batches_every.0);
+        if now > world.scenario.load.until.0 {
+            return;
+        }
+        let (first, max_attempts) = (world.jobs + 1, world.scenario.load.max_attempts);
+        let chance = &mut world.orders.batches;
+        let wait = -(every as f64) * chance.ln_uniform();
+        let jobs = chance.below(JOBS_OF_A_BATCH + 1);
+        let (is_sealed, later) = (chance.below(3) > 0, now + 1 + chance.below(SEALED_WITHIN));
+        // In a third of them one is cancelled, in some of them all.
+        let (cancels_one, cancelled) = (chance.below(3) == 0, chance.below(jobs.max(1)));
+        let (cancels_all, cancelled_at) = (chance.below(6) == 0, chance.below(SEALED_WITHIN));
+        let batch = batch_id(world.orders.batches_made);
+        drop(world);
+        if let Some(store) = self.reachable() {
+            let job = |number: u64| NewJob {
+                id: id_of(number),
+                max_attempts,
+                deadline: CALL_DEADLINE,
+                ..NewJob::new(format!("/jobs/{number}"))
+            };
+            let numbers: Vec<u64> = (first..first + jobs).collect();
+            let (success, complete) = (first + jobs, first + jobs + 1);
+            let new = NewBatch {
+                id: batch,
+                name: None,
+                jobs: numbers.iter().map(|number| job(*number)).collect(),
+                on_success: Some(job(success)),
+                on_complete: Some(job(complete)),
+                is_sealed,
+            };
+            let done = at_once(store.make_batch(&new));
+            let mut world = self.farm.look();
+            match done {
+                Ok(_) => {
+                    world.jobs = complete;
+                    world.orders.batches_made += 1;
+                    let sealed_at = is_sealed.then_some(now);
+                    let known = KnownBatch {
+                        jobs: numbers.clone(),
+                        success,
+                        complete,
+                        sealed_at,
+                        ..KnownBatch::default()
+                    };
+                    world.made_batch(batch, known);
+                    drop(world);
+                    if !is_sealed {
+                        self.plan(later, What::Seal(batch));
+                    }
+                    if cancels_one && let Some(number) = numbers.get(cancelled as usize) {
+                        self.plan(now + 1 + cancelled_at, What::Cancel(*number));
+                    }
+                    if cancels_all {
+                        self.plan(now + 1 + cancelled_at, What::CancelBatch(batch));
+                    }
+                }
+                Err(error) => {
+                    let say = || format!("a batch cannot be made: {error}");
+                    world.violated(Invariant::Batches, say);
+                }
+            }
+        }
+        self.plan(now + 1 + wait as u64, What::MakeBatch);
+    }
+
+    /// And seals it, as soon as the database can be reached.
+    pub(super) fn seal(&mut self, batch: BatchId) {
+        let now = self.farm.look().now;
+        match self.reachable() {
+            Some(store) => {
+                if matches!(at_once(store.seal(batch)), Ok(SealAnswer::Sealed)) {
+                    self.farm.look().sealed(batch);
+                }
+            }
+            None => self.plan(now + 500_000_000, What::Seal(batch)),
+        }
+    }
+
+    /// Somebody cancels a batch, and then its jobs.
+    pub(super) fn cancel_batch(&mut self, batch: BatchId) {
+        let Some(store) = self.reachable() else { return };
+        if !matches!(at_once(store.cancel_batch(batch)), Ok(Some(true))) {
+            return;
+        }
+        let mut world = self.farm.look();
+        world.cancelled_batch(&store, batch);
+        let jobs = world.orders.told.batches.get(&batch).map(|known| known.jobs.clone());
+        drop(world);
+        for number in jobs.unwrap_or_default() {
+            self.cancel(number);
         }
     }
 

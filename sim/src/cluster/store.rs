@@ -10,11 +10,12 @@ use turnwise_engine::{
     Change, Claim, Fate, LocalInstant, NodeId, Period, ServerIdentity, ServerInstant, Slot, Token,
     TurnKind, TurnRow,
 };
+use turnwise_node::batch::BatchId;
 use turnwise_node::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 use turnwise_node::store::{
     BeatView, Callbacks, CheckIn, Claimed, DrainAnswer, Fire, LastAttempt, Look, NewSchedule,
     NodeReport, NodeView, PausedQueue, Prune, Pruned, QueueOrders, QueuePolicy, Queues,
-    Registration, RunView, ScheduleView, Schedules, Store, StoreError, Tally, TargetView,
+    Registration, RunView, ScheduleView, Schedules, Settled, Store, StoreError, Tally, TargetView,
     TurnReply, TurnRequest, Turns, Views, Word,
 };
 
@@ -334,6 +335,20 @@ impl Store for RemoteStore {
                 let jobs = fire.times.iter().map(|(_, job)| has_job(*job)).collect::<Vec<_>>();
                 session.farm.look().fired(&fire, &jobs);
             }
+            Ok(done)
+        })
+        .await
+    }
+
+    async fn due_batches(&self, until: ServerInstant) -> Result<Vec<BatchId>, StoreError> {
+        self.ask(What::Work, move |session| at_once(session.store.due_batches(until))).await
+    }
+
+    async fn settle(&self, batches: &[BatchId]) -> Result<Settled, StoreError> {
+        let batches = batches.to_vec();
+        self.ask(What::Work, move |session| {
+            let done = at_once(session.store.settle(&batches))?;
+            session.farm.look().settled(&session.store, &done);
             Ok(done)
         })
         .await

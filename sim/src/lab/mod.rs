@@ -59,6 +59,10 @@ pub const NEVER_REACHES: &[Mark] = &[
     Mark::HeardTooLate,
     Mark::ScheduleFired,
     Mark::FiredForTheDead,
+    Mark::BatchSucceeded,
+    Mark::BatchFailed,
+    Mark::BatchCancelled,
+    Mark::BatchExtended,
 ];
 
 /// Run a scenario with the engine of the product.

@@ -69,6 +69,8 @@ pub enum Invariant {
     Limits,
     /// A schedule fires each of its times once, and, when all is well, before it comes.
     Schedules,
+    /// A batch ends once, when all its jobs have ended and soon after, and what waits for it runs then and not before.
+    Batches,
     /// A job that goes on elsewhere is not tried again while it is heard of, and none but its last attempt is believed.
     Callbacks,
     /// An engine that is told what the node's engine was told asks for the same.
@@ -102,6 +104,7 @@ impl Invariant {
         Self::Pauses,
         Self::Limits,
         Self::Schedules,
+        Self::Batches,
         Self::Callbacks,
         Self::Replay,
         Self::NoPanic,
@@ -132,6 +135,7 @@ impl Invariant {
             Self::Pauses => "pauses",
             Self::Limits => "limits",
             Self::Schedules => "schedules",
+            Self::Batches => "batches",
             Self::Callbacks => "callbacks",
             Self::Replay => "replay",
             Self::NoPanic => "no_panic",

@@ -50,6 +50,11 @@ impl Plantable for Bug {
                 scenario.orders.concurrency > 0 && scenario.orders.asynchronous_ppm > 0
             }
             Self::RateIsForgotten => scenario.orders.rate > 0,
+            Self::BatchForgetsWhatRuns
+            | Self::BatchFailureIsSuccess
+            | Self::NoBatchIsLookedAt
+            | Self::BatchIsLookedAtByEndsAlone
+            | Self::WaitingIsNotPutOff => scenario.orders.batches_every.0 > 0,
             Self::PauseIsIgnored => scenario.orders.pauses_every.0 > 0,
             Self::NothingIsFired
             | Self::NextTimeIsPassedOver

@@ -165,6 +165,9 @@ pub struct Orders {
     /// How many of a million jobs may go on elsewhere after an answer of 202.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub asynchronous_ppm: u32,
+    /// The mean time between two batches that an app makes, of a few jobs each; zero: there are none.
+    #[serde(default, skip_serializing_if = "Span::is_zero")]
+    pub batches_every: Span,
     /// So many jobs of a queue, in which half of them are then, run at once; zero: any number.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub concurrency: u32,

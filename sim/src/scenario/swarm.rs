@@ -100,12 +100,14 @@ fn orders(seed: u64) -> Orders {
     let asynchronous_ppm = some(800_000) as u32;
     let concurrency = some(4) as u32;
     let rate = some(6) as u32;
+    let batches_every = Span(some(6_000_000_000));
     Orders {
         keyed_ppm,
         cancelled_ppm,
         pauses_every,
         schedules,
         asynchronous_ppm,
+        batches_every,
         concurrency,
         rate,
     }

@@ -391,6 +391,7 @@ pub(super) mod tests {
             awaits_since: None,
             progress: None,
             particulars: Default::default(),
+            after: None,
         }
     }
 

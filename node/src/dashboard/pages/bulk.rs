@@ -27,6 +27,8 @@ pub(in super::super) struct Ordered {
     state: String,
     #[serde(default)]
     queue: String,
+    #[serde(default)]
+    batch: String,
 }
 
 /// A button for each deed that makes sense for jobs in this state; none for jobs of all states.
@@ -52,8 +54,8 @@ pub(in super::super) async fn order(
     actor: Actor,
     Form(ordered): Form<Ordered>,
 ) -> Response {
-    let Ordered { action, sure, state, queue } = ordered;
-    let wanted = Wanted::of(state, queue);
+    let Ordered { action, sure, state, queue, batch } = ordered;
+    let wanted = Wanted::of(state, queue, batch);
     let back = wanted.address(wanted.state(), None);
     let deed = [Deed::Retry, Deed::Cancel].into_iter().find(|deed| name(*deed) == action);
     let (filter, deed) = match (wanted.filter(), deed) {
@@ -104,6 +106,7 @@ async fn ask(shared: &Shared, wanted: &Wanted, deed: Deed, filter: &JobFilter) -
             "This touches " strong { (count) " jobs" } " that are " (page::state(state))
             @if let Some(queue) = &filter.queue { ", of the queue " strong { (page::short(queue, 128)) } }
             @else { ", of all queues" }
+            @if let Some(batch) = filter.batch { ", of the batch " code { (batch) } }
             "."
         }
         @if count.and_more {
@@ -140,6 +143,7 @@ fn hidden(wanted: &Wanted) -> Markup {
     html! {
         input type="hidden" name="state" value=(wanted.state());
         input type="hidden" name="queue" value=(wanted.queue());
+        input type="hidden" name="batch" value=(wanted.batch());
     }
 }
 

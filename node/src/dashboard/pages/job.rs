@@ -157,6 +157,13 @@ fn facts(farm: &Farm, job: &JobView, now: ServerInstant) -> Markup {
             dt { "Queue" } dd { (page::short(&job.queue, 128)) }
             @if let Some(key) = &job.unique_key { dt { "Unique key" } dd { (page::short(key, 256)) } }
             @if let Some(schedule) = &job.particulars.schedule { dt { "Schedule" } dd { (page::short(schedule, 128)) } }
+            @if let Some(batch) = job.particulars.batch_id() {
+                dt { "Batch" } dd { a href=(format!("/batches/{batch}")) { code { (batch) } } }
+            }
+            @if let Some(batch) = job.after {
+                dt { @if job.waits_for_batch() { "Waits for" } @else { "Waited for" } }
+                dd { "the batch " a href=(format!("/batches/{batch}")) { code { (batch) } } }
+            }
             @if let Some(since) = job.awaits_since { dt { "Elsewhere" } dd { "since " (page::moment(since, now)) ", until it calls back" } }
             @if let Some(progress) = &job.progress {
                 dt { "Progress" }
@@ -170,7 +177,9 @@ fn facts(farm: &Farm, job: &JobView, now: ServerInstant) -> Markup {
             dt { "Priority" } dd { (job.priority) }
             dt { "Attempts" } dd { (job.attempt) " of " (job.max_attempts) }
             dt { "Enqueued" } dd { (page::moment(job.created_at, now)) }
-            dt { @if job.awaits_since.is_some() { "Heard of by" } @else { "Due" } } dd { (page::moment(job.scheduled_at, now)) }
+            @if let Some(due) = job.due_at() {
+                dt { @if job.awaits_since.is_some() { "Heard of by" } @else { "Due" } } dd { (page::moment(due, now)) }
+            }
             @if let Some(at) = job.finished_at { dt { "Ended" } dd { (page::moment(at, now)) } }
             @if let Some(node) = job.node {
                 dt { "Node" } dd { a href=(format!("/nodes/{node}")) { (page::short(&farm.member(node).name, 60)) } }

@@ -10,6 +10,7 @@ use url::form_urlencoded::Serializer;
 
 use super::super::{Shared, page};
 use super::bulk;
+use crate::batch::BatchId;
 use crate::job::{JobFilter, JobId, JobState, JobView, QUEUE_BYTES_MAX};
 use crate::store::{COUNTED_MAX, Capped, JobsPage, LOOKED_THROUGH_MAX, Tally, Views};
 use crate::watch::{ANSWER_TIMEOUT, within};
@@ -25,13 +26,15 @@ pub(in super::super) struct Wanted {
     #[serde(default)]
     queue: String,
     #[serde(default)]
+    batch: String,
+    #[serde(default)]
     before: String,
 }
 
 impl Wanted {
     /// What a form asks for, from the newest on.
-    pub(super) fn of(state: String, queue: String) -> Self {
-        Self { state, queue, before: String::new() }
+    pub(super) fn of(state: String, queue: String, batch: String) -> Self {
+        Self { state, queue, batch, before: String::new() }
     }
 
     /// The word for the state; empty: all.
@@ -42,6 +45,11 @@ impl Wanted {
     /// The queue's name; empty: all.
     pub(super) fn queue(&self) -> &str {
         &self.queue
+    }
+
+    /// The batch's id; empty: all.
+    pub(super) fn batch(&self) -> &str {
+        &self.batch
     }
 
     pub(super) fn filter(&self) -> Result<JobFilter, String> {
@@ -60,6 +68,10 @@ impl Wanted {
         if self.queue.chars().any(char::is_control) {
             return Err("A queue’s name is asked for without control characters.".to_owned());
         }
+        let batch: Option<BatchId> = match self.batch.as_str() {
+            "" => None,
+            id => Some(id.parse().map_err(|_| "What is asked for is no batch’s id.".to_owned())?),
+        };
         let before: Option<JobId> = match self.before.as_str() {
             "" => None,
             id => {
@@ -67,7 +79,7 @@ impl Wanted {
             }
         };
         let queue = (!self.queue.is_empty()).then(|| self.queue.clone());
-        Ok(JobFilter { state, queue, limit: PAGE, before, from: None })
+        Ok(JobFilter { state, queue, batch, limit: PAGE, before, from: None })
     }
 
     /// The address of the same jobs, from another one on.
@@ -78,6 +90,9 @@ impl Wanted {
         }
         if !self.queue.is_empty() {
             query.append_pair("queue", &self.queue);
+        }
+        if !self.batch.is_empty() {
+            query.append_pair("batch", &self.batch);
         }
         if let Some(before) = before {
             query.append_pair("before", &before.to_string());
@@ -114,6 +129,9 @@ pub(in super::super) async fn show(
         h1 { "Jobs" }
         div data-live="counts" { (counts(&wanted, &tally)) }
         (form(&wanted))
+        @if let Some(batch) = wanted.filter().ok().and_then(|filter| filter.batch) {
+            p { "Of the batch " a href=(format!("/batches/{batch}")) { code { (batch) } } }
+        }
         div data-live="jobs" {
             @match &found {
                 Err(wrong) => p .said.refused role="status" { (wrong) },
@@ -158,6 +176,7 @@ fn form(wanted: &Wanted) -> Markup {
     html! {
         form .filter method="get" action="/jobs" {
             @if !wanted.state.is_empty() { input type="hidden" name="state" value=(wanted.state); }
+            @if !wanted.batch.is_empty() { input type="hidden" name="batch" value=(wanted.batch); }
             label for="queue" { "Queue" }
             input #queue name="queue" value=(wanted.queue) maxlength=(QUEUE_BYTES_MAX) placeholder="all";
             button { "Show" }
@@ -206,11 +225,22 @@ fn row(job: &JobView, now: ServerInstant) -> Markup {
             }
             td { (page::short(&job.queue, 30)) }
             td .number { (job.attempt) "/" (job.max_attempts) }
-            td { (page::moment(job.finished_at.unwrap_or(job.scheduled_at), now)) }
+            td { (when(job, now)) }
             td .answer {
                 @if let Some(status) = job.last_status { (status) " " }
                 @if let Some(error) = &job.last_error { (page::short(error, 80)) }
             }
+        }
+    }
+}
+
+/// When it ended, or is due: at a time, or after a batch.
+fn when(job: &JobView, now: ServerInstant) -> Markup {
+    html! {
+        @match (job.finished_at.or(job.due_at()), job.after) {
+            (Some(at), _) => (page::moment(at, now)),
+            (None, Some(batch)) => { "after " a href=(format!("/batches/{batch}")) { "a batch" } },
+            (None, None) => "–",
         }
     }
 }
@@ -220,7 +250,18 @@ mod tests {
     use super::*;
 
     fn wanted(state: &str, queue: &str, before: &str) -> Wanted {
-        Wanted { state: state.to_owned(), queue: queue.to_owned(), before: before.to_owned() }
+        let wanted = Wanted::of(state.to_owned(), queue.to_owned(), String::new());
+        Wanted { before: before.to_owned(), ..wanted }
+    }
+
+    #[test]
+    fn the_batch_stands_in_the_address() {
+        let id = BatchId::generate();
+        let asked = Wanted::of(String::new(), String::new(), id.to_string());
+        assert_eq!(asked.address("dead", None), format!("/jobs?state=dead&batch={id}"));
+        assert_eq!(asked.filter().unwrap().batch, Some(id));
+        let wrong = Wanted::of(String::new(), String::new(), "7".to_owned());
+        assert!(wrong.filter().unwrap_err().contains("batch"));
     }
 
     #[test]

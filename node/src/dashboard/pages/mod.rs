@@ -1,6 +1,7 @@
 //! What is on each page, one file for each.
 
 pub(super) mod audit;
+pub(super) mod batches;
 pub(super) mod bulk;
 pub(super) mod drain;
 pub(super) mod job;

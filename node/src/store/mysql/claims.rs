@@ -42,24 +42,35 @@ pub(super) fn claimed_columns(token: &str, attempt: &str, body_max: usize) -> St
     format!(
         "j.id, {token}, j.queue, j.method, j.url, j.headers,
          IF(OCTET_LENGTH(j.body) <= {body_max}, j.body, NULL),
-         COALESCE(OCTET_LENGTH(j.body), 0), {attempt}, j.max_attempts, j.hand_backs, j.deadline_ms, {}, {PARTICULARS}",
-        micros_of!("j.scheduled_at")
+         COALESCE(OCTET_LENGTH(j.body), 0), {attempt}, j.max_attempts, j.hand_backs, j.deadline_ms, {}, {}",
+        micros_of!("j.scheduled_at"),
+        particulars(attempt)
     )
 }
 
-/// What few jobs say, as JSON; NULL: nothing. What they do not say themselves is their queue's to say.
-const PARTICULARS: &str = "CONVERT(IF(
-    COALESCE(j.retry_wait_ms, j.retry_wait_max_ms, j.asynchronous, j.schedule) IS NOT NULL OR EXISTS (
-        SELECT 1 FROM turnwise_queues q WHERE q.name = j.queue
-            AND COALESCE(q.retry_wait_ms, q.retry_wait_max_ms, q.permanent_statuses) IS NOT NULL),
-    JSON_OBJECT(
-        'retry_wait_ms', COALESCE(j.retry_wait_ms,
-            (SELECT q.retry_wait_ms FROM turnwise_queues q WHERE q.name = j.queue)),
-        'retry_wait_max_ms', COALESCE(j.retry_wait_max_ms,
-            (SELECT q.retry_wait_max_ms FROM turnwise_queues q WHERE q.name = j.queue)),
-        'permanent', (SELECT q.permanent_statuses FROM turnwise_queues q WHERE q.name = j.queue),
-        'asynchronous', j.asynchronous, 'heartbeat_ms', j.heartbeat_ms, 'schedule', j.schedule),
-    NULL) USING utf8mb4)";
+/// What few jobs say, as JSON; NULL: nothing. What they do not say themselves is their queue's to say. The status in the row is that of
+/// the attempt before this one when this one is being claimed, or runs.
+fn particulars(attempt: &str) -> String {
+    let previous = format!(
+        "IF({attempt} > 1 AND (j.state = 'running' OR {attempt} > j.attempt), j.last_status, NULL)"
+    );
+    format!(
+        "CONVERT(IF(
+            COALESCE(j.retry_wait_ms, j.retry_wait_max_ms, j.asynchronous, j.schedule, j.batch, {previous}) IS NOT NULL
+            OR EXISTS (
+                SELECT 1 FROM turnwise_queues q WHERE q.name = j.queue
+                    AND COALESCE(q.retry_wait_ms, q.retry_wait_max_ms, q.permanent_statuses) IS NOT NULL),
+            JSON_OBJECT(
+                'retry_wait_ms', COALESCE(j.retry_wait_ms,
+                    (SELECT q.retry_wait_ms FROM turnwise_queues q WHERE q.name = j.queue)),
+                'retry_wait_max_ms', COALESCE(j.retry_wait_max_ms,
+                    (SELECT q.retry_wait_max_ms FROM turnwise_queues q WHERE q.name = j.queue)),
+                'permanent', (SELECT q.permanent_statuses FROM turnwise_queues q WHERE q.name = j.queue),
+                'asynchronous', j.asynchronous, 'heartbeat_ms', j.heartbeat_ms, 'schedule', j.schedule,
+                'batch', j.batch, 'previous_status', {previous}),
+            NULL) USING utf8mb4)"
+    )
+}
 
 /// Jobs that are locked for a claim, and what is to be written of them.
 #[derive(Debug, Default)]

@@ -99,13 +99,17 @@ impl MySqlStore {
                 let reason = REPLACED.to_owned();
                 return StoreError::Unreachable { database, reason, fate };
             }
+            Trouble::Batch(refusal) => return StoreError::Batch(refusal),
             Trouble::Sql(error) => error,
         };
         let reason = match (number(&error), error.as_database_error()) {
             (Some(number), Some(error)) if !is_away(number) => {
                 return said(&database, number, error.message());
             }
-            (_, Some(said)) => said.message().to_owned(),
+            // By its number it is known that a lock was waited for for too long.
+            (number, Some(said)) => {
+                format!("{} ({})", said.message(), number.unwrap_or_default())
+            }
             _ if matches!(error, sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_)) => {
                 // These never came as far as the server.
                 let reason = error.to_string();

@@ -7,23 +7,40 @@ use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{FromRow, Row};
 use turnwise_engine::{NodeId, Token};
 
+use super::batches::{self, Begin, Named};
 use super::callbacks::cancelled_elsewhere;
 use super::literals::{self, bytes, bytes_or_null, instant, number_or_null, text, text_or_null};
-use super::{MySqlStore, inserts, micros_of, rows_of};
+use super::session::Session;
+use super::{MySqlStore, held_until, inserts, micros_of, rows_of};
+use crate::batch::HELD_UNTIL_US;
 use crate::job::{Attempts, JobFilter, JobId, JobState, JobView, NewJob, Particulars, When};
+use crate::store::connections::Lent;
 use crate::store::errors::Trouble;
 use crate::store::rows::{self, AttemptColumns, JobColumns, headers_json, micros};
+use crate::store::servers::Line;
 use crate::store::{ATTEMPTS_SHOWN, InTransactionError, StoreError};
+
+/// Whether a job waits for a batch.
+macro_rules! is_held {
+    () => {
+        concat!("j.scheduled_at = ", held_until!(), " AND j.state = 'queued'")
+    };
+}
 
 /// What few jobs say, as a list of jobs has it; NULL: nothing.
 const SELDOM_SAID: &str = concat!(
     "CONVERT(IF(COALESCE(j.unique_key, j.awaits_since, j.progress, j.progress_note, j.retry_wait_ms,
-        j.retry_wait_max_ms, j.asynchronous, j.schedule) IS NULL, NULL,
+        j.retry_wait_max_ms, j.asynchronous, j.schedule, j.batch) IS NULL AND NOT (",
+    is_held!(),
+    "), NULL,
     JSON_OBJECT('unique_key', CONVERT(j.unique_key USING utf8mb4), 'awaits_since', ",
     micros_of!("IF(j.given_up = 'elsewhere', j.awaits_since, NULL)"),
     ", 'progress', JSON_OBJECT('percent', GREATEST(LEAST(j.progress, 100), 0), 'note', j.progress_note),
         'retry_wait_ms', j.retry_wait_ms, 'retry_wait_max_ms', j.retry_wait_max_ms, 'asynchronous', j.asynchronous,
-        'heartbeat_ms', j.heartbeat_ms, 'schedule', j.schedule)) USING utf8mb4)"
+        'heartbeat_ms', j.heartbeat_ms, 'schedule', j.schedule, 'batch', j.batch,
+        'after', IF(",
+    is_held!(),
+    ", (SELECT w.batch FROM turnwise_waits w WHERE w.job = j.id), NULL))) USING utf8mb4)"
 );
 
 /// The jobs `j` that run, on a node or elsewhere.
@@ -32,7 +49,7 @@ const RUNNING: &str = "(SELECT id FROM turnwise_jobs FORCE INDEX (turnwise_jobs_
     STRAIGHT_JOIN turnwise_jobs j FORCE INDEX (PRIMARY) ON j.id = r.id";
 
 /// How often jobs are inserted at most when the server undoes it and says that it may pass.
-const ENQUEUE_TRIES: u32 = 10;
+pub(super) const ENQUEUE_TRIES: u32 = 10;
 
 impl MySqlStore {
     pub(super) async fn enqueue_jobs(&self, jobs: &[NewJob]) -> Result<Vec<JobId>, StoreError> {
@@ -55,9 +72,30 @@ impl MySqlStore {
 
     async fn enqueue_once(&self, jobs: &[NewJob]) -> Result<Vec<JobId>, StoreError> {
         let clock = format!("SELECT {}", self.now());
-        let (mut session, found) = self.begin(self.session().await?, &clock).await?;
+        let (session, found) = self.begin(self.session().await?, &clock).await?;
         let now: i64 = self.column(self.one(&found)?, 0)?;
-        let Inserts { mut statements, holders } = Inserts::of(jobs, now);
+        self.insert_jobs(session, jobs, now).await
+    }
+
+    /// End a transaction by inserting jobs, enqueued at `now`; their ids. Where their batches do not do, it is undone.
+    pub(super) async fn insert_jobs(
+        &self,
+        mut session: Lent<Line<Session>>,
+        jobs: &[NewJob],
+        now: i64,
+    ) -> Result<Vec<JobId>, StoreError> {
+        let named = {
+            let Line { session, bond } = &mut *session;
+            bond.carry(batches::named(&mut session.connection, jobs)).await
+        };
+        let named = match named {
+            Err(Trouble::Batch(refusal)) => {
+                self.roll_back(session).await;
+                return Err(StoreError::Batch(refusal));
+            }
+            named => named.map_err(|trouble| self.trouble(trouble))?,
+        };
+        let Inserts { mut statements, holders } = Inserts::of(jobs, &named, now);
         let mut found = Vec::new();
         if let Some(holders) = holders {
             self.write(&mut session, std::mem::take(&mut statements)).await?;
@@ -72,6 +110,9 @@ impl MySqlStore {
         if let Some(queue) = &filter.queue {
             which.push_str(&format!(" AND j.queue = {}", text(queue)));
         }
+        if let Some(batch) = filter.batch {
+            which.push_str(&format!(" AND j.batch = '{batch}'{}", of_batch(filter.state)));
+        }
         if let Some(before) = filter.before {
             which.push_str(&format!(" AND j.id < '{before}'"));
         }
@@ -80,6 +121,9 @@ impl MySqlStore {
         }
         // Two indexes begin with that column; the other is in the order of the ends.
         let by = match filter.state {
+            _ if filter.batch.is_some() && filter.from.is_none() => {
+                "turnwise_jobs j FORCE INDEX (turnwise_jobs_batch)"
+            }
             Some(JobState::Dead | JobState::Cancelled) => {
                 "turnwise_jobs j FORCE INDEX (turnwise_jobs_given_up)"
             }
@@ -246,13 +290,32 @@ pub(super) fn cancels(which: &str, now: &str, any_elsewhere: bool) -> Vec<String
 }
 
 /// Whether the server undid a transaction for another one's sake: a deadlock, or a lock that was waited for for too long.
-fn was_undone(error: &StoreError) -> bool {
+pub(super) fn was_undone(error: &StoreError) -> bool {
     match error {
         StoreError::Failed { may_pass, .. } => *may_pass,
         StoreError::Unreachable { reason, .. } => reason.contains("(1205)"),
         _ => false,
     }
 }
+
+/// The columns of jobs that are enqueued.
+macro_rules! new_rows {
+    ($of_batches:literal) => {
+        concat!(
+            "INSERT INTO turnwise_jobs
+                (id, queue, method, url, headers, body, priority, scheduled_at, created_at,
+                queued_at, max_attempts, deadline_ms, unique_key, unique_until, retry_wait_ms, retry_wait_max_ms,
+                asynchronous, heartbeat_ms",
+            $of_batches,
+            ") VALUES "
+        )
+    };
+}
+
+/// What inserts jobs none of which names a batch.
+const NEW_ROWS: &str = new_rows!("");
+/// The same where any does.
+const NEW_ROWS_OF_BATCHES: &str = new_rows!(", batch, state, finished_at, last_error");
 
 /// What enqueues jobs.
 struct Inserts {
@@ -263,29 +326,31 @@ struct Inserts {
 }
 
 impl Inserts {
-    fn of(jobs: &[NewJob], now: i64) -> Self {
+    fn of(jobs: &[NewJob], named: &Named, now: i64) -> Self {
         // Those with a key in the order of their keys, so that two who enqueue the same keys wait for each other one way
         // round.
         let mut rows: Vec<&NewJob> = jobs.iter().collect();
         rows.sort_by_key(|job| job.unique.as_ref().map(|unique| &unique.key));
         let keyed: Vec<&NewJob> = rows.iter().copied().filter(|job| job.unique.is_some()).collect();
         let mut statements: Vec<String> = keyed.iter().filter_map(|job| free(job, now)).collect();
+        let insert = match named.is_empty() {
+            true => NEW_ROWS,
+            false => NEW_ROWS_OF_BATCHES,
+        };
         statements.extend(inserts(
-            "INSERT INTO turnwise_jobs
-                (id, queue, method, url, headers, body, priority, scheduled_at, created_at,
-                queued_at, max_attempts, deadline_ms, unique_key, unique_until, retry_wait_ms, retry_wait_max_ms,
-                asynchronous, heartbeat_ms) VALUES ",
-            rows.into_iter().map(|job| new_row(job, now)),
+            insert,
+            rows.into_iter().map(|job| new_row(job, named, now)),
             // An id or a key that exists already, and no other error, is passed over.
             " ON DUPLICATE KEY UPDATE id = turnwise_jobs.id",
         ));
+        statements.append(&mut named.waits(jobs, now));
         let holders = (!keyed.is_empty()).then(|| holders_of(&keyed));
         Self { statements, holders }
     }
 }
 
 /// The ids of jobs that were enqueued, or of those which hold their keys: the rows that were found.
-fn ids(jobs: &[NewJob], found: &[MySqlRow]) -> Result<Vec<JobId>, Trouble> {
+pub(super) fn ids(jobs: &[NewJob], found: &[MySqlRow]) -> Result<Vec<JobId>, Trouble> {
     let mut holders: BTreeMap<JobId, Option<Vec<u8>>> = BTreeMap::new();
     for row in found {
         let id: String = row.try_get(0)?;
@@ -307,7 +372,7 @@ fn ids(jobs: &[NewJob], found: &[MySqlRow]) -> Result<Vec<JobId>, Trouble> {
 ///
 /// # Errors
 ///
-/// A part of a job is too long, and nothing was sent; or what the database said.
+/// A part of a job is too long, or its batch does not do, and nothing was written; or what the database said.
 pub async fn enqueue_in(
     connection: &mut MySqlConnection,
     jobs: &[NewJob],
@@ -318,7 +383,8 @@ pub async fn enqueue_in(
     rows::check_lengths(jobs)?;
     let clock = concat!("SELECT ", micros_of!("UTC_TIMESTAMP(6)"));
     let now: i64 = sqlx::query_scalar(clock).fetch_one(&mut *connection).await?;
-    let Inserts { statements, holders } = Inserts::of(jobs, now);
+    let named = batches::named(connection, jobs).await?;
+    let Inserts { statements, holders } = Inserts::of(jobs, &named, now);
     for statement in statements {
         rows_of(connection, statement).await?;
     }
@@ -330,8 +396,10 @@ pub async fn enqueue_in(
 }
 
 /// The values of a new job's row, enqueued at `now`, in microseconds.
-fn new_row(job: &NewJob, now: i64) -> String {
+fn new_row(job: &NewJob, named: &Named, now: i64) -> String {
+    let begin = job.after.as_ref().map_or(Begin::Due, |after| named.begin(after));
     let scheduled_at = match job.when {
+        _ if begin == Begin::Held => HELD_UNTIL_US,
         When::Now => now,
         When::In(wait) => now.saturating_add(micros(wait)),
         When::At(instant) => instant.as_micros(),
@@ -341,8 +409,17 @@ fn new_row(job: &NewJob, now: i64) -> String {
     let now = instant(now);
     let key = job.unique.as_ref().map(|unique| unique.key.as_str().as_bytes());
     let said = Particulars::of(job).unwrap_or_default();
+    let of_batches = match (named.is_empty(), begin) {
+        (true, _) => String::new(),
+        (false, Begin::Held | Begin::Due) => {
+            format!(", {}, 'queued', NULL, NULL", batch_or_null(job))
+        }
+        (false, Begin::InVain(error)) => {
+            format!(", {}, 'cancelled', {now}, {}", batch_or_null(job), text(error))
+        }
+    };
     format!(
-        "('{}', {}, {}, {}, {}, {}, {}, {}, {now}, {now}, {}, {}, {}, {}, {}, {}, {}, {})",
+        "('{}', {}, {}, {}, {}, {}, {}, {}, {now}, {now}, {}, {}, {}, {}, {}, {}, {}, {}{of_batches})",
         job.id,
         text(&job.queue),
         text(&job.method),
@@ -362,6 +439,11 @@ fn new_row(job: &NewJob, now: i64) -> String {
     )
 }
 
+/// The batch of a new job, or none.
+fn batch_or_null(job: &NewJob) -> String {
+    job.batch.map_or_else(|| "NULL".to_owned(), |batch| format!("'{batch}'"))
+}
+
 /// What takes the key of a new job away from a job that has ended and whose window has passed.
 fn free(job: &NewJob, now: i64) -> Option<String> {
     let key = bytes(job.unique.as_ref()?.key.as_str().as_bytes());
@@ -375,6 +457,20 @@ fn free(job: &NewJob, now: i64) -> Option<String> {
     ))
 }
 
+/// Reads the jobs that there are with the ids or the keys of these, at least one.
+pub(super) fn there(jobs: &[NewJob]) -> String {
+    let keyed: Vec<&NewJob> = jobs.iter().filter(|job| job.unique.is_some()).collect();
+    let ids: Vec<String> = jobs.iter().map(|job| format!("'{}'", job.id)).collect();
+    let by_id = format!(
+        "SELECT id, unique_key FROM turnwise_jobs FORCE INDEX (PRIMARY) WHERE id IN ({})",
+        ids.join(", ")
+    );
+    match keyed.is_empty() {
+        true => by_id,
+        false => format!("{by_id} UNION {}", holders_of(&keyed)),
+    }
+}
+
 /// Reads the jobs that there are with these ids or these keys.
 fn holders_of(keyed: &[&NewJob]) -> String {
     let ids: Vec<String> = keyed.iter().map(|job| format!("'{}'", job.id)).collect();
@@ -386,6 +482,21 @@ fn holders_of(keyed: &[&NewJob]) -> String {
         ids.join(", "),
         keys.join(", ")
     )
+}
+
+/// What the index of batches can tell of a state.
+fn of_batch(state: Option<JobState>) -> &'static str {
+    match state {
+        None => "",
+        Some(JobState::Ready | JobState::Scheduled | JobState::Retrying) => {
+            " AND j.batch_state = 'queued'"
+        }
+        // Those that go on elsewhere stand as queued.
+        Some(JobState::Running) => " AND j.batch_state IN ('queued', 'running')",
+        Some(JobState::Succeeded) => " AND j.batch_state = 'succeeded'",
+        Some(JobState::Dead) => " AND j.batch_state = 'dead'",
+        Some(JobState::Cancelled) => " AND j.batch_state = 'cancelled'",
+    }
 }
 
 fn state_condition(state: Option<JobState>) -> &'static str {

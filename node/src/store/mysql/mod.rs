@@ -4,6 +4,7 @@
 //! writes, `COMMIT` included, in one packet. Decides here how a connection and a transaction begin and end.
 
 mod audit;
+mod batches;
 mod bulk;
 mod callbacks;
 mod claims;
@@ -48,9 +49,10 @@ use super::servers::{Line, Servers};
 use super::urls;
 use super::{
     CheckIn, Claimed, DrainAnswer, Fire, Look, NodeReport, NodeView, Prune, Pruned, Queues,
-    Registration, ScheduleView, Store, StoreError, TargetView, lease_nanos,
+    Registration, ScheduleView, Settled, Store, StoreError, TargetView, lease_nanos,
 };
 use super::{migrate, rows};
+use crate::batch::BatchId;
 use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 
 /// How long to wait for a connection that is in use.
@@ -68,6 +70,15 @@ macro_rules! micros_of {
     };
 }
 use micros_of;
+
+/// An SQL literal for the time until which a job is put off that waits for a batch,
+/// [`HELD_UNTIL_US`](crate::batch::HELD_UNTIL_US).
+macro_rules! held_until {
+    () => {
+        "TIMESTAMP'2260-01-01 00:00:00.000000'"
+    };
+}
+use held_until;
 
 /// A MariaDB or MySQL database that nodes share.
 #[derive(Clone)]
@@ -243,6 +254,13 @@ impl MySqlStore {
         done.map_err(|trouble| self.trouble(trouble))?;
         line.give_back();
         Ok(())
+    }
+
+    /// Undo a transaction. Where that fails its session is closed, and the server undoes it.
+    async fn roll_back(&self, mut line: Lent<Line<Session>>) {
+        if self.ask(&mut line, "ROLLBACK".to_owned()).await.is_ok() {
+            line.give_back();
+        }
     }
 }
 
@@ -457,6 +475,14 @@ impl Store for MySqlStore {
 
     async fn fire(&self, fire: &Fire) -> Result<bool, StoreError> {
         self.fire_schedule(fire).await
+    }
+
+    async fn due_batches(&self, until: ServerInstant) -> Result<Vec<BatchId>, StoreError> {
+        self.due(until).await
+    }
+
+    async fn settle(&self, batches: &[BatchId]) -> Result<Settled, StoreError> {
+        self.settle_batches(batches).await
     }
 
     async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {

@@ -1,5 +1,8 @@
 //! Ended jobs that are old enough: a reading statement for each state, which finds them through their index and locks
-//! them, and then those that remove them by their keys. Rows that others have locked are passed over.
+//! them, and then those that remove them by their keys. Rows that others have locked are passed over. A batch goes with the last
+//! of its jobs.
+
+use std::collections::BTreeSet;
 
 use sqlx::Row;
 use sqlx::mysql::MySqlRow;
@@ -12,26 +15,37 @@ use crate::store::retention::Old;
 use crate::store::rows::micros;
 use crate::store::{Ended, Prune, Pruned, StoreError};
 
+/// How many jobs beyond those that it may remove a statement looks at, for those that others have locked.
+const SPARE: u32 = 256;
+
 impl MySqlStore {
     pub(super) async fn prune_jobs(&self, prune: &Prune) -> Result<Pruned, StoreError> {
         if prune.olds().is_empty() {
             return Ok(prune.removed(&[], false));
         }
         // By itself: an index is searched by values alone, and this clock is none before it has been read.
-        let now = self.run(format!("SELECT {}", self.now())).await?;
-        let now = self.column(self.one(&now)?, 0)?;
-        let reads = prune.olds().iter().map(|old| old_enough(old, now, prune.most()));
+        let here = format!("SELECT {}, EXISTS (SELECT 1 FROM turnwise_batches)", self.now());
+        let here = self.run(here).await?;
+        let here = self.one(&here)?;
+        let (now, any_batches): (i64, i64) = (self.column(here, 0)?, self.column(here, 1)?);
+        let any_batches = any_batches != 0;
+        let reads = prune.olds().iter().map(|old| old_enough(old, now, prune.most(), any_batches));
         let reads = reads.collect::<Vec<_>>().join("; ");
-        let (session, mut found) = self.begin(self.session().await?, &reads).await?;
+        let (mut session, mut found) = self.begin(self.session().await?, &reads).await?;
         let is_full = found.len() >= prune.most() as usize;
         found.truncate(prune.most() as usize);
         let mut ids: Vec<String> = Vec::with_capacity(found.len());
         let mut gone = Vec::with_capacity(found.len());
+        let mut batches: BTreeSet<String> = BTreeSet::new();
         for row in &found {
             ids.push(self.column(row, 0)?);
+            batches.extend(self.column::<Option<String>>(row, 3)?);
             gone.push(ended(row).map_err(|trouble| self.trouble(trouble))?);
         }
-        let mut writes = attempts_removed(&ids);
+        let mut writes = removed_of("attempts", &ids);
+        if any_batches {
+            writes.append(&mut removed_of("waits", &ids));
+        }
         if !ids.is_empty() {
             // By their keys alone: a plan that reads others would lock them.
             writes.push(format!(
@@ -39,39 +53,83 @@ impl MySqlStore {
                 list(ids.iter().map(String::as_str))
             ));
         }
+        if !batches.is_empty() {
+            self.write(&mut session, std::mem::take(&mut writes)).await?;
+            let mut empty: Vec<String> = Vec::new();
+            for row in self.ask(&mut session, ended_and_empty(&batches)).await? {
+                empty.push(self.column(&row, 0)?);
+            }
+            if !empty.is_empty() {
+                writes.push(format!(
+                    "DELETE b FROM turnwise_batches b FORCE INDEX (PRIMARY) WHERE b.id IN {}",
+                    list(empty.iter().map(String::as_str))
+                ));
+            }
+        }
         self.commit(session, writes).await?;
         Ok(prune.removed(&gone, is_full))
     }
 }
 
-/// Removes the attempts at these jobs, of one job after the other: by a list of jobs the whole table would be read where no statistics
-/// have been taken since it grew.
-fn attempts_removed(jobs: &[String]) -> Vec<String> {
+/// Reads those of these batches that have ended and have no job any more. By itself: a statement that writes would lock the jobs that
+/// it looks at.
+fn ended_and_empty(batches: &BTreeSet<String>) -> String {
+    format!(
+        "SELECT b.id FROM turnwise_batches b FORCE INDEX (PRIMARY)
+         WHERE b.id IN {} AND b.state NOT IN ('open', 'sealed')
+            AND (SELECT j.id FROM turnwise_jobs j FORCE INDEX (turnwise_jobs_batch)
+                WHERE j.batch = b.id LIMIT 1) IS NULL",
+        list(batches.iter().map(String::as_str))
+    )
+}
+
+/// Removes the rows of a table that belong to these jobs, of one job after the other: by a list of jobs the whole table would be read
+/// where no statistics have been taken since it grew.
+fn removed_of(table: &str, jobs: &[String]) -> Vec<String> {
+    let behind =
+        format!(") l STRAIGHT_JOIN turnwise_{table} a FORCE INDEX (PRIMARY) ON a.job = l.job");
     parted(
         "DELETE a FROM (SELECT NULL AS job FROM DUAL WHERE FALSE UNION ALL ",
         " UNION ALL ",
         jobs.iter().map(|job| format!("SELECT {}", text(job))),
-        ") l STRAIGHT_JOIN turnwise_attempts a FORCE INDEX (PRIMARY) ON a.job = l.job",
+        &behind,
     )
 }
 
-/// Reads, and locks, jobs that are to be removed.
-fn old_enough(old: &Old, now: i64, most: u32) -> String {
+/// Reads, and locks, jobs that are to be removed, and none that stays since its batch goes on: where there are batches, jobs are looked
+/// at before any is locked. (The limit keeps the server from making one query of the two.)
+fn old_enough(old: &Old, now: i64, most: u32, any_batches: bool) -> String {
     let given_up = match old.ended {
         Ended::Succeeded => "j.given_up IS NULL".to_owned(),
         ended => format!("j.given_up = '{}'", ended.as_str()),
     };
     let until = now.saturating_sub(micros(old.age));
-    format!(
-        "SELECT j.id, j.state, {} FROM turnwise_jobs j FORCE INDEX (turnwise_jobs_ended)
-         WHERE {given_up} AND j.finished_at >= {} AND j.finished_at <= {} AND j.state = '{}'
-            AND (j.unique_until IS NULL OR j.unique_until <= {})
-         ORDER BY j.finished_at LIMIT {most} FOR UPDATE SKIP LOCKED",
-        micros_of!("j.finished_at"),
+    let which = format!(
+        "j.finished_at >= {} AND j.finished_at <= {} AND j.state = '{}'
+            AND (j.unique_until IS NULL OR j.unique_until <= {})",
         instant(old.from.as_micros()),
         instant(until),
         old.ended.as_str(),
         instant(now)
+    );
+    if !any_batches {
+        return format!(
+            "SELECT j.id, j.state, {}, j.batch FROM turnwise_jobs j FORCE INDEX (turnwise_jobs_ended)
+             WHERE {given_up} AND {which} AND j.batch IS NULL
+             ORDER BY j.finished_at LIMIT {most} FOR UPDATE SKIP LOCKED",
+            micros_of!("j.finished_at")
+        );
+    }
+    format!(
+        "SELECT j.id, j.state, {}, j.batch FROM (
+            SELECT j.id, j.finished_at, j.batch FROM turnwise_jobs j FORCE INDEX (turnwise_jobs_ended)
+            WHERE {given_up} AND {which} AND (j.batch IS NULL OR COALESCE(
+                (SELECT b.state FROM turnwise_batches b WHERE b.id = j.batch), '') NOT IN ('open', 'sealed'))
+            ORDER BY j.finished_at LIMIT {}
+         ) l STRAIGHT_JOIN turnwise_jobs j FORCE INDEX (PRIMARY) ON j.id = l.id
+         WHERE {which} AND j.batch <=> l.batch ORDER BY l.finished_at, l.id LIMIT {most} FOR UPDATE SKIP LOCKED",
+        micros_of!("j.finished_at"),
+        most.saturating_add(SPARE)
     )
 }
 

@@ -14,11 +14,16 @@ use crate::store::schedules::{
     self, Columns, DUE_AT_ONCE, Fire, NewSchedule, ScheduleView, Schedules, limit_of,
 };
 
-/// An SQL expression for the earliest time that is to be fired, in microseconds.
+/// An SQL expression for the earliest time that is to be fired, or at which a batch is to be looked at, in microseconds. What is
+/// missing counts as the last time that there is.
 pub(super) const NEXT: &str = concat!(
-    "(SELECT ",
+    "NULLIF(LEAST(COALESCE((SELECT ",
     micros_of!("MIN(s.due_at)"),
-    " FROM turnwise_schedules s WHERE s.due_at IS NOT NULL)"
+    " FROM turnwise_schedules s WHERE s.due_at IS NOT NULL), 9223372036854775807),
+        COALESCE((SELECT ",
+    micros_of!("b.look_at"),
+    " FROM turnwise_batches b FORCE INDEX (turnwise_batches_look)
+            WHERE b.look_at IS NOT NULL ORDER BY b.look_at LIMIT 1), 9223372036854775807)), 9223372036854775807)"
 );
 
 /// What is not known when a row is inserted: an instant, or none.

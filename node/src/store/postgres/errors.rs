@@ -3,7 +3,7 @@
 
 use turnwise_engine::Fate;
 
-use super::PgStore;
+use super::{PgStore, batches};
 use crate::store::StoreError;
 use crate::store::errors::{REPLACED, Trouble};
 use crate::store::tls;
@@ -17,6 +17,7 @@ pub(super) fn leaves_connection_usable(trouble: &Trouble) -> bool {
             !is_away(&code) && !code.is_empty()
         }
         Trouble::Sql(_) | Trouble::Replaced(_) => false,
+        Trouble::Batch(_) => true,
     }
 }
 
@@ -113,8 +114,12 @@ impl PgStore {
                 let reason = REPLACED.to_owned();
                 return StoreError::Unreachable { database, reason, fate };
             }
+            Trouble::Batch(refusal) => return StoreError::Batch(refusal),
             Trouble::Sql(error) => error,
         };
+        if let Some(refusal) = batches::refusal(&error) {
+            return StoreError::Batch(refusal);
+        }
         let reason = match &error {
             sqlx::Error::Database(error) => {
                 let code = error.code().unwrap_or_default();

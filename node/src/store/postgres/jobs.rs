@@ -10,7 +10,9 @@ use super::ends::bury;
 use super::statement::{Statement, Wire};
 use super::turns::{JOB_COLUMNS, claimed};
 use super::{PgStore, check_in, integer};
+use crate::batch::Need;
 use crate::job::{Attempts, JobFilter, JobId, JobState, JobView, NewJob, Particulars, When};
+use crate::store::batches;
 use crate::store::ends::CANCELLED_ELSEWHERE;
 use crate::store::errors::Trouble;
 use crate::store::rows::{
@@ -25,11 +27,14 @@ const VIEW_COLUMNS: &str =
     j.last_status::bigint, j.last_error, turnwise.micros(c.now),
     CASE WHEN j.unique_key IS NOT NULL OR j.awaits_since IS NOT NULL OR j.progress IS NOT NULL
             OR j.progress_note IS NOT NULL OR j.retry_wait_ms IS NOT NULL OR j.retry_wait_max_ms IS NOT NULL
-            OR j.asynchronous IS NOT NULL OR j.schedule IS NOT NULL
+            OR j.asynchronous IS NOT NULL OR j.schedule IS NOT NULL OR j.batch IS NOT NULL
+            OR j.scheduled_at = timestamptz '2260-01-01 00:00:00+00'
         THEN jsonb_build_object('unique_key', j.unique_key, 'awaits_since', turnwise.micros(j.awaits_since),
             'progress', jsonb_build_object('percent', j.progress, 'note', j.progress_note),
             'retry_wait_ms', j.retry_wait_ms, 'retry_wait_max_ms', j.retry_wait_max_ms,
-            'asynchronous', j.asynchronous::integer, 'heartbeat_ms', j.heartbeat_ms, 'schedule', j.schedule)::text
+            'asynchronous', j.asynchronous::integer, 'heartbeat_ms', j.heartbeat_ms, 'schedule', j.schedule, 'batch', j.batch,
+            'after', CASE WHEN j.state = 'queued' AND j.scheduled_at = timestamptz '2260-01-01 00:00:00+00'
+                THEN (SELECT w.batch FROM turnwise.waits w WHERE w.job = j.id) END)::text
         END
     FROM (SELECT turnwise.clock() AS now OFFSET 0) c, ";
 
@@ -159,6 +164,7 @@ impl PgStore {
             return Ok(Vec::new());
         }
         rows::check_lengths(jobs)?;
+        batches::check_times(jobs)?;
         let (ids,): (Vec<String>,) = self.ask_for_one(enqueue(jobs)).await?;
         let ids: Result<Vec<JobId>, _> = ids.iter().map(|id| rows::job_id(id)).collect();
         ids.map_err(|trouble| self.trouble(trouble))
@@ -168,12 +174,14 @@ impl PgStore {
         // Each is an argument whether it is wanted or not, so that their numbers are what they are.
         let queue = if filter.queue.is_some() { " AND j.queue = $1" } else { "" };
         let before = if filter.before.is_some() { " AND j.id < $2::text::uuid" } else { "" };
+        // By the index of batches alone: the newest job of all is not where one of a batch is looked for.
+        let batch = if filter.batch.is_some() { " AND j.batch = $5::text::uuid" } else { "" };
         let state = state_condition(filter.state);
         let text = if filter.from.is_some() {
             // The ids say where to look. OFFSET 0 keeps the state out of that: an index of all the jobs of a state
             // looks dear or cheap by what the planner believes of their number, and would be read to its end.
             format!(
-                "{VIEW_COLUMNS}(SELECT * FROM turnwise.jobs j WHERE j.id >= $3::text::uuid{before}
+                "{VIEW_COLUMNS}(SELECT * FROM turnwise.jobs j WHERE j.id >= $3::text::uuid{before}{batch}
                     ORDER BY j.id DESC OFFSET 0) j
                  WHERE {state}{queue} ORDER BY j.id DESC LIMIT $4"
             )
@@ -184,7 +192,7 @@ impl PgStore {
                 _ => ("turnwise.jobs j", state),
             };
             format!(
-                "{VIEW_COLUMNS}{jobs} WHERE {state}{queue}{before}
+                "{VIEW_COLUMNS}{jobs} WHERE {state}{queue}{before}{batch}
                  ORDER BY j.id DESC LIMIT $4"
             )
         };
@@ -192,7 +200,8 @@ impl PgStore {
             .bind(filter.queue.clone())
             .bind(filter.before.map(|before| before.to_string()))
             .bind(filter.from.map(|from| from.to_string()))
-            .bind(i64::from(filter.limit));
+            .bind(i64::from(filter.limit))
+            .bind(filter.batch.map(|batch| batch.to_string()));
         let found = self.ask(statement).await?;
         let view = |row: &PgRow| rows::job_view(JobColumns::from_row(row)?);
         let id = |row: &PgRow| row.try_get(0).ok();
@@ -323,6 +332,7 @@ pub async fn enqueue_in(
         return Ok(Vec::new());
     }
     rows::check_lengths(jobs)?;
+    batches::check_times(jobs)?;
     let statement = enqueue(jobs);
     let found = statement.ready(Wire::Prepared)?.rows(connection).await?;
     let ids: Vec<String> = found.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
@@ -330,8 +340,41 @@ pub async fn enqueue_in(
     Ok(ids?)
 }
 
+/// The arguments of a function that enqueues jobs, `$1` first.
+macro_rules! job_arguments {
+    () => {
+        "$1::text[]::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]::jsonb[], $6::bytea[],
+            $7::smallint[]::integer[], $8::bigint[], $9::bigint[], $10::integer[], $11::bigint[],
+            $12::text[], $13::bigint[], $14::text[]::jsonb[]"
+    };
+}
+pub(super) use job_arguments;
+
+/// Those that follow where jobs belong to batches or wait for them.
+macro_rules! batch_arguments {
+    () => {
+        "$15::text[]::uuid[], $16::text[]::uuid[], $17::bigint[]::integer[]::boolean[]"
+    };
+}
+pub(super) use batch_arguments;
+
 /// What enqueues jobs, and answers their ids.
 fn enqueue(jobs: &[NewJob]) -> Statement {
+    if jobs.iter().any(|job| job.batch.is_some() || job.after.is_some()) {
+        let text = concat!(
+            "SELECT turnwise.jobs_enqueue_in(",
+            job_arguments!(),
+            ", ",
+            batch_arguments!(),
+            ")"
+        );
+        return bind_batches(bind_jobs(Statement::of(text), jobs), jobs);
+    }
+    bind_jobs(Statement::of(concat!("SELECT turnwise.jobs_enqueue(", job_arguments!(), ")")), jobs)
+}
+
+/// The statement with jobs as its first arguments.
+pub(super) fn bind_jobs(statement: Statement, jobs: &[NewJob]) -> Statement {
     let (mut at, mut wait) = (Vec::new(), Vec::new());
     for job in jobs {
         let (job_at, job_wait) = match job.when {
@@ -348,26 +391,32 @@ fn enqueue(jobs: &[NewJob]) -> Statement {
         let said = Particulars::of(job)?;
         serde_json::to_string(&said).ok()
     };
-    Statement::of(
-        "SELECT turnwise.jobs_enqueue(
-            $1::text[]::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]::jsonb[], $6::bytea[],
-            $7::smallint[]::integer[], $8::bigint[], $9::bigint[], $10::integer[], $11::bigint[],
-            $12::text[], $13::bigint[], $14::text[]::jsonb[])",
-    )
-    .bind(jobs.iter().map(|job| job.id.to_string()).collect::<Vec<_>>())
-    .bind(jobs.iter().map(|job| job.queue.as_str()).collect::<Vec<_>>())
-    .bind(jobs.iter().map(|job| job.method.as_str()).collect::<Vec<_>>())
-    .bind(jobs.iter().map(|job| job.url.as_str()).collect::<Vec<_>>())
-    .bind(jobs.iter().map(|job| headers_json(&job.headers)).collect::<Vec<_>>())
-    .bind(jobs.iter().map(|job| job.body.as_deref()).collect::<Vec<_>>())
-    .bind(jobs.iter().map(|job| job.priority).collect::<Vec<_>>())
-    .bind(at)
-    .bind(wait)
-    .bind(jobs.iter().map(|job| integer(job.max_attempts)).collect::<Vec<_>>())
-    .bind(jobs.iter().map(deadline_ms).collect::<Vec<_>>())
-    .bind(jobs.iter().map(unique).collect::<Vec<_>>())
-    .bind(jobs.iter().map(window).collect::<Vec<_>>())
-    .bind(jobs.iter().map(said).collect::<Vec<_>>())
+    statement
+        .bind(jobs.iter().map(|job| job.id.to_string()).collect::<Vec<_>>())
+        .bind(jobs.iter().map(|job| job.queue.as_str()).collect::<Vec<_>>())
+        .bind(jobs.iter().map(|job| job.method.as_str()).collect::<Vec<_>>())
+        .bind(jobs.iter().map(|job| job.url.as_str()).collect::<Vec<_>>())
+        .bind(jobs.iter().map(|job| headers_json(&job.headers)).collect::<Vec<_>>())
+        .bind(jobs.iter().map(|job| job.body.as_deref()).collect::<Vec<_>>())
+        .bind(jobs.iter().map(|job| job.priority).collect::<Vec<_>>())
+        .bind(at)
+        .bind(wait)
+        .bind(jobs.iter().map(|job| integer(job.max_attempts)).collect::<Vec<_>>())
+        .bind(jobs.iter().map(deadline_ms).collect::<Vec<_>>())
+        .bind(jobs.iter().map(unique).collect::<Vec<_>>())
+        .bind(jobs.iter().map(window).collect::<Vec<_>>())
+        .bind(jobs.iter().map(said).collect::<Vec<_>>())
+}
+
+/// And with their batches and what they wait for as the next ones.
+pub(super) fn bind_batches(statement: Statement, jobs: &[NewJob]) -> Statement {
+    let batch = |job: &NewJob| job.batch.map(|batch| batch.to_string());
+    let after = |job: &NewJob| job.after.map(|after| after.batch.to_string());
+    let need = |job: &NewJob| job.after.map(|after| i64::from(after.need == Need::Success));
+    statement
+        .bind(jobs.iter().map(batch).collect::<Vec<_>>())
+        .bind(jobs.iter().map(after).collect::<Vec<_>>())
+        .bind(jobs.iter().map(need).collect::<Vec<_>>())
 }
 
 fn state_condition(state: Option<JobState>) -> &'static str {

@@ -3,6 +3,7 @@
 //! and what an error means.
 
 mod audit;
+mod batches;
 mod bulk;
 mod callbacks;
 mod claims;
@@ -45,8 +46,9 @@ use super::servers::{Line, Servers};
 use super::urls;
 use super::{
     CheckIn, Claimed, DrainAnswer, Fire, Look, NodeReport, NodeView, Prune, Pruned, Queues,
-    Registration, ScheduleView, Store, StoreError, TargetView,
+    Registration, ScheduleView, Settled, Store, StoreError, TargetView,
 };
+use crate::batch::BatchId;
 use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 
 /// How long to wait for a connection that is in use.
@@ -362,6 +364,14 @@ impl Store for PgStore {
 
     async fn fire(&self, fire: &Fire) -> Result<bool, StoreError> {
         self.fire_schedule(fire).await
+    }
+
+    async fn due_batches(&self, until: ServerInstant) -> Result<Vec<BatchId>, StoreError> {
+        self.list_due_batches(until).await
+    }
+
+    async fn settle(&self, batches: &[BatchId]) -> Result<Settled, StoreError> {
+        self.settle_batches(batches).await
     }
 
     async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {

@@ -17,19 +17,32 @@ use crate::store::{Ended, Prune, Pruned, StoreError};
 const PRUNE: &str = "WITH here AS MATERIALIZED (
         SELECT turnwise.clock() AS now, set_config('synchronous_commit', 'off', true)
     ), these AS MATERIALIZED (
-        SELECT old.state, ended.id, ended.finished_at
+        SELECT old.state, ended.id, ended.finished_at, ended.batch
         FROM here h
         CROSS JOIN unnest($1::text[], $2::bigint[], $3::bigint[]) old (state, age, since)
         CROSS JOIN LATERAL (
-            SELECT j.id, j.finished_at FROM turnwise.jobs j
+            SELECT j.id, j.finished_at, j.batch FROM turnwise.jobs j
             WHERE j.state = old.state AND j.finished_at >= turnwise.instant(old.since)
                 AND j.finished_at <= h.now - old.age * interval '1 microsecond'
                 AND (j.unique_until IS NULL OR j.unique_until <= h.now)
+                AND (j.batch IS NULL OR EXISTS (
+                    SELECT FROM turnwise.batches b WHERE b.id = j.batch AND b.state NOT IN ('open', 'sealed')))
             ORDER BY j.finished_at LIMIT $4 FOR UPDATE SKIP LOCKED
         ) ended
         LIMIT $4
     ), ids AS MATERIALIZED (
-        SELECT coalesce(array_agg(t.id), '{}') AS jobs FROM these t
+        SELECT coalesce(array_agg(t.id), '{}') AS jobs,
+            coalesce(array_agg(DISTINCT t.batch) FILTER (WHERE t.batch IS NOT NULL), '{}') AS batches
+        FROM these t
+    ), batches AS (
+        DELETE FROM turnwise.batches d WHERE d.id IN (
+            SELECT b.id FROM turnwise.batches b WHERE b.id = ANY ((SELECT i.batches FROM ids i)::uuid[])
+                AND NOT EXISTS (
+                    SELECT FROM turnwise.jobs j
+                    WHERE j.batch = b.id AND j.id <> ALL ((SELECT i.jobs FROM ids i)::uuid[]))
+            FOR UPDATE SKIP LOCKED)
+    ), waits AS (
+        DELETE FROM turnwise.waits w WHERE w.job = ANY ((SELECT i.jobs FROM ids i)::uuid[])
     ), attempts AS (
         DELETE FROM turnwise.attempts a WHERE a.job = ANY ((SELECT i.jobs FROM ids i)::uuid[])
     ), jobs AS (

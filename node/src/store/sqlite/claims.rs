@@ -23,7 +23,8 @@ const PRIORITY_US: i64 = 10_000_000;
 /// What few jobs say, as JSON; NULL: nothing. What they do not say themselves is their queue's to say.
 macro_rules! particulars {
     () => {
-        "CASE WHEN coalesce(retry_wait_ms, retry_wait_max_ms, asynchronous, schedule) IS NOT NULL
+        "CASE WHEN coalesce(retry_wait_ms, retry_wait_max_ms, asynchronous, schedule, batch) IS NOT NULL
+                OR attempt > 1 AND last_status IS NOT NULL
                 OR queue IN (SELECT q.name FROM turnwise_queues q
                     WHERE coalesce(q.retry_wait_ms, q.retry_wait_max_ms, q.permanent_statuses) IS NOT NULL)
             THEN json_object(
@@ -32,7 +33,8 @@ macro_rules! particulars {
                 'retry_wait_max_ms', coalesce(retry_wait_max_ms,
                     (SELECT q.retry_wait_max_ms FROM turnwise_queues q WHERE q.name = queue)),
                 'permanent', (SELECT q.permanent_statuses FROM turnwise_queues q WHERE q.name = queue),
-                'asynchronous', asynchronous, 'heartbeat_ms', heartbeat_ms, 'schedule', schedule) END"
+                'asynchronous', asynchronous, 'heartbeat_ms', heartbeat_ms, 'schedule', schedule,
+                'batch', batch, 'previous_status', iif(attempt > 1, last_status, NULL)) END"
     };
 }
 

@@ -29,6 +29,7 @@ impl<B: Sabotage> SqliteStore<B> {
                 let reason = trouble.to_string();
                 return StoreError::Unreachable { database, reason, fate };
             }
+            Trouble::Batch(refusal) => return StoreError::Batch(refusal),
             Trouble::Sql(error) => error,
         };
         let reason = match error.as_database_error() {

@@ -5,6 +5,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{QueryBuilder, Row, Sqlite};
 use turnwise_engine::{NodeId, ServerInstant, Token};
 
+use super::batches;
 use super::callbacks::goes_on_elsewhere;
 use super::clock::{ServerClock, SystemServerClock};
 use super::text;
@@ -48,12 +49,13 @@ pub(super) async fn enqueue<B: Sabotage>(
         }
         let unique = job.unique.as_ref().filter(|_| !B::plants(Bug::UniqueKeyIsForgotten));
         let said = Particulars::of(job).unwrap_or_default();
+        let waited = batches::check(connection, job).await?;
         let done = sqlx::query(
             "INSERT INTO turnwise_jobs
                 (id, queue, method, url, headers, body, priority, scheduled_at, created_at, queued_at,
                 max_attempts, deadline_ms, unique_key, unique_until, retry_wait_ms, retry_wait_max_ms, asynchronous,
-                heartbeat_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+                heartbeat_ms, batch)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
              ON CONFLICT DO NOTHING",
         )
         .bind(job.id.to_string())
@@ -73,12 +75,16 @@ pub(super) async fn enqueue<B: Sabotage>(
         .bind(said.retry_wait_max_ms)
         .bind(said.asynchronous)
         .bind(said.heartbeat_ms)
+        .bind(job.batch.map(|batch| batch.to_string()))
         .execute(&mut *connection)
         .await?;
+        if let Some((after, state)) = job.after.zip(waited)
+            && done.rows_affected() > 0
+        {
+            batches::put_off::<B>(connection, at, job.id, after, state).await?;
+        }
         let holder = match unique {
-            Some(unique) if done.rows_affected() == 0 => {
-                holder(connection, job.id, &unique.key).await?
-            }
+            Some(_) if done.rows_affected() == 0 => there(connection, job).await?,
             _ => None,
         };
         ids.push(holder.unwrap_or(job.id));
@@ -120,17 +126,16 @@ async fn free(
     Ok(())
 }
 
-/// Whose key it is, when there is no job with the id.
-async fn holder(
+/// The job with the id of this one, or that which holds its key.
+pub(super) async fn there(
     connection: &mut SqliteConnection,
-    job: JobId,
-    key: &UniqueKey,
+    job: &NewJob,
 ) -> Result<Option<JobId>, Trouble> {
     let id: Option<String> = sqlx::query_scalar(
         "SELECT id FROM turnwise_jobs WHERE id = ?1 OR unique_key = ?2 ORDER BY id <> ?1 LIMIT 1",
     )
-    .bind(job.to_string())
-    .bind(key.as_str())
+    .bind(job.id.to_string())
+    .bind(job.unique.as_ref().map(|unique| unique.key.as_str()))
     .fetch_optional(connection)
     .await?;
     id.map(|id| rows::job_id(&id)).transpose()
@@ -140,11 +145,13 @@ async fn holder(
 const JOB_COLUMNS: &str = "SELECT id, queue, method, url, state, priority, attempt, max_attempts,
     scheduled_at, created_at, finished_at, node, last_status, last_error, c.now,
     CASE WHEN coalesce(unique_key, awaits_since, progress, progress_note, retry_wait_ms, retry_wait_max_ms, asynchronous,
-            schedule) IS NOT NULL
+            schedule, batch) IS NOT NULL OR scheduled_at = 9151488000000000
         THEN json_object('unique_key', unique_key, 'awaits_since', iif(awaits_since >= started_at, awaits_since, NULL),
             'progress', json_object('percent', progress, 'note', progress_note),
             'retry_wait_ms', retry_wait_ms, 'retry_wait_max_ms', retry_wait_max_ms, 'asynchronous', asynchronous,
-            'heartbeat_ms', heartbeat_ms, 'schedule', schedule) END
+            'heartbeat_ms', heartbeat_ms, 'schedule', schedule, 'batch', batch,
+            'after', iif(state = 'queued' AND scheduled_at = 9151488000000000,
+                (SELECT w.batch FROM turnwise_waits w WHERE w.job = id), NULL)) END
     FROM turnwise_jobs, (SELECT ";
 
 fn job_view(row: &SqliteRow) -> Result<JobView, Trouble> {
@@ -183,6 +190,9 @@ pub(super) async fn list(
         .push(state);
     if let Some(queue) = &filter.queue {
         query.push(" AND queue = ").push_bind(queue);
+    }
+    if let Some(batch) = filter.batch {
+        query.push(" AND batch = ").push_bind(batch.to_string());
     }
     if let Some(before) = filter.before {
         query.push(" AND id < ").push_bind(before.to_string());

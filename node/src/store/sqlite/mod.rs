@@ -3,6 +3,7 @@
 //! machine may share a file. Decides here how a connection and a transaction begin and end.
 
 mod audit;
+mod batches;
 mod bulk;
 mod callbacks;
 mod claims;
@@ -42,9 +43,10 @@ use super::connections::{Connections, Lent};
 use super::errors::{Trouble, without_password};
 use super::{
     CheckIn, Claimed, DrainAnswer, Fire, Look, NodeReport, NodeView, Prune, Pruned, Queues,
-    Registration, ScheduleView, Store, StoreError, TargetView, lease_nanos,
+    Registration, ScheduleView, Settled, Store, StoreError, TargetView, lease_nanos,
 };
 use super::{migrate, rows};
+use crate::batch::BatchId;
 use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
 use crate::sabotage::{Sabotage, Sound};
 
@@ -515,6 +517,14 @@ impl<B: Sabotage> Store for SqliteStore<B> {
         let mut connection = self.begin().await?;
         let done = schedules::fire::<B>(&mut connection, self.now(), fire).await;
         self.settle(connection, done).await
+    }
+
+    async fn due_batches(&self, until: ServerInstant) -> Result<Vec<BatchId>, StoreError> {
+        self.list_due_batches(until).await
+    }
+
+    async fn settle(&self, batches: &[BatchId]) -> Result<Settled, StoreError> {
+        self.settle_batches(batches).await
     }
 
     async fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {

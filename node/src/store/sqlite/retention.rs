@@ -7,7 +7,7 @@ use turnwise_engine::ServerInstant;
 
 use crate::sabotage::{Bug, Sabotage};
 use crate::store::errors::Trouble;
-use crate::store::rows::micros;
+use crate::store::rows::{json, micros};
 use crate::store::{Prune, Pruned};
 
 /// So many rows, of jobs and of their attempts, are removed at once; or one job with all of its own.
@@ -16,11 +16,13 @@ const ROWS_MAX: i64 = 500;
 const OLD: &str = "SELECT rowid, finished_at, 1 + attempt + hand_backs FROM turnwise_jobs
     WHERE state = ?1 AND finished_at >= ?2 AND finished_at <= ?3
         AND (unique_until IS NULL OR unique_until <= ?5)
+        AND (batch IS NULL OR batch NOT IN (SELECT b.id FROM turnwise_batches b WHERE b.state IN ('open', 'sealed')))
     ORDER BY finished_at LIMIT ?4";
 /// A bug that can be planted: what has not ended counts as ended long ago.
 const OLD_OR_RUNNING: &str = "SELECT rowid, coalesce(finished_at, ?2), 1 FROM turnwise_jobs
     WHERE state IN (?1, 'running') AND coalesce(finished_at, ?2) >= ?2 AND coalesce(finished_at, ?2) <= ?3
         AND (unique_until IS NULL OR unique_until <= ?5)
+        AND (batch IS NULL OR batch NOT IN (SELECT b.id FROM turnwise_batches b WHERE b.state IN ('open', 'sealed')))
     ORDER BY finished_at LIMIT ?4";
 
 pub(super) async fn prune<B: Sabotage>(
@@ -65,12 +67,31 @@ async fn remove(connection: &mut SqliteConnection, rowids: &[i64]) -> Result<(),
     }
     let rowids: Vec<String> = rowids.iter().map(i64::to_string).collect();
     let rowids = format!("[{}]", rowids.join(","));
+    let batches: Vec<String> = sqlx::query_scalar(
+        "SELECT DISTINCT batch FROM turnwise_jobs
+         WHERE rowid IN (SELECT value FROM json_each(?)) AND batch IS NOT NULL",
+    )
+    .bind(&rowids)
+    .fetch_all(&mut *connection)
+    .await?;
     for sql in [
+        "DELETE FROM turnwise_waits WHERE job IN (
+            SELECT id FROM turnwise_jobs WHERE rowid IN (SELECT value FROM json_each(?)))",
         "DELETE FROM turnwise_attempts WHERE job IN (
             SELECT id FROM turnwise_jobs WHERE rowid IN (SELECT value FROM json_each(?)))",
         "DELETE FROM turnwise_jobs WHERE rowid IN (SELECT value FROM json_each(?))",
     ] {
         sqlx::query(sql).bind(&rowids).execute(&mut *connection).await?;
+    }
+    if !batches.is_empty() {
+        // One that has ended goes with the last of its jobs.
+        sqlx::query(
+            "DELETE FROM turnwise_batches WHERE id IN (SELECT value FROM json_each(?))
+                AND NOT EXISTS (SELECT 1 FROM turnwise_jobs j WHERE j.batch = turnwise_batches.id)",
+        )
+        .bind(json(&batches)?)
+        .execute(connection)
+        .await?;
     }
     Ok(())
 }

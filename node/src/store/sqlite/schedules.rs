@@ -4,7 +4,7 @@ use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use turnwise_engine::ServerInstant;
 
-use super::{SqliteStore, Trouble, text};
+use super::{SqliteStore, Trouble, batches, text};
 use crate::job::Particulars;
 use crate::sabotage::{Bug, Sabotage};
 use crate::store::StoreError;
@@ -44,7 +44,7 @@ fn view(row: &SqliteRow) -> Result<ScheduleView, Trouble> {
     Ok(schedules::view(columns))
 }
 
-/// The earliest time that is to be fired.
+/// The earliest time that is to be fired, or that a batch is to be looked at.
 pub(super) async fn next(
     connection: &mut SqliteConnection,
 ) -> Result<Option<ServerInstant>, Trouble> {
@@ -52,9 +52,10 @@ pub(super) async fn next(
         "SELECT CASE WHEN EXISTS (SELECT 1 FROM turnwise_schedules WHERE revision = 0 AND paused_at IS NULL) THEN 0
             ELSE (SELECT min(next_at) FROM turnwise_schedules WHERE next_at IS NOT NULL AND paused_at IS NULL) END",
     )
-    .fetch_one(connection)
+    .fetch_one(&mut *connection)
     .await?;
-    Ok(next.map(ServerInstant::from_micros))
+    let look = batches::next(connection).await?;
+    Ok(next.into_iter().chain(look).min().map(ServerInstant::from_micros))
 }
 
 pub(super) async fn due(

@@ -93,6 +93,7 @@ fn seen() -> Seen {
         awaits_since: None,
         progress: None,
         particulars: Default::default(),
+        after: None,
     };
     let facts =
         Facts { events, beats, attempts: Vec::new(), jobs: vec![job], journals: Vec::new() };

@@ -7,6 +7,7 @@ use turnwise_node::job::{JobId, JobState, JobView, Unique, UniqueKey};
 use turnwise_node::schedule::Cron;
 use turnwise_node::store::Fire;
 
+use super::batches;
 use super::elsewhere::{All, Said};
 use super::limits::Limited;
 use crate::cluster::farm::World;
@@ -34,6 +35,7 @@ pub(in crate::cluster) struct Ordered {
     resumed_at: u64,
     schedules: BTreeMap<String, Watched>,
     pub(in crate::cluster) limited: Limited,
+    pub(in crate::cluster) batches: batches::All,
     /// The jobs that may go on elsewhere, and what they say of that.
     pub(in crate::cluster) asynchronous: BTreeMap<u64, Said>,
     /// What goes on elsewhere.
@@ -47,7 +49,7 @@ struct Watched {
     fired: BTreeSet<i64>,
 }
 
-fn has_ended(job: &JobView) -> bool {
+pub(super) fn has_ended(job: &JobView) -> bool {
     matches!(job.state, JobState::Succeeded | JobState::Dead | JobState::Cancelled)
 }
 
@@ -134,6 +136,7 @@ impl World {
     /// The database gave out this job of this queue.
     pub(super) fn may_be_handed_out(&mut self, job: u64, queue: &str) {
         self.is_claimed_anew(job);
+        self.has_waited(job);
         if let Some(at) = self.orders.told.cancelled.get(&job).copied() {
             self.violated(Invariant::Cancels, || {
                 format!("job {job} is claimed, which was cancelled at {} us", at / 1_000)
@@ -267,6 +270,7 @@ impl World {
         told.cancelled.clear();
         told.dropped.clear();
         told.elsewhere.clear();
+        told.batches.clear();
         for watched in told.schedules.values_mut() {
             watched.fired.clear();
         }

@@ -38,6 +38,11 @@ impl World {
                 });
                 continue;
             };
+            if self.is_of_a_batch_that_goes_on(number) {
+                self.violated(Invariant::Batches, || {
+                    format!("job {number} is removed, whose batch goes on")
+                });
+            }
             let kept = self.kept_for(job.state).unwrap_or(Span(u64::MAX / 4)).0;
             let age = self.server.exact().nanos_from(finished);
             if age < kept as i64 {
@@ -85,6 +90,9 @@ impl World {
         let ends = faults.iter().map(|planned| planned.at.0 + planned.fault.lasts().0);
         let (well_since, now) = (ends.max().unwrap_or(0), self.now);
         let is_left = |job: &&JobView| {
+            if self.is_of_a_batch_that_goes_on(job_of(job.id)) {
+                return false;
+            }
             let ended = self.ended_at.get(&job_of(job.id)).copied();
             let ended = ended.map(|ended| ended + self.kept_for_key(job_of(job.id)));
             // It is looked for about as often as the shortest time lasts.

@@ -207,6 +207,7 @@ impl World {
         self.check_overdue(jobs);
         self.check_left(jobs);
         self.check_fired(OVERDUE + OVERDUE_PERIODS * self.period);
+        self.check_batches(jobs, OVERDUE + OVERDUE_PERIODS * self.period);
         let now = self.now;
         let Oracle { ring, clock, violations, marks, .. } = &mut self.oracle;
         ring.finish(now, marks, violations);
@@ -251,7 +252,7 @@ impl World {
             .filter(|job| match job.state {
                 JobState::Ready => free && job.scheduled_at < shown,
                 // None of them is for later; but clocks are set.
-                JobState::Scheduled if free => {
+                JobState::Scheduled if free && job.after.is_none() => {
                     let enqueued = self.oracle.jobs.enqueued_at(job_of(job.id));
                     enqueued.is_some_and(|enqueued| enqueued + grace < now)
                 }
