@@ -166,6 +166,10 @@ impl Room {
     }
 }
 
+/// A bucket that is full again later than it can be, by no more than this, was emptied by a claim that read a later clock and came first:
+/// what that took is not given out again. In microseconds.
+const AHEAD_US: i64 = 1_000_000;
+
 /// A token bucket at an instant. All in microseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Bucket {
@@ -187,14 +191,16 @@ impl Bucket {
         let step = (per / jobs + i64::from(per % jobs > 0)).max(1);
         let (now, burst) = (now.as_micros(), i64::from(rate.burst.max(1)));
         let lacks = full_at_us.map_or(0, |full| full.saturating_sub(now));
-        // It is empty at worst.
         let most = step.saturating_mul(burst);
-        Self { now, step, burst, lacks: lacks.clamp(0, most), was_ahead: lacks > most }
+        let was_ahead = lacks > most.saturating_add(AHEAD_US);
+        // It is empty at worst.
+        let lacks = if was_ahead { most } else { lacks.max(0) };
+        Self { now, step, burst, lacks, was_ahead }
     }
 
     fn tokens(&self) -> u32 {
         let whole = self.step.saturating_mul(self.burst).saturating_sub(self.lacks) / self.step;
-        u32::try_from(whole).unwrap_or(u32::MAX)
+        u32::try_from(whole.max(0)).unwrap_or(u32::MAX)
     }
 
     fn lacks_after(&self, taken: u32) -> i64 {
@@ -375,6 +381,11 @@ mod tests {
         assert_eq!((room.jobs(), room.full_at_us(0)), (0, Some(300_000)));
         let room = Room::new(limits, 0, Some(300_000), at(200));
         assert_eq!((room.jobs(), room.full_at_us(0)), (2, None));
+        // By less than a second: somebody read a later clock, and what that took stays taken.
+        let room = Room::new(limits, 0, Some(1_300_000), at(0));
+        assert_eq!((room.jobs(), room.full_at_us(0)), (0, None));
+        let room = Room::new(limits, 0, Some(1_300_001), at(0));
+        assert_eq!((room.jobs(), room.full_at_us(0)), (0, Some(300_000)));
     }
 
     #[test]

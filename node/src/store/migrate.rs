@@ -49,6 +49,7 @@ pub const POSTGRES: &[Migration] = &[
     migration!(15, "postgres", "0015_outages"),
     migration!(16, "postgres", "0016_limits"),
     migration!(17, "postgres", "0017_batches"),
+    migration!(18, "postgres", "0018_limits_of_many_queues"),
 ];
 
 /// The schema for MariaDB and MySQL.

@@ -142,6 +142,8 @@ pub(super) struct Seen {
     pub(super) more: bool,
     /// What was left behind because of a limit.
     pub(super) kept: Kept,
+    /// Something was, whether anything of it can be asked for or not.
+    left_behind: bool,
     pub(super) lost: bool,
 }
 
@@ -185,6 +187,7 @@ impl Seen {
             // The next body may have been too long for what was left.
             more: is_full || bytes + BODY_BYTES_MAX > bytes_max,
             kept: kept(last)?,
+            left_behind: last.try_get::<Option<i64>, _>(KEPT)?.is_some(),
             lost: last.try_get(at + SEEN_COLUMNS)?,
         })
     }
@@ -196,19 +199,23 @@ impl Seen {
         };
         let place = |lane: &Lane, before: Mark| match self.taken.get(lane) {
             Some(last) => *last,
-            None if !self.more && self.kept.is_nothing() => Mark::before(due.as_micros()),
+            None if !self.more && !self.left_behind => Mark::before(due.as_micros()),
             None => before,
         };
         met.into_iter().map(|(lane, before)| (lane.clone(), place(lane, before))).collect()
     }
 }
 
+/// Where the last row of an answer says that something was kept back because of a limit; and that it may be claimed as soon as a job ends.
+const KEPT: usize = 1;
+const UNTIL_ONE_ENDS: i64 = 1;
+
 /// What the last row of an answer says of limits, where those before it have the token and the length of a body.
 fn kept(last: &PgRow) -> Result<Kept, Trouble> {
-    let until_one_ends: Option<i64> = last.try_get(1)?;
+    let until_one_ends: Option<i64> = last.try_get(KEPT)?;
     let wait_us: Option<i64> = last.try_get(7)?;
     Ok(Kept {
-        until_one_ends: until_one_ends.is_some(),
+        until_one_ends: until_one_ends == Some(UNTIL_ONE_ENDS),
         rate_wait: wait_us.map(|wait| Duration::from_micros(u64::try_from(wait).unwrap_or(0))),
     })
 }
