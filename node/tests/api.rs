@@ -446,6 +446,39 @@ async fn queues_are_listed_paused_and_resumed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_holds_for_a_queue_is_set_and_what_is_wrong_is_named() {
+    let served = Served::start(None).await;
+    let said = json!({"concurrency": 5, "rate": "100/m", "burst": 10, "retry_wait": "2s",
+        "permanent_statuses": "422,404"});
+    let (status, told) = served.put("/v1/queues/mail", &said).await;
+    let policy = json!({"retry_wait_ms": 2_000, "retry_wait_max_ms": null,
+        "permanent_statuses": "404,422", "concurrency": 5,
+        "rate": {"jobs": 100, "per_ms": 60_000, "burst": 10}});
+    assert_eq!((status, &told), (StatusCode::OK, &policy));
+    let (_, listed) = served.get("/v1/queues").await;
+    assert_eq!(listed["queues"][0]["policy"], policy);
+    for (wrong, fields) in [
+        (json!({"concurrency": 0, "rate": "lots"}), ["concurrency", "rate"].as_slice()),
+        (json!({"burst": 3}), &["burst"]),
+        (json!({"rate": "1/s", "burst": -1, "retry_wait": "0s"}), &["retry_wait", "burst"]),
+        (json!({"permanent_statuses": "200"}), &["permanent_statuses"]),
+    ] {
+        let (status, told) = served.put("/v1/queues/mail", &wrong).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{told}");
+        let errors = told["errors"].as_array().unwrap();
+        let named: Vec<_> = errors.iter().map(|error| error["field"].as_str().unwrap()).collect();
+        assert_eq!(named, fields, "{told}");
+    }
+    let (status, told) = served.put("/v1/queues/mail", &json!({"concurency": 1})).await;
+    assert!(status.is_client_error() && told.to_string().contains("concurency"), "{told}");
+    let (_, listed) = served.get("/v1/queues").await;
+    assert_eq!(listed["queues"][0]["policy"], policy, "what was refused changed nothing");
+    assert_eq!(served.put("/v1/queues/mail", &json!({})).await.0, StatusCode::OK);
+    let (_, listed) = served.get("/v1/queues").await;
+    assert_eq!(listed["queues"], json!([]), "it says nothing any more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn schedules_are_set_shown_ordered_and_removed() {
     let served = Served::start(None).await;
     let path = "/v1/schedules/night%20ly";
@@ -570,7 +603,7 @@ async fn what_there_is_not_is_told_as_a_problem() {
         "/v1/",
         "/v1/nowhere",
         "/v1/jobs/7/dance",
-        "/v1/queues/mail",
+        "/v1/queues/mail/policy",
         "/v1//jobs",
         "/v1/jobs/",
     ] {
@@ -582,6 +615,7 @@ async fn what_there_is_not_is_told_as_a_problem() {
     for (method, path, allowed) in [
         (Method::DELETE, "/v1/jobs", "GET,HEAD,POST"),
         (Method::GET, "/v1/queues/mail/pause", "POST"),
+        (Method::GET, "/v1/queues/mail", "PUT"),
         (Method::PATCH, "/v1/schedules/s", "GET,HEAD,PUT,DELETE"),
     ] {
         let answer = served.ask(method, path).send().await.unwrap();

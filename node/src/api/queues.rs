@@ -1,19 +1,30 @@
-//! `/v1/queues`: what waits in each queue, and pausing and resuming one.
+//! `/v1/queues`: what waits in each queue, what holds for its jobs, and pausing and resuming one.
 
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use utoipa::ToSchema;
 
+use super::bodies::{self, ContentType};
+use super::new_job::Faults;
 use super::orders::to_its_end;
 use super::params::{Named, Params};
 use super::problem::{Details, Kind, Problem};
 use super::v1::Shared;
 use crate::audit::{Action, Actor, Order};
+use crate::job::Retry;
 use crate::job_fields;
-use crate::json::{QueueLines, QueueOrdered, paused_or_resumed};
-use crate::store::{COUNTED_MAX, QueueOrders, Views};
+use crate::json::{PolicyLine, QueueLines, QueueOrdered, paused_or_resumed};
+use crate::store::{
+    CONCURRENCY_MAX, COUNTED_MAX, Limits, QueueOrders, QueuePolicy, RATE_JOBS_MAX, Rate, Statuses,
+    Views,
+};
 use crate::watch::{ANSWER_TIMEOUT, within};
+
+/// The largest body of a request that sets a queue's policy, in bytes.
+const POLICY_BYTES_MAX: usize = 16 * 1024;
 
 /// List the queues that have waiting jobs, are paused, or say something of their jobs
 ///
@@ -30,6 +41,90 @@ pub(super) async fn list(State(api): State<Shared>, uri: Uri) -> Result<Response
     let read = async { Ok((api.store().paused().await?, api.store().policies().await?)) };
     let (paused, policies) = within(ANSWER_TIMEOUT, read).await?;
     Ok(Json(QueueLines::new(&tally, paused, &policies)).into_response())
+}
+
+/// What is to hold for the jobs of a queue. What is left out is not said any more.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewQueuePolicy)]
+struct PolicyRequest {
+    /// How long they wait after their first failed attempt, from `1ms` to `24h`; each further wait is twice as long.
+    retry_wait: Option<String>,
+    /// No wait is longer than this, from `1ms` to `24h`.
+    retry_wait_max: Option<String>,
+    /// Statuses of answers after which they are not tried again, from 300 to 599, separated by commas, up to 60.
+    #[schema(example = "404,422")]
+    permanent_statuses: Option<String>,
+    /// So many of them run at once, on all nodes together, from 1 to 1000000.
+    concurrency: Option<i64>,
+    /// So many are claimed in a time, on all nodes together; each attempt counts.
+    #[schema(example = "100/m")]
+    rate: Option<String>,
+    /// So many of a rate at once after a time without any, from 1 to 1000000; the jobs of the rate unless it is given.
+    burst: Option<i64>,
+}
+
+impl PolicyRequest {
+    /// The policy, or all that is wrong with it.
+    fn policy(self) -> Result<QueuePolicy, Problem> {
+        let mut faults = Faults::default();
+        let wait = faults.check("retry_wait", self.retry_wait, job_fields::retry_wait);
+        let wait_max = faults.check("retry_wait_max", self.retry_wait_max, job_fields::retry_wait);
+        let permanent =
+            faults.check("permanent_statuses", self.permanent_statuses, |text: &str| {
+                text.parse::<Statuses>().map_err(|error| error.to_string())
+            });
+        let concurrency = faults.check("concurrency", self.concurrency, |given: &i64| {
+            within_limit(*given, CONCURRENCY_MAX)
+        });
+        let rate = faults.check("rate", self.rate, |text: &str| {
+            text.parse::<Rate>().map_err(|error| error.to_string())
+        });
+        let burst = faults.check("burst", self.burst, |given: &i64| match rate {
+            None => Err("it is given without a rate".to_owned()),
+            Some(_) => within_limit(*given, RATE_JOBS_MAX),
+        });
+        let rate = rate.map(|rate| Rate { burst: burst.unwrap_or(rate.burst), ..rate });
+        faults.done(Some(QueuePolicy {
+            retry: Retry { wait, wait_max },
+            permanent: permanent.unwrap_or_default(),
+            limits: Limits { concurrency, rate },
+        }))
+    }
+}
+
+fn within_limit(given: i64, most: u32) -> Result<u32, String> {
+    let given_is = u32::try_from(given).ok().filter(|given| (1..=most).contains(given));
+    given_is.ok_or_else(|| format!("{given} is not within 1 and {most}"))
+}
+
+/// Say what holds for the jobs of a queue
+///
+/// How they are tried again where they do not say it themselves, and how many there may be at once and in a time. It holds from their
+/// next claims on, on every node, in the place of what was said before; an empty object says nothing. A queue need not have jobs.
+#[utoipa::path(put, path = "/v1/queues/{name}", tag = "queues", operation_id = "set_queue",
+    params(("name" = String, Path, description = "The queue")),
+    request_body = PolicyRequest,
+    responses(
+        (status = 200, description = "It holds", body = PolicyLine),
+        (status = "default", description = "Problem details", body = Details, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn set(
+    State(api): State<Shared>,
+    Named(queue): Named,
+    request: Request,
+) -> Result<Response, Problem> {
+    Params::of(request.uri(), &[])?;
+    job_fields::stored_queue(&queue)
+        .map_err(|reason| Problem::fault(Kind::BadRequest, "name", reason))?;
+    ContentType::of(request.headers(), &[ContentType::Json])?;
+    let order = Order::new(Actor::of(request.extensions()), Action::QueueSet, &queue);
+    let held = api.bodies.read(request, POLICY_BYTES_MAX).await?;
+    let policy = bodies::json::<PolicyRequest>(&held.bytes)?.policy()?;
+    let (store, said) = (api.store().clone(), policy.clone());
+    let call = async move { store.put_policy(&queue, &said).await };
+    to_its_end(&api, order, call).await?;
+    Ok(Json(PolicyLine::new(&policy)).into_response())
 }
 
 /// Claim no more jobs of a queue, on any node, until it is resumed

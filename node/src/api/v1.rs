@@ -110,6 +110,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(batches::seal))
         .routes(routes!(batches::cancel))
         .routes(routes!(queues::list))
+        .routes(routes!(queues::set))
         .routes(routes!(queues::pause))
         .routes(routes!(queues::resume))
         .routes(routes!(schedules::list))
@@ -154,7 +155,7 @@ mod tests {
         let document = serde_json::to_value(routes().into_openapi()).unwrap();
         let paths = document["paths"].as_object().unwrap();
         let methods: usize = paths.values().map(|path| path.as_object().unwrap().len()).sum();
-        assert_eq!((paths.len(), methods), (21, 25), "{:?}", paths.keys());
+        assert_eq!((paths.len(), methods), (22, 26), "{:?}", paths.keys());
         for (path, operations) in paths {
             for (method, operation) in operations.as_object().unwrap() {
                 let problem =
