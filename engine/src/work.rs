@@ -546,6 +546,7 @@ mod tests {
         assert_eq!(work.due(at(300), PERIOD), Act::Send(claim));
         work.sent(at(300), RequestId(1), claim, PERIOD);
         assert!(work.answered(at(310), RequestId(1), took(0, false)));
+        work.checked_in(at(310));
         assert_eq!(work.deadline(at(310), PERIOD), Some((at(900), Reason::Rate)));
         // What never reached the database is said again, a refused beat's too.
         let claim = WorkStatement::Claim(Claim { token: Token(4), limit: 3 });

@@ -160,7 +160,7 @@ fn batch(number: u64, chance: u32) -> NewBatch {
         max_attempts: MAX_ATTEMPTS,
         ..NewJob::new(url)
     };
-    let letter = |place: u64| match place == 0 && chance % 3 == 0 {
+    let letter = |place: u64| match place == 0 && chance.is_multiple_of(3) {
         true => job(flaky, format!("/jobs/flaky?batch={number}")),
         false => job(mail, format!("/jobs/mail?batch={number}&letter={place}")),
     };
