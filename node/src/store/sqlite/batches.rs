@@ -385,12 +385,6 @@ async fn cancel_batch(
     Ok(Some(true))
 }
 
-/// The earliest time that a batch is to be looked at.
-pub(super) async fn next(connection: &mut SqliteConnection) -> Result<Option<i64>, Trouble> {
-    let next = "SELECT min(look_at) FROM turnwise_batches WHERE look_at IS NOT NULL";
-    Ok(sqlx::query_scalar(next).fetch_one(connection).await?)
-}
-
 /// How many jobs of these batches are how far now.
 async fn counts(
     connection: &mut SqliteConnection,

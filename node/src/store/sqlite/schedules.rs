@@ -4,7 +4,7 @@ use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use turnwise_engine::ServerInstant;
 
-use super::{SqliteStore, Trouble, batches, text};
+use super::{SqliteStore, Trouble, text};
 use crate::job::Particulars;
 use crate::sabotage::{Bug, Sabotage};
 use crate::store::StoreError;
@@ -50,12 +50,13 @@ pub(super) async fn next(
 ) -> Result<Option<ServerInstant>, Trouble> {
     let next: Option<i64> = sqlx::query_scalar(
         "SELECT CASE WHEN EXISTS (SELECT 1 FROM turnwise_schedules WHERE revision = 0 AND paused_at IS NULL) THEN 0
-            ELSE (SELECT min(next_at) FROM turnwise_schedules WHERE next_at IS NOT NULL AND paused_at IS NULL) END",
+            ELSE (SELECT min(at) FROM (
+                SELECT min(next_at) AS at FROM turnwise_schedules WHERE next_at IS NOT NULL AND paused_at IS NULL
+                UNION ALL SELECT min(look_at) FROM turnwise_batches WHERE look_at IS NOT NULL)) END",
     )
-    .fetch_one(&mut *connection)
+    .fetch_one(connection)
     .await?;
-    let look = batches::next(connection).await?;
-    Ok(next.into_iter().chain(look).min().map(ServerInstant::from_micros))
+    Ok(next.map(ServerInstant::from_micros))
 }
 
 pub(super) async fn due(
