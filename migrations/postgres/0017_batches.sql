@@ -107,7 +107,10 @@ END $$;
 CREATE FUNCTION turnwise.job_joins() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM turnwise.batches_check(ARRAY[NEW.batch], '{}');
+    -- One that is there already stays as it is, if that is what the INSERT says of it, though its batch may have ended.
+    IF NOT EXISTS (SELECT FROM turnwise.jobs j WHERE j.id = NEW.id) THEN
+        PERFORM turnwise.batches_check(ARRAY[NEW.batch], '{}');
+    END IF;
     RETURN NEW;
 END $$;
 CREATE TRIGGER job_joins BEFORE INSERT ON turnwise.jobs
@@ -254,7 +257,7 @@ BEGIN
             USING ERRCODE = 'TWB05', DETAIL = format('%s %s', of_a_batch, shared), HINT = 'Wait for that.';
     END IF;
     SELECT b.state INTO ended FROM turnwise.batches b WHERE b.id = shared FOR SHARE;
-    IF ended NOT IN ('open', 'sealed') AND EXISTS (
+    IF ended NOT IN ('open', 'sealed', 'cancelled') AND EXISTS (
         SELECT FROM turnwise.jobs j WHERE j.batch = shared
             AND (j.state IN ('queued', 'running') OR (j.state = 'succeeded') < (ended = 'succeeded')))
         OR ended = 'failed' AND NOT EXISTS (
@@ -268,17 +271,22 @@ END $$;
 
 -- A job that runs when all of these jobs have ended: their batch, and its id.
 CREATE FUNCTION turnwise.jobs_enqueue_after(
-    p_jobs uuid[], p_needs_success boolean, p_batch uuid,
+    p_jobs uuid[], p_needs_success boolean, p_batch uuid, p_new uuid,
     p_ids uuid[], p_queues text[], p_methods text[], p_urls text[], p_headers jsonb[], p_bodies bytea[],
     p_priorities integer[], p_at bigint[], p_waits_us bigint[], p_max_attempts integer[],
     p_deadlines_ms bigint[], p_keys text[], p_windows_us bigint[], p_particulars jsonb[]
 ) RETURNS text[] LANGUAGE plpgsql
 SET lock_timeout = '5s' AS $$
 DECLARE
-    -- Of the job's own id: whoever asks again finds the same.
-    batch CONSTANT uuid := turnwise.batch_of(p_jobs, p_ids[1]);
+    batch uuid;
     ids text[];
 BEGIN
+    SELECT w.batch INTO batch FROM turnwise.waits w WHERE w.job = p_ids[1];
+    IF FOUND THEN
+        -- Again, since an answer was lost.
+        RETURN ARRAY[batch::text, p_ids[1]::text];
+    END IF;
+    batch := turnwise.batch_of(p_jobs, p_new);
     ids := turnwise.jobs_enqueue_in(
         p_ids, p_queues, p_methods, p_urls, p_headers, p_bodies, p_priorities, p_at, p_waits_us,
         p_max_attempts, p_deadlines_ms, p_keys, p_windows_us, p_particulars,

@@ -32,6 +32,13 @@ impl BatchId {
     }
 }
 
+impl BatchId {
+    /// The batch that jobs become which this one waits for: the same whoever asks, and no id of a job.
+    pub(crate) fn before(job: JobId) -> Self {
+        Self(Uuid::from_u128(job.0.as_u128() ^ 0xffff_ffff_ffff))
+    }
+}
+
 impl fmt::Display for BatchId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -134,6 +141,11 @@ impl BatchState {
     /// The state with this word.
     pub(crate) fn named(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+
+    /// Whether it ended with the last of its jobs.
+    pub(crate) const fn has_run_out(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed)
     }
 
     /// Whether jobs can still be added.
@@ -247,4 +259,19 @@ pub enum BatchRefusal {
     /// There is a batch with this id, and it is another.
     #[error("there is a batch {0} already")]
     Exists(BatchId),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_batch_before_a_job_has_an_id_of_its_own() {
+        let job = JobId::generate();
+        let batch = BatchId::before(job);
+        assert_ne!(batch.0, job.0);
+        assert_eq!(batch, BatchId::before(job));
+        assert_eq!(batch.0.get_version_num(), 7);
+        assert_eq!(batch.0.get_variant(), job.0.get_variant());
+    }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::batch::{BATCH_NAME_BYTES_MAX, BatchId, BatchRefusal, BatchState, Need, NewBatch};
-use crate::job::{JobFilter, JobId, JobState, NewJob};
+use crate::job::{JobFilter, JobId, NewJob};
 use crate::store::{Batches, Bulk, Deed, SealAnswer, StoreError, settle_all};
 
 /// How often a batch is made, or a job enqueued, when the connection breaks. Repeating it is harmless: the ids are the same.
@@ -109,12 +109,11 @@ pub(crate) async fn cancel<S: Batches + Bulk>(
         }
     }
     let filter = JobFilter { batch: Some(batch), ..JobFilter::default() };
-    let altered = store.alter_all(Deed::Cancel, &filter, u32::MAX).await;
+    let mut altered = store.alter_all(Deed::Cancel, &filter, u32::MAX).await;
     if altered.broken_off.is_none() {
-        // Those that somebody held were passed over: most of them were being claimed, and run now.
+        // Those that somebody held were passed over: they were being claimed, or their ends recorded.
         tokio::time::sleep(CLAIMED_WITHIN).await;
-        let running = JobFilter { state: Some(JobState::Running), ..filter };
-        store.alter_all(Deed::Cancel, &running, u32::MAX).await;
+        altered.broken_off = store.alter_all(Deed::Cancel, &filter, u32::MAX).await.broken_off;
     }
     settle(store, batch).await;
     Ok(CancelAnswer::Cancelled {

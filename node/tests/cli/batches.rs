@@ -79,6 +79,10 @@ fn a_job_waits_for_other_jobs_or_for_one_batch() {
     assert_eq!((&shown["state"], &shown["followers"][0]["on"]), (&"sealed".into(), &"end".into()));
     let too = place.enqueue(&["/d", "--after", &batch, "--unique-key", "k"]);
     assert_eq!(place.show(&too)["after"], batch.as_str());
+    // What waits for one that waits, waits for that one.
+    let last = place.enqueue(&["/e", "--after", &too]);
+    assert_eq!(place.show(&last)["after"], place.show(&too)["batch"]);
+    assert_ne!(place.show(&last)["after"], batch.as_str());
     for (words, says) in [
         (&["--after", &a, "--in", "1h"][..], "--in"),
         (&["--after", &b, "--unique-key", "l"], "unique key"),

@@ -306,12 +306,37 @@ where
     assert_eq!(done, both);
     assert_eq!(settle(&a.store, batch).await, Some(BatchState::Succeeded));
     assert_eq!(run(&a, 2, JobFate::Succeeded).await.len(), 2);
+    // A chain: what waits for a job that waits waits for that, not for what that waits for.
+    let first = enqueue(&a.store, job()).await;
+    let (before_second, second) = after(&job(), &[first], Need::Success).await.unwrap();
+    let (before_third, third) = after(&job(), &[second], Need::End).await.unwrap();
+    let all = [before_second.0, before_third.0, first.0, second.0, third.0];
+    let different: std::collections::BTreeSet<_> = all.iter().collect();
+    assert_eq!(different.len(), 5, "no id is that of a batch and of a job");
+    assert_eq!(run(&a, 10, JobFate::Succeeded).await, [first]);
+    assert_eq!(settle(&a.store, before_third).await, None, "the second has not run");
+    assert_eq!(settle(&a.store, before_second).await, Some(BatchState::Succeeded));
+    assert_eq!(run(&a, 11, JobFate::Succeeded).await, [second]);
+    assert_eq!(settle(&a.store, before_third).await, Some(BatchState::Succeeded));
+    assert_eq!(run(&a, 12, JobFate::Succeeded).await, [third]);
     // Of jobs that have ended already.
     let dead = enqueue(&a.store, job()).await;
     run(&a, 3, JobFate::Dead).await;
     let (batch, waits) = after(&job(), &[dead], Need::Success).await.unwrap();
     assert_eq!(settle(&a.store, batch).await, Some(BatchState::Failed));
     assert_eq!(state(&a.store, waits).await, JobState::Cancelled);
+    // And given another try since: what the batch says of them is not so any more, but an answer that was lost is found again.
+    assert_eq!(a.store.retry(dead).await.unwrap(), Some(true));
+    let other = refusal(after(&job(), &[dead], Need::Success).await);
+    assert_eq!(other, BatchRefusal::TriedAgain(batch, BatchState::Failed));
+    let again = NewJob { id: waits, ..job() };
+    assert_eq!(after(&again, &[dead], Need::Success).await.unwrap(), (batch, waits));
+    // Of a batch that was cancelled nothing is waited for.
+    let cancelled = NewBatch::of(vec![job()]);
+    a.store.make_batch(&cancelled).await.unwrap();
+    assert_eq!(a.store.cancel_batch(cancelled.id).await.unwrap(), Some(true));
+    let (of, waits) = after(&job(), &[cancelled.jobs[0].id], Need::End).await.unwrap();
+    assert_eq!((of, state(&a.store, waits).await), (cancelled.id, JobState::Cancelled));
 }
 
 pub(crate) async fn a_batch_that_waits_in_vain_for_another_is_looked_at<W>(w: W)

@@ -430,6 +430,13 @@ impl MySqlStore {
         let (mut session, found) = self.begin(self.session().await?, &read).await?;
         let (first, found) = found.split_first().ok_or_else(|| self.nothing())?;
         let now: i64 = self.column(first, 0)?;
+        let before = format!("SELECT batch FROM turnwise_waits WHERE job = '{}'", job.id);
+        if let Some(row) = self.ask(&mut session, before).await?.first() {
+            // Again, since an answer was lost.
+            let batch = batches::id(&self.column::<String>(row, 0)?);
+            self.commit(session, Vec::new()).await?;
+            return Ok((batch.map_err(|trouble| self.trouble(trouble))?, job.id));
+        }
         let mut of = BTreeMap::new();
         for row in found {
             let id = rows::job_id(self.column(row, 0)?);
@@ -447,8 +454,7 @@ impl MySqlStore {
         };
         let batch = match common {
             None => {
-                // Of the job's own id: whoever asks again finds the same.
-                let batch = BatchId(job.id.0);
+                let batch = BatchId::before(job.id);
                 let own = format!(
                     "UPDATE turnwise_jobs FORCE INDEX (PRIMARY) SET batch = '{batch}' WHERE id IN {}",
                     quoted(jobs)
@@ -474,7 +480,7 @@ impl MySqlStore {
                 let state = state.map_err(|trouble| self.trouble(trouble))?;
                 let counted = self.ask(&mut session, counted(&[batch])).await?;
                 let counts = self.counts_of(&counted)?.remove(&batch).unwrap_or_default();
-                if !state.goes_on() && !batches::still_holds(state, &counts) {
+                if state.has_run_out() && !batches::still_holds(state, &counts) {
                     self.roll_back(session).await;
                     return Err(StoreError::Batch(BatchRefusal::TriedAgain(batch, state)));
                 }

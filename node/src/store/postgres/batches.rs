@@ -156,14 +156,15 @@ impl Batches for PgStore {
         rows::check_lengths(job)?;
         let waited = batches::waited_for(jobs)?;
         let statement = Statement::of(concat!(
-            "SELECT turnwise.jobs_enqueue_after($15::text[]::uuid[], $16, $17::text::uuid, ",
+            "SELECT turnwise.jobs_enqueue_after($15::text[]::uuid[], $16, $17::text::uuid, $18::text::uuid, ",
             job_arguments!(),
             ")"
         ));
         let statement = bind_jobs(statement, job)
             .bind(waited.iter().map(JobId::to_string).collect::<Vec<_>>())
             .bind(need == Need::Success)
-            .bind(job[0].batch.map(|batch| batch.to_string()));
+            .bind(job[0].batch.map(|batch| batch.to_string()))
+            .bind(BatchId::before(job[0].id).to_string());
         let (ids,): (Vec<String>,) = self.ask_for_one(statement).await?;
         let read = || match ids.as_slice() {
             [batch, job] => Ok((batches::id(batch)?, rows::job_id(job)?)),

@@ -249,7 +249,7 @@ async fn batch_of(
             if in_all as usize != jobs.len() {
                 return Err(BatchRefusal::OfAnother(first, batch).into());
             }
-            let ended = state(connection, batch).await?.filter(|state| !state.goes_on());
+            let ended = state(connection, batch).await?.filter(|state| state.has_run_out());
             if let Some(ended) = ended {
                 let now = counts(connection, &[batch]).await?.remove(&batch).unwrap_or_default();
                 if !batches::still_holds(ended, &now) {
@@ -556,8 +556,16 @@ async fn after<B: Sabotage>(
     waited: &BTreeSet<JobId>,
     need: Need,
 ) -> Result<(BatchId, JobId), Trouble> {
-    // Of its own id: whoever asks again finds the same.
-    let batch = batch_of(connection, at, waited, BatchId(job.id.0)).await?;
+    // Again, since an answer was lost.
+    let before: Option<String> =
+        sqlx::query_scalar("SELECT batch FROM turnwise_waits WHERE job = ?1")
+            .bind(job.id.to_string())
+            .fetch_optional(&mut *connection)
+            .await?;
+    if let Some(batch) = before {
+        return Ok((batches::id(&batch)?, job.id));
+    }
+    let batch = batch_of(connection, at, waited, BatchId::before(job.id)).await?;
     let job = NewJob { after: Some(After { batch, need }), ..job.clone() };
     let ids = jobs::enqueue::<B>(connection, at, &[job]).await?;
     let id = ids.first().ok_or_else(|| Trouble::corrupt("a job without an id".to_owned()))?;
