@@ -57,12 +57,12 @@ pub const NEVER_REACHES: &[Mark] = &[
     Mark::CalledBack,
     Mark::NothingHeard,
     Mark::HeardTooLate,
-    Mark::ScheduleFired,
-    Mark::FiredForTheDead,
     Mark::BatchSucceeded,
     Mark::BatchFailed,
     Mark::BatchCancelled,
     Mark::BatchExtended,
+    Mark::ScheduleFired,
+    Mark::FiredForTheDead,
 ];
 
 /// Run a scenario with the engine of the product.
