@@ -65,6 +65,8 @@ pub(crate) struct Turns<S: Sabotage> {
     failures: u32,
     /// The turn whose beat was sent a second time.
     sent_again: Option<Slot>,
+    /// The turn that was noted as skipped, until the answer that shows that it has passed: that notes it no second time.
+    noted_skipped: Option<Slot>,
     plan: Plan,
     sabotage: PhantomData<S>,
 }
@@ -125,6 +127,7 @@ impl<S: Sabotage> Turns<S> {
             read_first: Some(now),
             failures: 0,
             sent_again: None,
+            noted_skipped: None,
             plan: Plan::Read { at: now },
             sabotage: PhantomData,
         }
@@ -300,10 +303,8 @@ impl<S: Sabotage> Turns<S> {
         }
         self.failures = self.failures.saturating_add(1);
         notes.push(Note::Unanswered { failures: self.failures });
-        if let (Sent::Beat(slot), Fate::NotSent) = (in_flight.kind, fate)
-            && !S::plants(Bug::SkippedTurnsAreNotNoted)
-        {
-            notes.push(Note::TurnSkipped { slot });
+        if let (Sent::Beat(slot), Fate::NotSent) = (in_flight.kind, fate) {
+            self.note_skipped(slot, notes);
         }
         self.suspects.clear();
         // A node that was leaving before it ever saw the row is in no ring: there is nothing to leave.
@@ -360,10 +361,11 @@ impl<S: Sabotage> Turns<S> {
             && in_flight.kind != Sent::Beat(turn)
             && !other_server
             && !stepped
-            && !S::plants(Bug::SkippedTurnsAreNotNoted)
         {
-            notes.push(Note::TurnSkipped { slot: turn });
+            self.note_skipped(turn, notes);
         }
+        // What is noted from here on is a turn of the new view.
+        self.noted_skipped = None;
         self.note_answer(&in_flight, &answer, notes);
         let TurnAnswer { identity, done, row, .. } = answer;
         let accepted = matches!(in_flight.kind, Sent::Beat(_)) && done;
@@ -637,9 +639,89 @@ impl<S: Sabotage> Turns<S> {
         self.plan = Plan::Read { at: now };
     }
 
-    fn note_skipped(&self, slot: Slot, notes: &mut Vec<Note>) {
-        if !S::plants(Bug::SkippedTurnsAreNotNoted) {
+    fn note_skipped(&mut self, slot: Slot, notes: &mut Vec<Note>) {
+        let is_new = self.noted_skipped.replace(slot) != Some(slot);
+        if is_new && !S::plants(Bug::SkippedTurnsAreNotNoted) {
             notes.push(Note::TurnSkipped { slot });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::Kept;
+    use crate::sabotage::Sound;
+
+    const NODE: NodeId = NodeId::from_u128(7);
+    const NOW: LocalInstant = LocalInstant::from_nanos(1_000_000_000);
+
+    /// A node alone in its ring, with a statement under way in slot 5, its turn.
+    fn sending(kind: Sent) -> Turns<Sound> {
+        let mut row = TurnRow::new(Period::DEFAULT);
+        let takeover = Change::takeover(&row, NODE, Slot(3));
+        assert!(row.change(Slot(3), Some(NODE), &takeover));
+        let mut turns = Turns::new(NODE, NOW);
+        turns.identity = Some(ServerIdentity::default());
+        turns.view = Some(View { row, read: Slot(4) });
+        assert_eq!(turns.outlook(), Some((Slot(4), Some(Slot(5)))));
+        send(&mut turns, kind);
+        turns
+    }
+
+    fn send(turns: &mut Turns<Sound>, kind: Sent) {
+        let (request, slot) = (RequestId(1), Some(Slot(5)));
+        let sent = InFlight { request, kind, slot, again_until: None, patience: NOW };
+        turns.in_flight = Some(sent);
+    }
+
+    /// The statement under way is answered in slot 7.
+    fn answer(turns: &mut Turns<Sound>, notes: &mut Vec<Note>) {
+        let answer = TurnAnswer {
+            request: RequestId(1),
+            exchange: None,
+            identity: ServerIdentity::default(),
+            now: Slot(7),
+            done: true,
+            row: turns.row().unwrap().clone(),
+            claimed: 0,
+            more: false,
+            kept: Kept::default(),
+            lost: false,
+        };
+        turns.answered(NOW, answer, &mut Clock::default(), &mut Random::new(1), notes);
+    }
+
+    fn skipped(notes: &[Note]) -> Vec<Slot> {
+        let slots = notes.iter().filter_map(|note| match note {
+            Note::TurnSkipped { slot } => Some(*slot),
+            _ => None,
+        });
+        slots.collect()
+    }
+
+    #[test]
+    fn a_turn_that_was_skipped_is_noted_once() {
+        let clock = Clock::default();
+        // Its beat was never sent, and the read behind that shows that it has passed.
+        let (mut turns, mut notes) = (sending(Sent::Beat(Slot(5))), Vec::new());
+        turns.failed(NOW, Fate::NotSent, &clock, &mut Random::new(1), &mut notes);
+        assert_eq!(skipped(&notes), [Slot(5)]);
+        send(&mut turns, Sent::Read);
+        answer(&mut turns, &mut notes);
+        assert_eq!(skipped(&notes), [Slot(5)]);
+        // The node slept past the next one.
+        turns.missed(NOW, Slot(8), &clock, &mut notes);
+        assert_eq!(skipped(&notes), [Slot(5), Slot(8)]);
+        // It slept past it, and reads.
+        let (mut turns, mut notes) = (sending(Sent::Read), Vec::new());
+        turns.missed(NOW, Slot(5), &clock, &mut notes);
+        answer(&mut turns, &mut notes);
+        assert_eq!(skipped(&notes), [Slot(5)]);
+        // Only the read shows it.
+        let (mut turns, mut notes) = (sending(Sent::Read), Vec::new());
+        answer(&mut turns, &mut notes);
+        assert_eq!(skipped(&notes), [Slot(5)]);
+        assert_eq!(turns.noted_skipped, None);
     }
 }

@@ -33,9 +33,10 @@ pub(crate) struct Work<S: Sabotage> {
     /// The last token given out.
     token: Token,
     /// The claim that travels with the beat in flight.
-    with_beat: Option<Claim>,
+    with_beat: Option<(Claim, Asked)>,
     in_flight: Option<InFlight>,
-    /// Claims whose answers were lost: each must be recovered before anything else is claimed.
+    /// Claims whose answers were lost: each must be recovered before anything else is claimed. What they asked
+    /// about is forgotten: whatever is due is asked for behind them.
     lost_claims: VecDeque<LostClaim>,
     /// The history is another one: before anything is claimed it must be reconciled.
     reconcile: bool,
@@ -47,8 +48,6 @@ pub(crate) struct Work<S: Sabotage> {
     ended_since: bool,
     /// When queues give out their next jobs, to this node among others.
     rates: Rates,
-    /// What was asked for by the claims that are under way is to be asked for again should one not come to it.
-    asked: Asked,
     target_reachable: bool,
     stopped: bool,
     checked_in: Option<LocalInstant>,
@@ -57,13 +56,17 @@ pub(crate) struct Work<S: Sabotage> {
     sabotage: PhantomData<S>,
 }
 
-/// What a claim that is under way asks about, beside whatever is due.
+/// What a claim that is under way asks about, beside whatever is due: to be asked for again should it come to nothing.
+/// Two may be under way at once, one with the beat and one beside it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Asked {
     /// A job had ended.
     ended: bool,
     /// A queue gave out its next job at this time.
     rate_at: Option<LocalInstant>,
+    /// Another answer has told of more since it was sent. Its own may be the older one, whichever was sent first,
+    /// and takes none of that back.
+    overtaken: bool,
 }
 
 /// The next times at which queues give out jobs, the earliest first: of several queues at most as many as there are places, since
@@ -129,6 +132,8 @@ impl LostClaim {
 struct InFlight {
     request: RequestId,
     statement: WorkStatement,
+    /// What a claim asks about; of any other statement nothing.
+    asked: Asked,
     patience: LocalInstant,
 }
 
@@ -155,7 +160,6 @@ impl<S: Sabotage> Work<S> {
             until_one_ends: false,
             ended_since: false,
             rates: Rates::default(),
-            asked: Asked::default(),
             target_reachable: true,
             stopped: false,
             checked_in: None,
@@ -185,29 +189,30 @@ impl<S: Sabotage> Work<S> {
             // Full: whether jobs wait is not known, so ask as soon as a place is free.
             self.backlog = true;
         }
-        self.with_beat = self.next_claim(now);
-        self.with_beat
+        let claim = self.next_claim();
+        self.with_beat = claim.map(|claim| (claim, self.take_asked(now)));
+        claim
     }
 
     /// The beat was answered.
     pub(crate) fn beat_answered(&mut self, now: LocalInstant, accepted: bool, took: Took) {
-        let Some(claim) = self.with_beat.take() else {
+        let Some((claim, asked)) = self.with_beat.take() else {
             return;
         };
         if accepted {
-            self.took(now, claim, took);
+            self.took(now, claim, asked, took);
         } else {
-            self.ask_again();
+            self.ask_again(asked);
         }
     }
 
     /// The beat was not answered.
     pub(crate) fn beat_failed(&mut self, fate: Fate) {
-        let Some(claim) = self.with_beat.take() else {
+        let Some((claim, asked)) = self.with_beat.take() else {
             return;
         };
         match fate {
-            Fate::NotSent => self.ask_again(),
+            Fate::NotSent => self.ask_again(asked),
             Fate::Unknown if S::plants(Bug::LostClaimIsForgotten) => {}
             Fate::Unknown => self.lost_claims.push_back(LostClaim::of(claim)),
         }
@@ -253,7 +258,11 @@ impl<S: Sabotage> Work<S> {
         let patience = renew_every(period) * 2_u32.saturating_pow(self.failures.min(8));
         let most = if self.may_hold() { lease(period) / 2 } else { PATIENCE_MAX };
         let patience = now + patience.min(most);
-        self.in_flight = Some(InFlight { request, statement, patience });
+        let asked = match statement {
+            WorkStatement::Claim(_) => self.take_asked(now),
+            _ => Asked::default(),
+        };
+        self.in_flight = Some(InFlight { request, statement, asked, patience });
         patience
     }
 
@@ -266,7 +275,7 @@ impl<S: Sabotage> Work<S> {
         self.retry_at = None;
         match in_flight.statement {
             WorkStatement::Renew => {}
-            WorkStatement::Claim(claim) => self.took(now, claim, took),
+            WorkStatement::Claim(claim) => self.took(now, claim, in_flight.asked, took),
             WorkStatement::Reconcile => self.reconcile = false,
             WorkStatement::Recover(token) => {
                 self.lost_claims.retain(|lost| lost.claim.token != token);
@@ -274,6 +283,7 @@ impl<S: Sabotage> Work<S> {
                     self.held += took.claimed;
                 }
                 self.backlog = true;
+                self.overtake();
             }
             WorkStatement::Release(token) => {
                 let lost = self.lost_claims.iter().find(|lost| lost.claim.token == token);
@@ -283,6 +293,7 @@ impl<S: Sabotage> Work<S> {
                 }
                 self.lost_claims.retain(|lost| lost.claim.token != token);
                 self.backlog = true;
+                self.overtake();
             }
         }
         true
@@ -305,7 +316,7 @@ impl<S: Sabotage> Work<S> {
             {
                 self.lost_claims.push_back(LostClaim::of(claim));
             }
-            (WorkStatement::Claim(_), Fate::NotSent) => self.ask_again(),
+            (WorkStatement::Claim(_), Fate::NotSent) => self.ask_again(in_flight.asked),
             (WorkStatement::Recover(token), Fate::Unknown) => {
                 for lost in self.lost_claims.iter_mut().filter(|lost| lost.claim.token == token) {
                     lost.failures += 1;
@@ -352,7 +363,7 @@ impl<S: Sabotage> Work<S> {
             return Act::Nothing;
         }
         match self.wanted(period) {
-            Some((WorkStatement::Claim(_), at)) if at <= now => match self.next_claim(now) {
+            Some((WorkStatement::Claim(_), at)) if at <= now => match self.next_claim() {
                 Some(claim) => Act::Send(WorkStatement::Claim(claim)),
                 None => Act::Nothing,
             },
@@ -395,7 +406,7 @@ impl<S: Sabotage> Work<S> {
         renewal.into_iter().chain(rated).min_by_key(|(_, at)| *at)
     }
 
-    fn next_claim(&mut self, now: LocalInstant) -> Option<Claim> {
+    fn next_claim(&mut self) -> Option<Claim> {
         let limit = self.free();
         if !self.may_claim() || limit == 0 {
             return None;
@@ -403,23 +414,34 @@ impl<S: Sabotage> Work<S> {
         if !S::plants(Bug::TokenIsReused) || self.token == Token(0) {
             self.token = Token(self.token.0 + 1);
         }
-        self.asked.ended |= core::mem::take(&mut self.ended_since);
-        self.asked.rate_at = self.rates.take_until(now).or(self.asked.rate_at);
         Some(Claim { token: self.token, limit })
     }
 
-    fn took(&mut self, now: LocalInstant, claim: Claim, took: Took) {
+    /// What a claim that is sent now asks about.
+    fn take_asked(&mut self, now: LocalInstant) -> Asked {
+        Asked {
+            ended: core::mem::take(&mut self.ended_since),
+            rate_at: self.rates.take_until(now),
+            overtaken: false,
+        }
+    }
+
+    fn took(&mut self, now: LocalInstant, claim: Claim, asked: Asked, took: Took) {
         let Took { claimed, more, kept } = took;
-        self.asked = Asked::default();
         self.held += match S::plants(Bug::ClaimsCountAsAsked) {
             true => claim.limit,
             false => claimed,
         };
+        if !asked.overtaken {
+            self.backlog = false;
+            self.until_one_ends = false;
+        }
         let full = claimed >= claim.limit && !S::plants(Bug::BacklogIsForgotten);
-        self.backlog = full || (more && !S::plants(Bug::MoreIsIgnored));
-        self.until_one_ends = kept.until_one_ends;
+        self.backlog |= full || (more && !S::plants(Bug::MoreIsIgnored));
+        self.until_one_ends |= kept.until_one_ends;
         // One that ended meanwhile may have been counted still.
         self.backlog |= kept.until_one_ends && self.ended_since;
+        self.overtake();
         if let Some(wait) = kept.rate_wait {
             self.rates.add(now + wait);
         }
@@ -429,11 +451,27 @@ impl<S: Sabotage> Work<S> {
         }
     }
 
+    /// What is known now is kept from the answers of the claims that are under way.
+    fn overtake(&mut self) {
+        if !self.backlog && !self.until_one_ends {
+            return;
+        }
+        if let Some((_, asked)) = &mut self.with_beat {
+            asked.overtaken = true;
+        }
+        if let Some(InFlight { statement: WorkStatement::Claim(_), asked, .. }) =
+            &mut self.in_flight
+        {
+            asked.overtaken = true;
+        }
+    }
+
     /// A claim came to nothing, and the database knows nothing of it.
-    fn ask_again(&mut self) {
-        let Asked { ended, rate_at } = core::mem::take(&mut self.asked);
-        self.ended_since |= ended;
-        if let Some(at) = rate_at {
+    fn ask_again(&mut self, asked: Asked) {
+        self.ended_since |= asked.ended;
+        // Another answer may have told since that an end makes room.
+        self.backlog |= asked.ended && self.until_one_ends;
+        if let Some(at) = asked.rate_at {
             self.rates.add(at);
         }
     }
@@ -456,7 +494,7 @@ impl<S: Sabotage> Work<S> {
         if S::plants(Bug::ClaimsWhenFull) {
             return self.capacity;
         }
-        let asked = self.with_beat.map_or(0, |claim| claim.limit);
+        let asked = self.with_beat.map_or(0, |(claim, _)| claim.limit);
         let asked_too = match self.in_flight {
             Some(InFlight { statement: WorkStatement::Claim(claim), .. }) => claim.limit,
             _ => 0,
@@ -561,6 +599,135 @@ mod tests {
         work.claim_with_beat(at(1_040));
         work.beat_answered(at(1_050), true, took(0, false));
         assert_eq!(work.rates.first(), None, "somebody else took it");
+    }
+
+    const BESIDE: RequestId = RequestId(1);
+
+    /// Two claims are under way, and no job is held: one beside the beat, of token 2 for 3 places, and then one with
+    /// the beat, of token 3 for the place of a job that has ended.
+    fn two_under_way() -> Work<Sound> {
+        let mut work = Work::<Sound>::new(4);
+        work.claim_with_beat(at(0));
+        work.beat_answered(at(0), true, took(1, true));
+        let claim = WorkStatement::Claim(Claim { token: Token(2), limit: 3 });
+        assert_eq!(work.due(at(0), PERIOD), Act::Send(claim));
+        work.sent(at(0), BESIDE, claim, PERIOD);
+        work.ended(1);
+        assert_eq!(work.claim_with_beat(at(1)), Some(Claim { token: Token(3), limit: 1 }));
+        work
+    }
+
+    /// The claim that leaves after three others.
+    fn fourth(limit: u32) -> Act {
+        Act::Send(WorkStatement::Claim(Claim { token: Token(4), limit }))
+    }
+
+    #[test]
+    fn an_answer_takes_nothing_away_that_another_claim_asks_for() {
+        let rate = Kept { until_one_ends: false, rate_wait: Some(Duration::from_millis(250)) };
+        // It is the claim beside the beat that asks for the rate, and never leaves.
+        let mut work = Work::<Sound>::new(4);
+        work.claim_with_beat(at(0));
+        work.beat_answered(at(0), true, Took { kept: rate, ..took(1, false) });
+        work.checked_in(at(0));
+        let claim = WorkStatement::Claim(Claim { token: Token(2), limit: 3 });
+        assert_eq!(work.due(at(250), PERIOD), Act::Send(claim));
+        work.sent(at(250), BESIDE, claim, PERIOD);
+        work.ended(1);
+        work.claim_with_beat(at(255));
+        work.beat_answered(at(260), true, took(0, false));
+        assert!(work.failed(at(270), BESIDE, Fate::NotSent, PERIOD));
+        assert_eq!(work.due(at(370), PERIOD), fourth(4));
+        // It is the one with the beat, which is refused.
+        let mut work = Work::<Sound>::new(4);
+        work.claim_with_beat(at(0));
+        work.beat_answered(at(0), true, Took { kept: rate, ..took(1, true) });
+        assert_eq!(work.due(at(10), PERIOD), Act::Send(claim));
+        work.sent(at(10), BESIDE, claim, PERIOD);
+        work.ended(1);
+        work.claim_with_beat(at(250));
+        assert!(work.answered(at(260), BESIDE, took(0, false)));
+        work.beat_answered(at(270), false, took(0, false));
+        assert_eq!(work.due(at(270), PERIOD), fourth(4));
+    }
+
+    #[test]
+    fn a_claim_that_was_lost_asks_for_nothing_any_more() {
+        let mut work = Work::<Sound>::new(4);
+        let kept = Kept { until_one_ends: false, rate_wait: Some(Duration::from_millis(250)) };
+        work.claim_with_beat(at(0));
+        work.beat_answered(at(0), true, Took { kept, ..took(1, false) });
+        let claim = WorkStatement::Claim(Claim { token: Token(2), limit: 3 });
+        assert_eq!(work.due(at(250), PERIOD), Act::Send(claim));
+        work.sent(at(250), RequestId(1), claim, PERIOD);
+        assert!(work.failed(at(260), RequestId(1), Fate::Unknown, PERIOD));
+        let recover = WorkStatement::Recover(Token(2));
+        assert_eq!(work.due(at(360), PERIOD), Act::Send(recover));
+        work.sent(at(360), RequestId(2), recover, PERIOD);
+        assert!(work.answered(at(370), RequestId(2), took(1, false)));
+        // Whatever is due is asked for, the rate among it, until that is answered.
+        let next = WorkStatement::Claim(Claim { token: Token(3), limit: 2 });
+        assert_eq!(work.due(at(370), PERIOD), Act::Send(next));
+        work.sent(at(370), RequestId(3), next, PERIOD);
+        assert!(work.failed(at(380), RequestId(3), Fate::NotSent, PERIOD));
+        assert_eq!(work.rates.first(), None);
+        assert_eq!(work.due(at(480), PERIOD), fourth(2));
+    }
+
+    #[test]
+    fn what_one_answer_tells_of_more_the_other_does_not_take_back() {
+        // Whichever is answered first: in which order the database did them is not known.
+        let mut work = two_under_way();
+        work.beat_answered(at(2), true, took(0, true));
+        assert!(work.answered(at(3), BESIDE, took(0, false)));
+        assert_eq!(work.due(at(3), PERIOD), fourth(4));
+        let mut work = two_under_way();
+        assert!(work.answered(at(2), BESIDE, took(0, true)));
+        work.beat_answered(at(3), true, took(0, false));
+        assert_eq!(work.due(at(3), PERIOD), fourth(4));
+        // Who was sent since then has the last word.
+        let claim = WorkStatement::Claim(Claim { token: Token(4), limit: 4 });
+        work.sent(at(3), RequestId(2), claim, PERIOD);
+        assert!(work.answered(at(4), RequestId(2), took(0, false)));
+        assert_eq!(work.due(at(5), PERIOD), Act::Nothing);
+        let mut work = two_under_way();
+        work.beat_answered(at(2), true, took(0, false));
+        assert!(work.answered(at(3), BESIDE, took(0, false)));
+        assert_eq!(work.due(at(3), PERIOD), Act::Nothing, "neither told of more");
+    }
+
+    #[test]
+    fn what_one_answer_tells_of_a_limit_the_other_does_not_take_back() {
+        let mut work = two_under_way();
+        let kept = Kept { until_one_ends: true, rate_wait: None };
+        work.beat_answered(at(2), true, Took { kept, ..took(0, false) });
+        assert!(work.answered(at(3), BESIDE, took(1, false)));
+        assert_eq!(work.due(at(3), PERIOD), Act::Nothing, "none has ended");
+        work.ended(1);
+        assert_eq!(work.due(at(3), PERIOD), fourth(4));
+    }
+
+    #[test]
+    fn what_is_asked_for_behind_a_recovery_an_older_claim_does_not_take_back() {
+        let mut work = two_under_way();
+        assert!(work.failed(at(10), BESIDE, Fate::Unknown, PERIOD));
+        let recover = WorkStatement::Recover(Token(2));
+        assert_eq!(work.due(at(110), PERIOD), Act::Send(recover));
+        work.sent(at(110), RequestId(2), recover, PERIOD);
+        assert!(work.answered(at(111), RequestId(2), took(0, false)));
+        work.beat_answered(at(112), true, took(0, false));
+        assert_eq!(work.due(at(112), PERIOD), fourth(4));
+    }
+
+    #[test]
+    fn an_end_that_was_never_asked_about_makes_room_when_another_answer_tells_of_a_limit() {
+        let mut work = two_under_way();
+        // It may have counted the job whose end the beat was to ask about.
+        let kept = Kept { until_one_ends: true, rate_wait: None };
+        assert!(work.answered(at(2), BESIDE, Took { kept, ..took(0, false) }));
+        assert_eq!(work.due(at(2), PERIOD), Act::Nothing, "the beat asks");
+        work.beat_failed(Fate::NotSent);
+        assert_eq!(work.due(at(3), PERIOD), fourth(4));
     }
 
     #[test]
