@@ -11,6 +11,7 @@ use turnwise_engine::{NodeId, ServerInstant, Token};
 use uuid::Uuid;
 
 use crate::batch::{After, BatchId, HELD_UNTIL_US};
+pub use crate::keys::{ConcurrencyKey, KEY_BYTES_MAX, KeyError, UniqueKey};
 
 /// The largest body of a request, in bytes.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
@@ -22,8 +23,6 @@ pub const METHOD_BYTES_MAX: usize = 32;
 pub const URL_BYTES_MAX: usize = 8 * 1024;
 /// The longest text of all headers in the table, a JSON object as PostgreSQL writes it, in bytes.
 pub const HEADERS_BYTES_MAX: usize = 32 * 1024;
-/// The longest unique key, in bytes.
-pub const UNIQUE_KEY_BYTES_MAX: usize = 256;
 /// The longest window of a unique key: 366 days.
 pub const UNIQUE_WINDOW_MAX: Duration = Duration::from_secs(366 * 86_400);
 /// The most of an answer's body that is read, in bytes.
@@ -42,6 +41,10 @@ pub const RETRY_WAIT: Duration = Duration::from_secs(15);
 pub const RETRY_WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// The shortest wait that may be asked for.
 pub const RETRY_WAIT_MIN: Duration = Duration::from_millis(1);
+/// The shortest bound of how long a queue is held back when a target asks for it.
+pub const SLOW_DOWN_MIN: Duration = Duration::from_secs(1);
+/// The longest bound of how long a queue is held back when a target asks for it.
+pub const SLOW_DOWN_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// The shortest time within which a heartbeat may be asked for: the farm looks once a period.
 pub const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
 /// The longest time within which a heartbeat may be asked for.
@@ -136,6 +139,8 @@ pub struct NewJob {
     pub retry: Retry,
     /// It may answer 202 and go on elsewhere; none: an answer of 202 is its end.
     pub asynchronous: Option<Asynchronous>,
+    /// Of the jobs of its queue with the same key no more run at once than the queue says.
+    pub concurrency_key: Option<ConcurrencyKey>,
     /// The batch that it belongs to.
     pub batch: Option<BatchId>,
     /// It runs when this batch has ended, and not before; `when` is [`When::Now`] then.
@@ -159,6 +164,7 @@ impl NewJob {
             unique: None,
             retry: Retry::default(),
             asynchronous: None,
+            concurrency_key: None,
             batch: None,
             after: None,
         }
@@ -213,6 +219,12 @@ pub struct Particulars {
     /// The status of the answer to the attempt before this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous_status: Option<i64>,
+    /// Its concurrency key. A claim does not say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency_key: Option<String>,
+    /// For how long its queue is held back at most when the target asks for it, in milliseconds: what its queue says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_down_ms: Option<i64>,
 }
 
 /// Milliseconds of a time, as they are stored.
@@ -231,6 +243,7 @@ impl Particulars {
                 .asynchronous
                 .and_then(|asynchronous| asynchronous.heartbeat)
                 .map(millis),
+            concurrency_key: job.concurrency_key.as_ref().map(|key| key.as_str().to_owned()),
             ..Self::default()
         };
         (particulars != Self::default()).then_some(particulars)
@@ -262,6 +275,12 @@ impl Particulars {
         (wait(self.retry_wait_ms, RETRY_WAIT), wait(self.retry_wait_max_ms, RETRY_WAIT_MAX))
     }
 
+    /// How long its queue is held back at most when the target asks for it; none: it is not.
+    pub fn slow_down(&self) -> Option<Duration> {
+        let millis = u64::try_from(self.slow_down_ms?).unwrap_or(0);
+        Some(Duration::from_millis(millis).clamp(SLOW_DOWN_MIN, SLOW_DOWN_MAX))
+    }
+
     /// Whether its queue says that an answer with this status is final.
     pub fn is_permanent(&self, status: u16) -> bool {
         let listed = self.permanent.as_deref().unwrap_or_default();
@@ -288,49 +307,6 @@ pub struct Unique {
     /// So long from the enqueue no other job gets the key, though this one may have ended; none: it is free with the end.
     /// At most [`UNIQUE_WINDOW_MAX`].
     pub window: Option<Duration>,
-}
-
-/// A unique key: from 1 to [`UNIQUE_KEY_BYTES_MAX`] bytes, none of them NUL, which PostgreSQL does not store.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct UniqueKey(String);
-
-impl UniqueKey {
-    /// The key as it is written.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for UniqueKey {
-    type Err = UniqueKeyError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.len() {
-            0 => Err(UniqueKeyError::Empty),
-            1..=UNIQUE_KEY_BYTES_MAX if text.contains('\0') => Err(UniqueKeyError::Nul),
-            1..=UNIQUE_KEY_BYTES_MAX => Ok(Self(text.to_owned())),
-            bytes => Err(UniqueKeyError::TooLong { bytes }),
-        }
-    }
-}
-
-/// Why a text cannot be a unique key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UniqueKeyError {
-    /// There is nothing in it.
-    #[error("a unique key is not empty; leave it out where any number of jobs may be")]
-    Empty,
-    /// It is over [`UNIQUE_KEY_BYTES_MAX`] bytes.
-    #[error(
-        "this unique key has {bytes} bytes, of at most {UNIQUE_KEY_BYTES_MAX}; a hash of it would do"
-    )]
-    TooLong {
-        /// How long it is.
-        bytes: usize,
-    },
-    /// A character of it cannot be stored.
-    #[error("a unique key has no NUL character")]
-    Nul,
 }
 
 /// A job that this node has claimed: it must run it, or give it back. As it stands in the table, which
@@ -387,6 +363,17 @@ pub struct End {
     pub answer: Option<Vec<u8>>,
     /// The batch of the job, which may end with it.
     pub batch: Option<BatchId>,
+    /// Its target asks that less is sent, and its queue heeds that.
+    pub slow_down: Option<SlowDown>,
+}
+
+/// A queue of which no job is to be claimed for a while, since a target asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlowDown {
+    /// Which one.
+    pub queue: String,
+    /// For how long, from when that is recorded.
+    pub wait: Duration,
 }
 
 /// What happens to a job after an attempt.

@@ -9,7 +9,7 @@ use crate::caller::request;
 use crate::config;
 use crate::job::{
     Asynchronous, BODY_BYTES_MAX, HEARTBEAT_MAX, HEARTBEAT_MIN, QUEUE_BYTES_MAX, RETRY_WAIT_MAX,
-    RETRY_WAIT_MIN, UNIQUE_WINDOW_MAX,
+    RETRY_WAIT_MIN, SLOW_DOWN_MAX, SLOW_DOWN_MIN, UNIQUE_WINDOW_MAX,
 };
 use crate::rfc3339;
 
@@ -110,6 +110,15 @@ pub(crate) fn retry_wait(text: &str) -> Result<Duration, String> {
     Ok(wait)
 }
 
+/// How long a queue is held back at most when a target asks for it.
+pub(crate) fn slow_down(text: &str) -> Result<Duration, String> {
+    let most = config::parse_duration(text)?;
+    if !(SLOW_DOWN_MIN..=SLOW_DOWN_MAX).contains(&most) || most.subsec_nanos() % 1_000_000 != 0 {
+        return Err("a queue is held back for at most 1s to 24h, in whole milliseconds".to_owned());
+    }
+    Ok(most)
+}
+
 /// Within which time a job that goes on elsewhere must be heard of.
 pub(crate) fn heartbeat(text: &str) -> Result<Duration, String> {
     let within = config::parse_duration(text)?;
@@ -140,4 +149,20 @@ pub(crate) fn stored_queue(text: &str) -> Result<(), String> {
         return Err("a queue’s name is not empty and has no control characters".to_owned());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_held_back_from_a_second_to_a_day() {
+        for (text, millis) in [("1s", 1_000), ("1500ms", 1_500), ("24h", 86_400_000)] {
+            assert_eq!(slow_down(text).unwrap(), Duration::from_millis(millis), "{text}");
+        }
+        for text in ["999ms", "0s", "86400001ms", "1000001us"] {
+            assert!(slow_down(text).unwrap_err().contains("at most 1s to 24h"), "{text}");
+        }
+        assert!(slow_down("soon").is_err());
+    }
 }

@@ -18,6 +18,7 @@ mod health;
 pub mod job;
 mod job_fields;
 mod json;
+mod keys;
 pub mod metrics;
 pub mod redact;
 pub mod rfc3339;

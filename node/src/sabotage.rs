@@ -144,6 +144,10 @@ bugs! {
     ElsewhereTakesNoPlace = "elsewhere-takes-no-place",
     /// What was claimed of a queue is not counted against its rate.
     RateIsForgotten = "rate-is-forgotten",
+    /// However many jobs of a concurrency key run, others of it are claimed.
+    KeyIsIgnored = "key-is-ignored",
+    /// A target that asks for less is not heard.
+    SlowDownIsIgnored = "slow-down-is-ignored",
     /// Whoever knows a job is believed when it says how the job goes on.
     CallbackIgnoresClaim = "callback-ignores-claim",
     /// A heartbeat puts off nothing.

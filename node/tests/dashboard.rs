@@ -157,7 +157,8 @@ impl Served {
                 finished_at = created_at, attempt = 1 WHERE id = '{job}';
              UPDATE turnwise_jobs SET state = 'running', node = '{id}', token = 1, attempt = 1, started_at = created_at
                 WHERE id = '{running}';
-             UPDATE turnwise_jobs SET headers = json_object('{hostile}', '{hostile}'), body = CAST('{hostile}' AS BLOB);
+             UPDATE turnwise_jobs SET headers = json_object('{hostile}', '{hostile}'), body = CAST('{hostile}' AS BLOB),
+                concurrency_key = '{hostile}';
              INSERT INTO turnwise_audit (at, actor, role, action, subject, affected)
                 VALUES (1, '{hostile}', '<i>''\"&', '<i>''\"&', '{hostile}', 1);
              INSERT INTO turnwise_attempts SELECT '{job}', '{id}', 1, 1, created_at, created_at + 5, 500, '{hostile}',
@@ -232,6 +233,20 @@ async fn hostile_texts_are_inert_on_every_page() {
         assert_inert(&path, &page);
         assert!(page.contains("hostile"), "{page}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_its_targets_hold_back_says_so() {
+    let served = Served::start(None).await;
+    served
+        .sql(
+            "INSERT INTO turnwise_queues (name, slow_down_ms, slowed_until) VALUES
+                ('slow', 86400000, unixepoch() * 1000000 + 3600000000), ('over', 86400000, 1)",
+        )
+        .await;
+    let page = served.text("/queues").await;
+    assert_eq!(page.matches("held back</span>, goes on <time").count(), 1, "{page}");
+    assert_eq!(page.matches("held back for up to 1day when a target asks").count(), 2, "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -372,7 +387,8 @@ async fn a_page_shows_no_value_that_opens_something() {
     let headers = [("Cookie", "c=s3cret1"), ("X-Tenant-Key", "s3cret2"), ("X-Tenant", "seven")];
     let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let body = br#"{"card":{"PIN":"s3cret3","owner":"ada"}}"#.to_vec();
-    let job = NewJob { headers, body: Some(body.clone()), ..NewJob::new("/x") };
+    let concurrency_key = "customer 7".parse().ok();
+    let job = NewJob { headers, body: Some(body.clone()), concurrency_key, ..NewJob::new("/x") };
     let plain = NewJob { body: Some(b"pin=1234".to_vec()), ..NewJob::new("/y") };
     let (id, other) = (job.id, plain.id);
     served.store().enqueue(&[job, plain]).await.unwrap();
@@ -391,6 +407,7 @@ async fn a_page_shows_no_value_that_opens_something() {
         "seven",
         "&quot;owner&quot;:&quot;ada&quot;",
         "&quot;ok&quot;:true",
+        "<dt>Concurrency key</dt><dd>customer 7</dd>",
     ] {
         assert!(page.contains(told), "{told}: {page}");
     }

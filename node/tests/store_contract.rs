@@ -19,6 +19,8 @@ mod claims;
 mod ends;
 #[path = "store_contract/hand_backs.rs"]
 mod hand_backs;
+#[path = "store_contract/keys.rs"]
+mod keys;
 #[path = "store_contract/leases.rs"]
 mod leases;
 #[path = "store_contract/limits.rs"]
@@ -61,6 +63,8 @@ mod rows;
 mod schedules;
 #[path = "store_contract/score.rs"]
 mod score;
+#[path = "store_contract/slowing.rs"]
+mod slowing;
 #[path = "store_contract/sqlite.rs"]
 mod sqlite;
 #[path = "support/mod.rs"]

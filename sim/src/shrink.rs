@@ -75,6 +75,8 @@ fn simpler(scenario: &Scenario) -> Vec<Scenario> {
     add(&|s| s.orders.asynchronous_ppm = 0);
     add(&|s| s.orders.batches_every = Span::ZERO);
     add(&|s| s.orders.concurrency = 0);
+    add(&|s| s.orders.concurrency_per_key = 0);
+    add(&|s| s.orders.slow_down = 0);
     add(&|s| s.orders.rate = 0);
     add(&|s| {
         // The last node, if no fault names it.

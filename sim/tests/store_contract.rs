@@ -17,6 +17,8 @@ mod claims;
 mod ends;
 #[path = "../../node/tests/store_contract/hand_backs.rs"]
 mod hand_backs;
+#[path = "../../node/tests/store_contract/keys.rs"]
+mod keys;
 #[path = "../../node/tests/store_contract/leases.rs"]
 mod leases;
 #[path = "../../node/tests/store_contract/limits.rs"]
@@ -39,6 +41,8 @@ mod schedules;
 mod score;
 #[path = "store_contract/simulated.rs"]
 mod simulated;
+#[path = "../../node/tests/store_contract/slowing.rs"]
+mod slowing;
 #[path = "../../node/tests/store_contract/sqlite.rs"]
 mod sqlite;
 #[path = "../../node/tests/store_contract/turns.rs"]

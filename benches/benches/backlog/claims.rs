@@ -164,6 +164,7 @@ fn succeeded(job: &ClaimedJob) -> End {
         error: None,
         answer: None,
         batch: None,
+        slow_down: None,
     }
 }
 

@@ -7,7 +7,7 @@ use turnwise_engine::{
     TurnRow,
 };
 use turnwise_node::batch::BatchId;
-use turnwise_node::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
+use turnwise_node::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob, SlowDown};
 use turnwise_node::store::sqlite::{SqliteStore, SqliteTurns};
 use turnwise_node::store::{
     CheckIn, Claimed, DrainAnswer, Fire, Look, NodeReport, NodeView, Prune, Pruned, Queues,
@@ -74,6 +74,7 @@ impl Store for AtOnceStore {
         fn release(node: NodeId, token: Token, report: &NodeReport) -> CheckIn;
         fn reconcile(node: NodeId, holds: &[(JobId, Token)], last: Token, report: &NodeReport) -> Claimed;
         fn end(node: NodeId, ends: &[End]) -> (Vec<EndOutcome>, CheckIn);
+        fn slow_down(what: &SlowDown) -> ();
         fn enqueue(jobs: &[NewJob]) -> Vec<JobId>;
         fn jobs(filter: &JobFilter) -> Vec<JobView>;
         fn job(id: JobId) -> Option<(JobView, Attempts)>;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::problem::{Fault, Kind, Problem};
 use crate::batch::{After, BatchId, Need};
 use crate::config;
-use crate::job::{JobId, NewJob, Retry, Unique, UniqueKey, When};
+use crate::job::{ConcurrencyKey, JobId, NewJob, Retry, Unique, UniqueKey, When};
 use crate::job_fields::{self, ATTEMPTS_MAX, PRIORITY_MAX};
 
 /// So many jobs are enqueued by one array, all or none.
@@ -29,9 +29,10 @@ pub(super) struct JobRequest {
     pub(super) id: Option<Uuid>,
     /// A path for the executing node's own target, beginning with `/`, or a full URL of an origin that the nodes allow. Up to
     /// 8192 bytes.
-    #[schema(required = true, value_type = String, example = "/jobs/tidy?id=7")]
+    #[schema(required = true, value_type = String, max_length = 8192, pattern = r"^(/|https?://)[^ \\\x00-\x1f\x7f-\x9f]*$", example = "/jobs/tidy?id=7")]
     pub(super) url: Option<String>,
     /// The lane; `default` unless it is given. Up to 100 bytes.
+    #[schema(max_length = 100, pattern = r"^[^\s,=\x00-\x1f\x7f-\x9f]+$")]
     pub(super) queue: Option<String>,
     /// The HTTP method of its calls; `POST` unless it is given.
     pub(super) method: Option<String>,
@@ -53,12 +54,15 @@ pub(super) struct JobRequest {
     #[schema(format = DateTime)]
     pub(super) scheduled_at: Option<String>,
     /// From -100 to 100; higher is sooner, each point as ten seconds of waiting. 0 unless it is given.
+    #[schema(minimum = -100, maximum = 100)]
     pub(super) priority: Option<i64>,
     /// How often it is tried at most, from 1 to 1000; 20 unless it is given.
+    #[schema(minimum = 1, maximum = 1000)]
     pub(super) max_attempts: Option<i64>,
     /// How long one attempt may take, from `1ms` to `24h`; `10m` unless it is given.
     pub(super) deadline: Option<String>,
     /// What there may be one job of at a time, up to 256 bytes.
+    #[schema(min_length = 1, max_length = 256, pattern = r"^[^\x00]*$")]
     pub(super) unique_key: Option<String>,
     /// Hold the key so long from now, though the job may end sooner: `10m`, `24h`, up to 366 days.
     pub(super) unique_for: Option<String>,
@@ -72,6 +76,9 @@ pub(super) struct JobRequest {
     /// Then it must be heard of so often, or it is tried again; from `1s` to `24h`. Once, before its deadline, unless it is
     /// given.
     pub(super) heartbeat: Option<String>,
+    /// Of the jobs of its queue with the same key no more run at once than the queue says; up to 256 bytes.
+    #[schema(min_length = 1, max_length = 256, pattern = r"^[^\x00]*$")]
+    pub(super) concurrency_key: Option<String>,
     /// The batch that it belongs to, a UUID.
     pub(super) batch: Option<Uuid>,
     /// It runs when this batch has ended, and not at a time.
@@ -152,6 +159,10 @@ impl JobRequest {
             Ok(asynchronous) => asynchronous,
             Err(reason) => faults.add("heartbeat", reason),
         };
+        let concurrency_key =
+            faults.check("concurrency_key", self.concurrency_key, |text: &str| {
+                text.parse::<ConcurrencyKey>().map_err(|error| error.to_string())
+            });
         let url = faults.done(url)?;
         let default = NewJob::new(url);
         Ok(NewJob {
@@ -168,6 +179,7 @@ impl JobRequest {
             url: default.url,
             retry,
             asynchronous,
+            concurrency_key,
             batch: self.batch.map(BatchId),
             after,
         })
@@ -375,7 +387,7 @@ mod tests {
             r#"{"id":"00000000-0000-0000-0000-000000000009","url":"https://a.example/x","queue":"mail","method":"put",
             "headers":{"X-B":"2","X-A":"1"},"json":{"b": 1,  "a": [2.50]},"in":"10m","priority":-100,
             "max_attempts":1000,"deadline":"1500ms","unique_key":"k","unique_for":"24h","retry_wait":"2s",
-            "retry_wait_max":"1h","asynchronous":true,"heartbeat":"30s",
+            "retry_wait_max":"1h","asynchronous":true,"heartbeat":"30s","concurrency_key":"customer:7",
             "batch":"00000000-0000-0000-0000-00000000000b"}"#,
         )
         .unwrap();
@@ -399,6 +411,7 @@ mod tests {
                 unique: Some(Unique { key: "k".parse().unwrap(), window: Some(86_400 * second) }),
                 retry: Retry { wait: Some(2 * second), wait_max: Some(3_600 * second) },
                 asynchronous: Some(Asynchronous { heartbeat: Some(30 * second) }),
+                concurrency_key: Some("customer:7".parse().unwrap()),
                 batch: Some(BatchId(Uuid::from_u128(11))),
                 ..NewJob::new("https://a.example/x")
             }
@@ -455,6 +468,8 @@ mod tests {
             (r#"{"url":"/x","max_attempts":0}"#, "max_attempts", "within 1 and 1000"),
             (r#"{"url":"/x","deadline":"25h"}"#, "deadline", "24 h"),
             (r#"{"url":"/x","unique_key":""}"#, "unique_key", "not empty"),
+            (r#"{"url":"/x","concurrency_key":""}"#, "concurrency_key", "not empty"),
+            (r#"{"url":"/x","concurrency_key":"a\u0000b"}"#, "concurrency_key", "no NUL"),
             (r#"{"url":"/x","retry_wait":"25h"}"#, "retry_wait", "from 1ms to 24h"),
             (r#"{"url":"/x","retry_wait_max":"1us"}"#, "retry_wait_max", "whole number"),
             (r#"{"url":"/x","asynchronous":true,"heartbeat":"1ms"}"#, "heartbeat", "from 1s"),

@@ -81,13 +81,16 @@ struct ScheduleRequest {
     /// The time zone of the expression, an IANA name; `UTC` unless it is given.
     zone: Option<String>,
     /// What becomes of times that were missed by more than a minute: `skip`, `once` or `all`; `once` unless it is given.
+    #[schema(pattern = "^(skip|once|all)$")]
     misfire: Option<String>,
     /// With `all`: for the latest so many at most, from 1 to 1000; 100 unless it is given.
+    #[schema(minimum = 1, maximum = 1000)]
     misfire_limit: Option<i64>,
     /// A path for the executing node's own target, beginning with `/`, or a full URL.
-    #[schema(required = true, value_type = String, example = "/jobs/tidy")]
+    #[schema(required = true, value_type = String, max_length = 8192, pattern = r"^(/|https?://)[^ \\\x00-\x1f\x7f-\x9f]*$", example = "/jobs/tidy")]
     url: Option<String>,
     /// The lane of its jobs.
+    #[schema(max_length = 100, pattern = r"^[^\s,=\x00-\x1f\x7f-\x9f]+$")]
     queue: Option<String>,
     /// The HTTP method of their calls.
     method: Option<String>,
@@ -103,8 +106,10 @@ struct ScheduleRequest {
     /// The body of their calls, any bytes, in base64.
     body_base64: Option<String>,
     /// From -100 to 100.
+    #[schema(minimum = -100, maximum = 100)]
     priority: Option<i64>,
     /// How often each is tried at most, from 1 to 1000.
+    #[schema(minimum = 1, maximum = 1000)]
     max_attempts: Option<i64>,
     /// How long one attempt may take, from `1ms` to `24h`.
     deadline: Option<String>,
@@ -116,6 +121,9 @@ struct ScheduleRequest {
     asynchronous: Option<bool>,
     /// Then it must be heard of so often, from `1s` to `24h`.
     heartbeat: Option<String>,
+    /// Of the jobs of their queue with the same key no more run at once than the queue says; up to 256 bytes.
+    #[schema(min_length = 1, max_length = 256, pattern = r"^[^\x00]*$")]
+    concurrency_key: Option<String>,
 }
 
 impl ScheduleRequest {
@@ -136,6 +144,7 @@ impl ScheduleRequest {
             retry_wait_max: self.retry_wait_max,
             asynchronous: self.asynchronous,
             heartbeat: self.heartbeat,
+            concurrency_key: self.concurrency_key,
             ..JobRequest::default()
         };
         let mut faults = Faults::default();
@@ -169,7 +178,7 @@ fn limit(given: i64) -> Result<u32, String> {
 ///
 /// Setting the same again changes nothing; one that is paused stays so.
 #[utoipa::path(put, path = "/v1/schedules/{name}", tag = "schedules", operation_id = "set_schedule",
-    params(("name" = String, Path, description = "The schedule's name, up to 128 bytes")),
+    params(("name" = String, Path, max_length = 128, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$", description = "The schedule's name, up to 128 bytes")),
     request_body = ScheduleRequest,
     responses(
         (status = 201, description = "It is new", body = ScheduleSet),
@@ -339,6 +348,8 @@ mod tests {
         assert_eq!((all.misfire, all.job.queue.as_str()), (Misfire::All { limit: 100 }, "mail"));
         let few = r#"{"cron":"@daily","url":"/x","misfire":"all","misfire_limit":1000}"#;
         assert_eq!(schedule(few).unwrap().misfire, Misfire::All { limit: 1_000 });
+        let keyed = schedule(r#"{"cron":"@daily","url":"/x","concurrency_key":"k"}"#).unwrap();
+        assert_eq!(keyed.job.concurrency_key, Some("k".parse().unwrap()));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use http::HeaderMap;
 use http::header::{DATE, RETRY_AFTER};
 
 use super::{CallOutcome, Rejection};
-use crate::job::{ClaimedJob, End, HAND_BACKS_MAX, JobFate, RETRY_WAIT_MAX};
+use crate::job::{ClaimedJob, End, HAND_BACKS_MAX, JobFate, RETRY_WAIT_MAX, SlowDown};
 
 /// What an outcome means for the job: the parts of an [`End`] that the caller decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,21 +20,24 @@ pub struct Verdict {
     pub error: Option<String>,
     /// The kept part of the answer's body.
     pub answer: Option<Vec<u8>>,
+    /// So long no job of its queue is to be claimed, since the target asks for it.
+    pub slow_down: Option<Duration>,
 }
 
 impl Verdict {
     /// A job that can never be called ends dead, with no status.
     pub fn rejected(rejection: &Rejection) -> Self {
         let error = Some(format!("never called: {rejection}"));
-        Self { fate: JobFate::Dead, status: None, error, answer: None }
+        Self { fate: JobFate::Dead, status: None, error, answer: None, slow_down: None }
     }
 
     /// The end of the attempt on `job`, for the store.
     pub fn into_end(self, job: &ClaimedJob) -> End {
-        let Self { fate, status, error, answer } = self;
+        let Self { fate, status, error, answer, slow_down } = self;
         let batch = job.particulars.batch_id();
         let (token, attempt) = (job.token, job.attempt);
-        End { job: job.id, token, attempt, fate, status, error, answer, batch }
+        let slow_down = slow_down.map(|wait| SlowDown { queue: job.queue.clone(), wait });
+        End { job: job.id, token, attempt, fate, status, error, answer, batch, slow_down }
     }
 }
 
@@ -45,7 +48,7 @@ impl Verdict {
 /// | 202, of a job that is asynchronous | goes on elsewhere |
 /// | any other 2xx | succeeded |
 /// | 410, one that the queue names as permanent, or any other with `Turnwise-No-Retry: true` | dead at once |
-/// | 429, 503 with `Retry-After` | failed attempt, retried not before that (up to [`RETRY_WAIT_MAX`]) |
+/// | 429, 503 with `Retry-After` | failed attempt, retried not before that (up to [`RETRY_WAIT_MAX`]); no job of the queue is claimed for so long, if the queue heeds it |
 /// | any other status, 3xx among them; time-out; reset | failed attempt, retried after [`back_off`] |
 /// | refused by the node's own target | handed back; the [`HAND_BACKS_MAX`]th time and later a failed attempt |
 ///
@@ -56,7 +59,8 @@ pub fn judge(job: &ClaimedJob, outcome: CallOutcome, random: u64) -> Verdict {
         CallOutcome::Answered { status, retry_after, no_retry, body } => {
             let answer = Some(body).filter(|body| !body.is_empty());
             let (fate, error) = judge_status(job, status, retry_after, no_retry, random);
-            Verdict { fate, status: Some(status), error, answer }
+            let slow_down = slow_down(job, status, retry_after);
+            Verdict { fate, status: Some(status), error, answer, slow_down }
         }
         CallOutcome::RefusedByOwnTarget { reason } => give_back(
             job,
@@ -75,7 +79,13 @@ pub fn judge(job: &ClaimedJob, outcome: CallOutcome, random: u64) -> Verdict {
 pub fn give_back(job: &ClaimedJob, reason: &str, random: u64) -> Verdict {
     if job.hand_backs < HAND_BACKS_MAX {
         let error = Some(format!("given back: {reason}"));
-        return Verdict { fate: JobFate::HandBack, status: None, error, answer: None };
+        return Verdict {
+            fate: JobFate::HandBack,
+            status: None,
+            error,
+            answer: None,
+            slow_down: None,
+        };
     }
     let counts =
         format!("{reason} (it was given back {} times, so this attempt counts)", job.hand_backs);
@@ -86,7 +96,13 @@ pub fn give_back(job: &ClaimedJob, reason: &str, random: u64) -> Verdict {
 /// to be tried again.
 pub fn cancelled() -> Verdict {
     let error = Some("cancelled while it ran: the call was dropped".to_owned());
-    Verdict { fate: JobFate::Retry(Duration::ZERO), status: None, error, answer: None }
+    Verdict {
+        fate: JobFate::Retry(Duration::ZERO),
+        status: None,
+        error,
+        answer: None,
+        slow_down: None,
+    }
 }
 
 fn judge_status(
@@ -127,9 +143,15 @@ fn judge_status(
     }
 }
 
+/// For how long the queue of a job is to be held back: as long as the target asks, and the queue heeds.
+fn slow_down(job: &ClaimedJob, status: u16, retry_after: Option<Duration>) -> Option<Duration> {
+    let asked = retry_after.filter(|asked| matches!(status, 429 | 503) && !asked.is_zero())?;
+    Some(asked.min(job.particulars.slow_down()?))
+}
+
 fn failed(job: &ClaimedJob, error: String, random: u64) -> Verdict {
     let fate = retry(job, wait_of(job, random));
-    Verdict { fate, status: None, error: Some(error), answer: None }
+    Verdict { fate, status: None, error: Some(error), answer: None, slow_down: None }
 }
 
 /// Another attempt after `wait`, if the job has one left.
@@ -373,7 +395,7 @@ mod tests {
             };
             let verdict = judge(&job(attempt, last, hand_backs), outcome.clone(), MIDDLE);
             let error = error.map(str::to_owned);
-            let expected = Verdict { fate, status, error, answer: None };
+            let expected = Verdict { fate, status, error, answer: None, slow_down: None };
             assert_eq!(verdict, expected, "attempt {attempt}: {outcome:?}");
         }
     }
@@ -481,6 +503,29 @@ mod tests {
             assert_eq!(usual(attempt, u64::MAX), RETRY_WAIT_MAX);
         }
         assert_eq!(usual(0, 0), usual(1, 0));
+    }
+
+    #[test]
+    fn a_queue_is_held_back_as_long_as_its_target_asks_and_it_heeds() {
+        let heeds = |slow_down_ms| ClaimedJob {
+            particulars: Particulars { slow_down_ms, ..Particulars::default() },
+            ..job(1, 20, 0)
+        };
+        let held = |job: &ClaimedJob, status, retry_after| {
+            let end = judge(job, answered_with(status, retry_after, false), 0).into_end(job);
+            end.slow_down.map(|SlowDown { queue, wait }| (queue, wait.as_secs()))
+        };
+        let minute = heeds(Some(60_000));
+        let of_default = |seconds| Some(("default".to_owned(), seconds));
+        assert_eq!(held(&minute, 429, Some(7)), of_default(7));
+        assert_eq!(held(&minute, 503, Some(3_600)), of_default(60));
+        for (status, retry_after) in [(429, None), (429, Some(0)), (500, Some(7)), (200, Some(7))] {
+            assert_eq!(held(&minute, status, retry_after), None, "{status}, {retry_after:?}");
+        }
+        assert_eq!(held(&heeds(None), 429, Some(7)), None);
+        // What stands in the table is bounded.
+        assert_eq!(held(&heeds(Some(-5)), 429, Some(7)), of_default(1));
+        assert_eq!(held(&heeds(Some(i64::MAX)), 429, Some(u64::MAX)), of_default(86_400));
     }
 
     #[test]

@@ -33,6 +33,7 @@ Examples:
   turnwise enqueue /jobs/import --body-file data.csv --header 'Content-Type: text/csv' --deadline 1h
   generate | turnwise enqueue /jobs/import --body-file - --at 2027-01-01T00:00:00Z
   turnwise enqueue /jobs/digest --unique-key digest:ada --unique-for 24h
+  turnwise enqueue /jobs/sync --queue sync --concurrency-key customer:7
   turnwise enqueue /jobs/merge --after 01936c5e-7d1a-7cc3-98c4-dc0c0c07398f --after-end
   turnwise enqueue https://api.example.com/v1/sync --method PUT --max-attempts 3 --json")]
 pub(super) struct Args {

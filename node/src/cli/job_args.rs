@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::failure::Failure;
 use crate::config;
-use crate::job::{BODY_BYTES_MAX, DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, NewJob, Retry};
+use crate::job::{
+    BODY_BYTES_MAX, ConcurrencyKey, DEFAULT_MAX_ATTEMPTS, DEFAULT_QUEUE, NewJob, Retry,
+};
 use crate::job_fields::{self, ATTEMPTS_MAX, PRIORITY_MAX};
 
 /// A job, but for its URL and its time.
@@ -63,6 +65,11 @@ pub(super) struct JobArgs {
     /// Then it must be heard of so often, or it is tried again; from 1s to 24h [default: once, before its deadline]
     #[arg(long, value_name = "DURATION", requires = "asynchronous", value_parser = job_fields::heartbeat)]
     heartbeat: Option<Duration>,
+
+    /// Of the jobs of its queue with the same key, of up to 256 bytes, no more run at once than the queue says
+    /// (--concurrency-per-key of `turnwise queues set`)
+    #[arg(long, value_name = "KEY")]
+    concurrency_key: Option<ConcurrencyKey>,
 }
 
 impl JobArgs {
@@ -86,6 +93,7 @@ impl JobArgs {
             retry: Retry { wait: self.retry_wait, wait_max: self.retry_wait_max },
             asynchronous: job_fields::asynchronous(self.asynchronous, self.heartbeat)
                 .map_err(Failure::usage)?,
+            concurrency_key: self.concurrency_key,
             ..NewJob::new(url)
         })
     }

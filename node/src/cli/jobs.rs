@@ -325,6 +325,9 @@ fn in_words(
     if let Some(key) = &job.unique_key {
         lines.push(format!("unique key {}", show::printable(key)));
     }
+    if let Some(key) = &job.particulars.concurrency_key {
+        lines.push(format!("concurrency key {}", show::printable(key)));
+    }
     if let Some(schedule) = &job.particulars.schedule {
         lines.push(format!("schedule   {}", show::printable(schedule)));
     }
@@ -410,6 +413,15 @@ mod tests {
         assert!(said.contains(&format!("batch      {}", of(8))), "{said}");
         assert!(said.contains(&format!("waits for  batch {}", of(9))), "{said}");
         assert!(!said.contains("2260"), "{said}");
+    }
+
+    #[test]
+    fn a_concurrency_key_is_told_and_drives_no_terminal() {
+        let concurrency_key = Some("customer\x1b 7".to_owned());
+        let particulars = Particulars { concurrency_key, ..Particulars::default() };
+        let job = JobView { particulars, ..JobView::of_a_test() };
+        let said = in_words(&job, &Attempts::default(), None, &Redaction::default());
+        assert!(said.contains("\nconcurrency key customer\\u{1b} 7"), "{said}");
     }
 
     #[test]

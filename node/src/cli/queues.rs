@@ -28,6 +28,7 @@ Examples:
   turnwise queues resume mail
   turnwise queues set mail --retry-wait 1m --permanent-statuses 404,422
   turnwise queues set mail --concurrency 5 --rate 100/m
+  turnwise queues set sync --concurrency-per-key 1 --slow-down 10m
   turnwise queues set mail    (says nothing any more)")]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -42,7 +43,7 @@ enum Command {
     Set(SetArgs),
 }
 
-/// List the queues that have waiting jobs, are paused, or say something of their jobs
+/// List the queues that have waiting jobs, are paused or held back, or say something of their jobs
 ///
 /// Of each, at most 10000 jobs are counted; of a farm with very many queues only some are shown, which is said.
 #[derive(Debug, clap::Args)]
@@ -90,8 +91,8 @@ struct ResumeArgs {
     json: bool,
 }
 
-/// Say what holds for the jobs of a queue: how they are tried again where they do not say it themselves, and how many there
-/// may be at once and in a time
+/// Say what holds for the jobs of a queue: how they are tried again where they do not say it themselves, how many there may be
+/// at once and in a time, and whether they wait when a target asks for less
 ///
 /// It holds from their next claims on, on every node. What is left out is not said any more.
 #[derive(Debug, clap::Args)]
@@ -119,6 +120,10 @@ struct SetArgs {
     #[arg(long, value_name = "JOBS", value_parser = clap::value_parser!(u32).range(1..=i64::from(CONCURRENCY_MAX)))]
     concurrency: Option<u32>,
 
+    /// So many of those with the same concurrency key run at once, on all nodes together, from 1 to 1000000
+    #[arg(long, value_name = "JOBS", value_parser = clap::value_parser!(u32).range(1..=i64::from(CONCURRENCY_MAX)))]
+    concurrency_per_key: Option<u32>,
+
     /// So many are claimed in a time, on all nodes together, such as 10/s, 100/m or 500/30s; each attempt counts
     #[arg(long, value_name = "JOBS/TIME")]
     rate: Option<Rate>,
@@ -126,6 +131,11 @@ struct SetArgs {
     /// So many of a rate at once after a time without any, from 1 to 1000000 [default: the jobs of the rate]
     #[arg(long, value_name = "JOBS", requires = "rate", value_parser = clap::value_parser!(u32).range(1..=i64::from(RATE_JOBS_MAX)))]
     burst: Option<u32>,
+
+    /// When a target answers 429 or 503 with Retry-After, claim none of them for as long as it asks, at most so long, from 1s
+    /// to 24h [default: only the job itself waits]
+    #[arg(long, value_name = "DURATION", value_parser = job_fields::slow_down)]
+    slow_down: Option<Duration>,
 
     /// Print the queue as JSON
     #[arg(long)]
@@ -149,13 +159,22 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
 async fn list(args: ListArgs) -> Result<ExitCode, Failure> {
     let store = args.common.store().await?;
     let tally = store.tally(COUNTED_MAX).await?;
-    let lines = QueueLines::new(&tally, store.paused().await?, &store.policies().await?);
+    let (paused, slowed) = (store.paused().await?, store.slowed().await?);
+    let lines = QueueLines::new(&tally, paused, &slowed, &store.policies().await?);
     if args.json {
         show::print_json(&lines)?;
     } else if lines.queues.is_empty() {
         show::print("no job waits, no queue is paused, and none says anything of its jobs")?;
     } else {
-        let header = ["QUEUE", "PAUSED SINCE", "READY", "LATER", "OLDEST READY FOR", "POLICY"];
+        let header = [
+            "QUEUE",
+            "PAUSED SINCE",
+            "HELD BACK UNTIL",
+            "READY",
+            "LATER",
+            "OLDEST READY FOR",
+            "POLICY",
+        ];
         show::print(&show::table(header, lines.queues.iter().map(row).collect()))?;
         if !lines.all_queues {
             show::print("(there are more queues than were counted)")?;
@@ -164,7 +183,7 @@ async fn list(args: ListArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(line: &QueueLine) -> [String; 6] {
+fn row(line: &QueueLine) -> [String; 7] {
     let count = |jobs: u32, more: bool| format!("{jobs}{}", if more { "+" } else { "" });
     let oldest = line.oldest_ready_us.map(|micros| {
         let whole = Duration::from_secs(u64::try_from(micros).unwrap_or(0) / 1_000_000);
@@ -173,6 +192,7 @@ fn row(line: &QueueLine) -> [String; 6] {
     [
         show::printable(&line.queue),
         show::or_nothing(line.paused_since.as_deref()),
+        show::or_nothing(line.held_back_until.as_deref()),
         count(line.ready, line.more_ready),
         count(line.later, line.more_later),
         show::or_nothing(oldest),
@@ -190,7 +210,12 @@ async fn set(args: SetArgs) -> Result<ExitCode, Failure> {
     let said = QueuePolicy {
         retry: Retry { wait: retry_wait, wait_max: retry_wait_max },
         permanent: permanent_statuses,
-        limits: Limits { concurrency: args.concurrency, rate },
+        limits: Limits {
+            concurrency: args.concurrency,
+            concurrency_per_key: args.concurrency_per_key,
+            rate,
+        },
+        slow_down: args.slow_down,
     };
     let order = Order::by_command(Action::QueueSet, &queue);
     order.carry_out(&store, store.put_policy(&queue, &said)).await?;
@@ -246,6 +271,7 @@ mod tests {
         let line = QueueLine {
             queue: "mail".to_owned(),
             paused_since: None,
+            held_back_until: Some("2027-01-31T09:00:00.000000Z".to_owned()),
             ready: 10_000,
             more_ready: true,
             later: 0,
@@ -256,10 +282,13 @@ mod tests {
                 retry_wait_max_ms: None,
                 permanent_statuses: "404".to_owned(),
                 concurrency: Some(3),
+                concurrency_per_key: None,
                 rate: None,
+                slow_down_ms: None,
             }),
         };
         let said = "3 at once; retries after 1s 500ms; no retries after 404";
-        assert_eq!(row(&line), ["mail", "-", "10000+", "0", "1m 30s", said]);
+        let until = "2027-01-31T09:00:00.000000Z";
+        assert_eq!(row(&line), ["mail", "-", until, "10000+", "0", "1m 30s", said]);
     }
 }

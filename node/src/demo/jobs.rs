@@ -1,4 +1,4 @@
-//! Decides which jobs the demo enqueues, how often, its batches and its schedule. What becomes of them is the nodes' and the sample app's.
+//! Decides which jobs the demo enqueues, how often, its batches, its schedule and what holds for its mail. What becomes of them is the nodes' and the sample app's.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -11,7 +11,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::batch::NewBatch;
 use crate::job::{NewJob, When};
 use crate::schedule::{Cron, Misfire};
-use crate::store::{AnyStore, Batches, NewSchedule, Schedules, Store, StoreError};
+use crate::store::{
+    AnyStore, Batches, Limits, NewSchedule, QueueOrders, QueuePolicy, Schedules, Store, StoreError,
+};
 
 /// The most jobs a second: what three nodes and one sample app can well do on a laptop.
 const A_SECOND_MAX: f64 = 200.0;
@@ -30,6 +32,8 @@ const BATCH_EVERY: Duration = Duration::from_secs(20);
 const FIRST_BATCH: Duration = Duration::from_secs(4);
 /// and of how many jobs.
 const JOBS_OF_A_BATCH: u64 = 12;
+/// So many customers get letters.
+const CUSTOMERS: u32 = 100;
 /// How often a job of the demo is tried.
 const MAX_ATTEMPTS: u32 = 5;
 
@@ -152,6 +156,13 @@ pub(crate) async fn set_schedule(store: &AnyStore) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Of the letters to a customer one is sent at a time.
+pub(crate) async fn set_policy(store: &AnyStore) -> Result<(), StoreError> {
+    let [mail, ..] = QUEUES;
+    let limits = Limits { concurrency_per_key: Some(1), ..Limits::default() };
+    store.put_policy(mail, &QueuePolicy { limits, ..QueuePolicy::default() }).await
+}
+
 /// One batch: letters, sometimes with one that goes to a page that often fails; a report when all are sent, and one in any case.
 fn batch(number: u64, chance: u32) -> NewBatch {
     let [mail, reports, flaky] = QUEUES;
@@ -180,8 +191,10 @@ fn job(number: u64, chance: u32) -> NewJob {
         14..=16 => (reports, "/jobs/report"),
         _ => (flaky, "/jobs/flaky"),
     };
+    let customer = format!("customer {}", chance / 20 % CUSTOMERS);
     NewJob {
         queue: queue.to_owned(),
+        concurrency_key: customer.parse().ok(),
         body: Some(format!("{{\"number\": {number}}}").into_bytes()),
         when: When::Now,
         max_attempts: MAX_ATTEMPTS,
@@ -237,6 +250,12 @@ mod tests {
             let flaky = all.iter().filter(|job| job.url.starts_with("/jobs/flaky")).count();
             assert_eq!(flaky, usize::from(chance == 0));
         }
+    }
+
+    #[test]
+    fn the_key_of_a_job_is_its_customer() {
+        let key = |chance| job(1, chance).concurrency_key.unwrap().as_str().to_owned();
+        assert_eq!([key(0), key(2_045)], ["customer 0", "customer 2"]);
     }
 
     #[test]

@@ -185,6 +185,7 @@ impl Stage {
         // In a database that stays it would go on when the demo is over.
         if plan.database_url.is_none() && !plan.rate.is_none() {
             jobs::set_schedule(&store).await?;
+            jobs::set_policy(&store).await?;
         }
         let jobs = tokio::spawn(jobs::stream(store.clone(), plan.rate, chance(), said.clone()));
         let buttons = Arc::new(Buttons { farm: Arc::clone(&farm), said });

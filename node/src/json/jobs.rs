@@ -44,6 +44,8 @@ pub(crate) struct JobLine<'a> {
     node: Option<NodeId>,
     /// The unique key that it holds, or would if another asked for it now.
     unique_key: Option<&'a str>,
+    /// Of the jobs of its queue with the same key no more run at once than the queue says; null: it has none.
+    concurrency_key: Option<&'a str>,
     /// Since when it goes on elsewhere, after an answer of 202; left out when it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
@@ -127,6 +129,7 @@ impl<'a> JobLine<'a> {
             finished_at: time(job.finished_at),
             node: job.node,
             unique_key: job.unique_key.as_deref(),
+            concurrency_key: job.particulars.concurrency_key.as_deref(),
             awaits_since: time(job.awaits_since),
             progress: job.progress.as_ref().map(|progress| ProgressLine {
                 percent: progress.percent,
@@ -222,6 +225,10 @@ mod tests {
             scheduled_at: at(2_000_000),
             node: Some(NodeId::from_u128(9)),
             unique_key: Some("digest:7".to_owned()),
+            particulars: Particulars {
+                concurrency_key: Some("customer:7".to_owned()),
+                ..Particulars::default()
+            },
             ..JobView::of_a_test()
         };
         let attempt = AttemptView {
@@ -236,7 +243,8 @@ mod tests {
             r#""id":"00000000-0000-0000-0000-000000000007","queue":"mail","method":"POST","url":"/x","#,
             r#""state":"retrying","priority":-3,"attempt":1,"max_attempts":20,"#,
             r#""scheduled_at":"1970-01-01T00:00:02.000000Z","created_at":"1970-01-01T00:00:00.000001Z","#,
-            r#""finished_at":null,"node":"00000000-0000-0000-0000-000000000009","unique_key":"digest:7""#,
+            r#""finished_at":null,"node":"00000000-0000-0000-0000-000000000009","unique_key":"digest:7","#,
+            r#""concurrency_key":"customer:7""#,
         );
         let attempts = concat!(
             r#""attempts":[{"attempt":1,"node":"00000000-0000-0000-0000-000000000009","#,

@@ -1,4 +1,4 @@
-//! Queues: what waits in each, and which are paused.
+//! Queues: what waits in each, and which are paused or held back.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::rfc3339;
-use crate::store::{PausedQueue, QueuePolicy, Tally};
+use crate::store::{PausedQueue, QueuePolicy, SlowedQueue, Tally};
 
-/// A queue that has waiting jobs, is paused, or says something of its jobs.
+/// A queue that has waiting jobs, is paused or held back, or says something of its jobs.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = Queue)]
 pub(crate) struct QueueLine {
@@ -17,6 +17,9 @@ pub(crate) struct QueueLine {
     /// Since when it is paused (RFC 3339, the database's clock); null: it is not.
     #[schema(format = DateTime)]
     pub(crate) paused_since: Option<String>,
+    /// Until when none of its jobs is claimed, since a target asks for it (RFC 3339, the database's clock); null: they are.
+    #[schema(format = DateTime)]
+    pub(crate) held_back_until: Option<String>,
     /// Jobs that are due, counted up to 10000.
     pub(crate) ready: u32,
     /// There are more than were counted.
@@ -44,8 +47,12 @@ pub(crate) struct PolicyLine {
     pub(crate) permanent_statuses: String,
     /// So many jobs run at once, on all nodes together; null: any number.
     pub(crate) concurrency: Option<u32>,
+    /// So many jobs with the same concurrency key run at once, on all nodes together; null: any number.
+    pub(crate) concurrency_per_key: Option<u32>,
     /// So many jobs are claimed in a time; null: any number.
     pub(crate) rate: Option<RateLine>,
+    /// When a target asks for it, no job is claimed for so many milliseconds at most; null: only the job itself waits.
+    pub(crate) slow_down_ms: Option<u64>,
 }
 
 /// How many jobs of a queue are claimed in a time.
@@ -70,6 +77,7 @@ impl PolicyLine {
         let never = Some(&self.permanent_statuses).filter(|statuses| !statuses.is_empty());
         let never = never.map(|statuses| format!("no retries after {statuses}"));
         let at_once = self.concurrency.map(|jobs| format!("{jobs} at once"));
+        let per_key = self.concurrency_per_key.map(|jobs| format!("{jobs} at once of each key"));
         let rate = self.rate.as_ref().map(|rate| {
             let burst = match rate.burst == rate.jobs {
                 true => String::new(),
@@ -77,7 +85,9 @@ impl PolicyLine {
             };
             format!("{} in {}{burst}", rate.jobs, time(rate.per_ms))
         });
-        let said = [at_once, rate, wait, most, never];
+        let slow = |millis| format!("held back for up to {} when a target asks", time(millis));
+        let slow = self.slow_down_ms.map(slow);
+        let said = [at_once, per_key, rate, slow, wait, most, never];
         let said: Vec<String> = said.into_iter().flatten().collect();
         (!said.is_empty()).then(|| said.join("; "))
     }
@@ -89,11 +99,13 @@ impl PolicyLine {
             retry_wait_max_ms: policy.retry.wait_max.map(millis),
             permanent_statuses: policy.permanent.to_string(),
             concurrency: policy.limits.concurrency,
+            concurrency_per_key: policy.limits.concurrency_per_key,
             rate: policy.limits.rate.map(|rate| RateLine {
                 jobs: rate.jobs,
                 per_ms: millis(rate.per),
                 burst: rate.burst,
             }),
+            slow_down_ms: policy.slow_down.map(millis),
         }
     }
 }
@@ -102,7 +114,7 @@ impl PolicyLine {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Queues)]
 pub(crate) struct QueueLines {
-    /// Those that have waiting jobs, are paused, or say something of their jobs.
+    /// Those that have waiting jobs, are paused or held back, or say something of their jobs.
     pub(crate) queues: Vec<QueueLine>,
     /// These are all of them; false in a farm with very many, of which only some are counted.
     pub(crate) all_queues: bool,
@@ -114,6 +126,7 @@ impl QueueLine {
         Self {
             queue: queue.to_owned(),
             paused_since: None,
+            held_back_until: None,
             ready: 0,
             more_ready: false,
             later: 0,
@@ -125,10 +138,11 @@ impl QueueLine {
 }
 
 impl QueueLines {
-    /// Those with jobs first, each once, though it is paused.
+    /// Those with jobs first, each once, though it is paused or held back.
     pub(crate) fn new(
         tally: &Tally,
         mut paused: Vec<PausedQueue>,
+        slowed: &[SlowedQueue],
         policies: &[(String, QueuePolicy)],
     ) -> Self {
         let mut queues = Vec::new();
@@ -138,6 +152,7 @@ impl QueueLines {
             queues.push(QueueLine {
                 queue: queue.queue.clone(),
                 paused_since: since,
+                held_back_until: None,
                 ready: queue.ready.jobs,
                 more_ready: queue.ready.and_more,
                 later: queue.later.jobs,
@@ -151,16 +166,24 @@ impl QueueLines {
             paused_since: Some(rfc3339::format(paused.since)),
             ..QueueLine::empty("")
         }));
+        for slowed in slowed {
+            let until = rfc3339::format(slowed.until);
+            line_of(&mut queues, &slowed.queue).held_back_until = Some(until);
+        }
         for (name, policy) in policies {
-            let place = queues.iter().position(|line| line.queue == *name);
-            let policy = Some(PolicyLine::new(policy));
-            match place {
-                Some(place) => queues[place].policy = policy,
-                None => queues.push(QueueLine { policy, ..QueueLine::empty(name) }),
-            }
+            line_of(&mut queues, name).policy = Some(PolicyLine::new(policy));
         }
         Self { queues, all_queues: tally.all_queues }
     }
+}
+
+/// The line of a queue: a new one at the end, if it has none yet.
+fn line_of<'a>(queues: &'a mut Vec<QueueLine>, name: &str) -> &'a mut QueueLine {
+    let place = queues.iter().position(|line| line.queue == name).unwrap_or(queues.len());
+    if place == queues.len() {
+        queues.push(QueueLine::empty(name));
+    }
+    &mut queues[place]
 }
 
 #[cfg(test)]
@@ -168,10 +191,10 @@ mod tests {
     use turnwise_engine::ServerInstant;
 
     use super::*;
-    use crate::store::{Capped, QueueView};
+    use crate::store::{Capped, Limits, QueueView};
 
     #[test]
-    fn a_paused_queue_is_listed_with_or_without_jobs() {
+    fn a_queue_that_is_paused_or_held_back_is_listed_with_or_without_jobs() {
         let waits = QueueView {
             queue: "mail".to_owned(),
             ready: Capped { jobs: 10_000, and_more: true },
@@ -183,24 +206,52 @@ mod tests {
             queue: queue.to_owned(),
             since: ServerInstant::from_micros(0),
         });
+        let slowed = ["mail", "slow"].map(|queue| SlowedQueue {
+            queue: queue.to_owned(),
+            until: ServerInstant::from_micros(60_000_000),
+        });
         let policy = QueuePolicy { permanent: "404".parse().unwrap(), ..QueuePolicy::default() };
-        let lines = QueueLines::new(&tally, paused.to_vec(), &[("strict".to_owned(), policy)]);
-        let since = r#""paused_since":"1970-01-01T00:00:00.000000Z""#;
+        let policies = [("strict".to_owned(), policy)];
+        let lines = QueueLines::new(&tally, paused.to_vec(), &slowed, &policies);
+        let since = r#""paused_since":"1970-01-01T00:00:00.000000Z","held_back_until":"#;
+        let until = r#""1970-01-01T00:01:00.000000Z""#;
         assert_eq!(
             serde_json::to_string(&lines).unwrap(),
             [
                 r#"{"queues":[{"queue":"mail","#,
                 since,
+                until,
                 r#","ready":10000,"more_ready":true,"later":0,"more_later":false,"oldest_ready_us":90500000},"#,
                 r#"{"queue":"empty","#,
                 since,
+                r#"null,"ready":0,"more_ready":false,"later":0,"more_later":false,"oldest_ready_us":null},"#,
+                r#"{"queue":"slow","paused_since":null,"held_back_until":"#,
+                until,
                 r#","ready":0,"more_ready":false,"later":0,"more_later":false,"oldest_ready_us":null},"#,
-                r#"{"queue":"strict","paused_since":null,"ready":0,"more_ready":false,"later":0,"more_later":false,"#,
+                r#"{"queue":"strict","paused_since":null,"held_back_until":null,"#,
+                r#""ready":0,"more_ready":false,"later":0,"more_later":false,"#,
                 r#""oldest_ready_us":null,"policy":{"retry_wait_ms":null,"retry_wait_max_ms":null,"#,
-                r#""permanent_statuses":"404","concurrency":null,"rate":null}}],"#,
+                r#""permanent_statuses":"404","concurrency":null,"concurrency_per_key":null,"rate":null,"#,
+                r#""slow_down_ms":null}}],"#,
                 r#""all_queues":true}"#,
             ]
             .concat()
         );
+    }
+
+    #[test]
+    fn what_a_queue_says_is_told_in_words() {
+        let words = |policy: &QueuePolicy| PolicyLine::new(policy).words();
+        assert_eq!(words(&QueuePolicy::default()), None);
+        let limits = Limits {
+            concurrency: Some(5),
+            concurrency_per_key: Some(1),
+            rate: Some("100/m".parse().unwrap()),
+        };
+        let slow_down = Some(Duration::from_secs(600));
+        let all = words(&QueuePolicy { limits, slow_down, ..QueuePolicy::default() }).unwrap();
+        let told: Vec<&str> = all.split("; ").collect();
+        let slow = "held back for up to 10m when a target asks";
+        assert_eq!(told, ["5 at once", "1 at once of each key", "100 in 1m", slow]);
     }
 }

@@ -1,6 +1,7 @@
 //! Decides when the ends of attempts are written: together as they come, again until the database has
 //! answered. What an end says is decided elsewhere.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::notes::LastingLog;
 use super::patience::Patience;
 use super::turns::Told;
 use crate::clock::Clock;
-use crate::job::{End, EndOutcome, JobFate};
+use crate::job::{End, EndOutcome, JobFate, SlowDown};
 use crate::sabotage::{Bug, Sabotage};
 use crate::store::{CheckIn, Store, StoreError};
 
@@ -58,6 +59,8 @@ impl<C: Clock, S: Store, T: Stage> EndsTask<C, S, T> {
                 true => &batch[..1],
                 false => &batch[..],
             };
+            // Before the places are free again that would be filled with more of the same.
+            self.slow_down(recorded).await;
             let sent = self.record(recorded, &mut log).await;
             self.holds.ended(&batch);
             self.tell_batches(recorded);
@@ -74,6 +77,26 @@ impl<C: Clock, S: Store, T: Stage> EndsTask<C, S, T> {
         let done = ends.iter().filter(|end| !matches!(end.fate, JobFate::Await(_)));
         for batch in done.filter_map(|end| end.batch) {
             let _ = self.looks.send(Look::At(batch));
+        }
+    }
+
+    /// Hold back the queues whose targets ask for it, each once. That is worth one try: the next target that asks is another.
+    async fn slow_down(&self, ends: &[End]) {
+        let mut asked: BTreeMap<&str, &SlowDown> = BTreeMap::new();
+        for slow_down in ends.iter().filter_map(|end| end.slow_down.as_ref()) {
+            let longest = asked.entry(&slow_down.queue).or_insert(slow_down);
+            if slow_down.wait > longest.wait {
+                *longest = slow_down;
+            }
+        }
+        for what in asked.into_values() {
+            let wait = humantime::format_duration(what.wait);
+            tracing::info!(queue = what.queue, "held back for {wait}, since a target asks for it");
+            match tokio::time::timeout(STATEMENT_TIMEOUT, self.store.slow_down(what)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(queue = what.queue, "not held back: {error}"),
+                Err(_) => tracing::warn!(queue = what.queue, "not held back: it timed out"),
+            }
         }
     }
 

@@ -276,6 +276,7 @@ mod tests {
             error: None,
             answer: None,
             batch: None,
+            slow_down: None,
         };
         store.end(id, &[end]).await.unwrap();
         (store, hands, job.id)

@@ -201,7 +201,13 @@ fn out_of_reach(job: &ClaimedJob, callback: &Option<HeaderValue>, random: u64) -
     if job.attempt > job.max_attempts {
         let error = "given up: its last attempt was accepted with 202, and nothing more was heard of it in time";
         let error = Some(error.to_owned());
-        return Some(Verdict { fate: JobFate::Dead, status: None, error, answer: None });
+        return Some(Verdict {
+            fate: JobFate::Dead,
+            status: None,
+            error,
+            answer: None,
+            slow_down: None,
+        });
     }
     let needs_one = job.particulars.is_asynchronous() && callback.is_none();
     needs_one.then(|| {

@@ -182,6 +182,7 @@ mod tests {
             error: None,
             answer: None,
             batch: None,
+            slow_down: None,
         }
     }
 

@@ -11,7 +11,7 @@ use super::bulk::{Bulk, Deed};
 use super::callbacks::{Callbacks, LastAttempt, Word};
 use super::mysql::{MySqlStore, MySqlTurns};
 use super::postgres::{PgStore, PgTurns};
-use super::queues::{PausedQueue, QueueOrders, QueuePolicy};
+use super::queues::{PausedQueue, QueueOrders, QueuePolicy, SlowedQueue};
 use super::requests::{RequestView, Requests};
 use super::schedules::{Fire, NewSchedule, ScheduleView, Schedules};
 use super::sqlite::{SqliteStore, SqliteTurns};
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::audit::Entry;
 use crate::batch::{BatchId, BatchView, Need, NewBatch};
-use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
+use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob, SlowDown};
 use crate::token::{Role, TokenHash};
 
 /// A database of any supported kind.
@@ -259,6 +259,10 @@ impl Store for AnyStore {
         delegate!(self, store => store.due_batches(until).await)
     }
 
+    async fn slow_down(&self, what: &SlowDown) -> Result<(), StoreError> {
+        delegate!(self, store => store.slow_down(what).await)
+    }
+
     async fn settle(&self, batches: &[BatchId]) -> Result<Settled, StoreError> {
         delegate!(self, store => store.settle(batches).await)
     }
@@ -410,6 +414,10 @@ impl QueueOrders for AnyStore {
 
     async fn paused(&self) -> Result<Vec<PausedQueue>, StoreError> {
         delegate!(self, store => store.paused().await)
+    }
+
+    async fn slowed(&self) -> Result<Vec<SlowedQueue>, StoreError> {
+        delegate!(self, store => store.slowed().await)
     }
 }
 

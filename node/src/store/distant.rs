@@ -18,7 +18,7 @@ use super::{
 };
 use crate::batch::BatchId;
 use crate::clock::{BootClock, Clock};
-use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
+use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob, SlowDown};
 
 /// The longest way, there or back: farther than any patience reaches.
 const WAY_MAX: Duration = Duration::from_secs(10);
@@ -283,6 +283,10 @@ impl<S: Store> Store for Distant<S> {
 
     async fn due_batches(&self, until: ServerInstant) -> Result<Vec<BatchId>, StoreError> {
         self.road.trip(self.store.due_batches(until)).await
+    }
+
+    async fn slow_down(&self, what: &SlowDown) -> Result<(), StoreError> {
+        self.road.trip(self.store.slow_down(what)).await
     }
 
     async fn settle(&self, batches: &[BatchId]) -> Result<Settled, StoreError> {

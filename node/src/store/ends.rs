@@ -199,7 +199,17 @@ mod tests {
     fn end(job: JobId, token: i64, fate: JobFate) -> End {
         let (status, error, answer) = (Some(500), Some("no\0".to_owned()), Some(b"no".to_vec()));
         let batch = None;
-        End { job, token: Token(token), attempt: 3, fate, status, error, answer, batch }
+        End {
+            job,
+            token: Token(token),
+            attempt: 3,
+            fate,
+            status,
+            error,
+            answer,
+            batch,
+            slow_down: None,
+        }
     }
 
     const FOUND: Running = Running {

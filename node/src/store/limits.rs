@@ -19,6 +19,10 @@ use crate::config::parse_duration;
 pub const CONCURRENCY_MAX: u32 = 1_000_000;
 /// The most jobs that a rate may name, and the largest burst.
 pub const RATE_JOBS_MAX: u32 = 1_000_000;
+/// So many jobs of a lane are walked in their order by a claim from a queue that bounds its keys, to find some whose keys are free.
+pub(super) const WALKED_MAX: u32 = 1_000;
+/// Where all of those wait for their keys, so many other keys of the lane are looked at.
+pub(super) const FIRST_KEYS_MAX: u32 = 1_000;
 /// The longest time that a rate may name.
 pub const RATE_PER_MAX: Duration = Duration::from_secs(86_400);
 
@@ -38,6 +42,8 @@ pub struct Rate {
 pub struct Limits {
     /// So many jobs run at once, on all nodes together, from 1 to [`CONCURRENCY_MAX`]; none: any number.
     pub concurrency: Option<u32>,
+    /// So many jobs with the same concurrency key run at once, on all nodes together, from 1 to [`CONCURRENCY_MAX`]; none: any number.
+    pub concurrency_per_key: Option<u32>,
     /// So many are claimed in a time; none: any number.
     pub rate: Option<Rate>,
 }
@@ -83,14 +89,15 @@ impl fmt::Display for Rate {
     }
 }
 
-/// The columns of a queue's limits: what may run at once, and the jobs, the milliseconds and the burst of its rate.
-pub(super) type LimitColumns = (Option<i64>, Option<i64>, Option<i64>, Option<i64>);
+/// The columns of a queue's limits: what may run at once, in all and of one key; the jobs, the milliseconds and the burst of its rate.
+pub(super) type LimitColumns = (Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
 
 impl Limits {
     pub(super) fn columns(&self) -> LimitColumns {
         let rate = self.rate;
         (
             self.concurrency.map(i64::from),
+            self.concurrency_per_key.map(i64::from),
             rate.map(|rate| i64::from(rate.jobs)),
             rate.map(|rate| i64::try_from(rate.per.as_millis()).unwrap_or(i64::MAX)),
             rate.map(|rate| i64::from(rate.burst)),
@@ -98,7 +105,7 @@ impl Limits {
     }
 
     /// As they stand in a row, which anyone may have written: what is beyond a bound stands at it.
-    pub(super) fn read((concurrency, jobs, per_ms, burst): LimitColumns) -> Self {
+    pub(super) fn read((concurrency, per_key, jobs, per_ms, burst): LimitColumns) -> Self {
         let within = |number: i64, most: u32| {
             u32::try_from(number.clamp(1, i64::from(most))).unwrap_or(most)
         };
@@ -108,7 +115,8 @@ impl Limits {
             let burst = burst.map_or(jobs, |burst| within(burst, RATE_JOBS_MAX));
             Rate { jobs, per: per.min(RATE_PER_MAX), burst }
         });
-        Self { concurrency: concurrency.map(|most| within(most, CONCURRENCY_MAX)), rate }
+        let places = |most: Option<i64>| most.map(|most| within(most, CONCURRENCY_MAX));
+        Self { concurrency: places(concurrency), concurrency_per_key: places(per_key), rate }
     }
 }
 
@@ -117,6 +125,8 @@ impl Limits {
 pub(super) struct Room {
     /// Places that are free; none: any number.
     places: Option<u32>,
+    /// So many places each key has; none: any number.
+    per_key: Option<u32>,
     bucket: Option<Bucket>,
 }
 
@@ -135,12 +145,13 @@ impl Room {
         };
         Self {
             places: limits.concurrency.map(places),
+            per_key: limits.concurrency_per_key,
             bucket: limits.rate.map(|rate| Bucket::new(rate, full_at_us, now)),
         }
     }
 
     /// Nothing may be taken, for a time that is not known.
-    pub(super) const CLOSED: Self = Self { places: Some(0), bucket: None };
+    pub(super) const CLOSED: Self = Self { places: Some(0), per_key: None, bucket: None };
 
     /// So many may be taken at most.
     pub(super) fn jobs(&self) -> u32 {
@@ -148,11 +159,16 @@ impl Room {
         self.places.unwrap_or(u32::MAX).min(tokens)
     }
 
-    /// When so many were taken and more are due: what keeps those back.
-    pub(super) fn kept(&self, taken: u32) -> Kept {
+    /// So many jobs of one key may run at once, where not any number may and there is room at all.
+    pub(super) fn per_key(&self) -> Option<u32> {
+        self.per_key.filter(|_| self.jobs() > 0)
+    }
+
+    /// When so many were taken and more are due, some of them because their keys are taken or none of them: what keeps those back.
+    pub(super) fn kept(&self, taken: u32, keys_are_taken: bool) -> Kept {
         let is_out = |bucket: &&Bucket| taken > 0 && taken >= bucket.tokens();
         Kept {
-            until_one_ends: self.places.is_some_and(|places| taken >= places),
+            until_one_ends: self.places.is_some_and(|places| taken >= places) || keys_are_taken,
             // Only whoever took the last one is told: the others need not ask too.
             rate_wait: self.bucket.as_ref().filter(is_out).map(|bucket| bucket.wait(taken)),
         }
@@ -225,6 +241,8 @@ pub(super) struct Within<Q> {
     rooms: BTreeMap<Q, Room>,
     admitted: BTreeMap<Q, u32>,
     refused: BTreeSet<Q>,
+    /// Queues of which jobs are due whose keys are taken.
+    by_keys: BTreeSet<Q>,
 }
 
 /// What a claim under limits came to.
@@ -237,7 +255,12 @@ pub(super) struct Entry<Q> {
 
 impl<Q: Ord + Clone> Within<Q> {
     pub(super) fn new(rooms: BTreeMap<Q, Room>) -> Self {
-        Self { rooms, admitted: BTreeMap::new(), refused: BTreeSet::new() }
+        Self {
+            rooms,
+            admitted: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            by_keys: BTreeSet::new(),
+        }
     }
 
     /// Whether the next job, which is due and of this queue, may be taken.
@@ -257,6 +280,12 @@ impl<Q: Ord + Clone> Within<Q> {
         self.refused.insert(queue);
     }
 
+    /// There are jobs of this queue that are due and may not be taken since their keys are.
+    pub(super) fn refuses_keys(&mut self, queue: Q) {
+        self.refused.insert(queue.clone());
+        self.by_keys.insert(queue);
+    }
+
     /// Of those that were admitted, jobs of these queues were taken.
     pub(super) fn took<'a>(self, queues: impl Iterator<Item = &'a Q>) -> Entry<Q>
     where
@@ -268,7 +297,8 @@ impl<Q: Ord + Clone> Within<Q> {
         }
         let taken = |queue: &Q| taken.get(queue).copied().unwrap_or(0);
         let refused = self.rooms.iter().filter(|(queue, _)| self.refused.contains(queue));
-        let kept = refused.map(|(queue, room)| room.kept(taken(queue)));
+        let kept =
+            refused.map(|(queue, room)| room.kept(taken(queue), self.by_keys.contains(queue)));
         let kept = kept.fold(Kept::default(), both);
         let full =
             |(queue, room): (&Q, &Room)| Some((queue.clone(), room.full_at_us(taken(queue))?));
@@ -294,7 +324,7 @@ mod tests {
     }
 
     fn rate(text: &str, burst: u32) -> Limits {
-        Limits { concurrency: None, rate: Some(Rate { burst, ..text.parse().unwrap() }) }
+        Limits { rate: Some(Rate { burst, ..text.parse().unwrap() }), ..Limits::default() }
     }
 
     #[test]
@@ -326,26 +356,28 @@ mod tests {
 
     #[test]
     fn limits_come_back_from_their_columns_and_odd_ones_are_bounded() {
-        let limits = Limits { concurrency: Some(3), ..rate("10/m", 4) };
+        let limits =
+            Limits { concurrency: Some(3), concurrency_per_key: Some(2), ..rate("10/m", 4) };
         assert_eq!(Limits::read(limits.columns()), limits);
         assert_eq!(Limits::read(Limits::default().columns()), Limits::default());
-        let odd = Limits::read((Some(-7), Some(i64::MAX), Some(0), None));
+        let odd = Limits::read((Some(-7), Some(i64::MAX), Some(i64::MAX), Some(0), None));
         assert_eq!(odd.concurrency, Some(1));
+        assert_eq!(odd.concurrency_per_key, Some(CONCURRENCY_MAX));
         let jobs = RATE_JOBS_MAX;
         assert_eq!(odd.rate, Some(Rate { jobs, per: Duration::from_millis(1), burst: jobs }));
-        assert_eq!(Limits::read((None, Some(1), None, None)), Limits::default());
+        assert_eq!(Limits::read((None, None, Some(1), None, None)), Limits::default());
     }
 
     #[test]
     fn as_many_are_taken_as_there_are_places() {
-        let limits = Limits { concurrency: Some(3), rate: None };
+        let limits = Limits { concurrency: Some(3), ..Limits::default() };
         let room = Room::new(limits, 1, None, at(0));
         assert_eq!(room.jobs(), 2);
-        assert!(room.kept(1).is_nothing());
-        assert_eq!(room.kept(2), Kept { until_one_ends: true, rate_wait: None });
+        assert!(room.kept(1, false).is_nothing());
+        assert_eq!(room.kept(2, false), Kept { until_one_ends: true, rate_wait: None });
         assert_eq!(room.full_at_us(2), None);
         assert_eq!(Room::new(limits, 9, None, at(0)).jobs(), 0);
-        assert!(Room::CLOSED.kept(0).until_one_ends);
+        assert!(Room::CLOSED.kept(0, false).until_one_ends);
     }
 
     #[test]
@@ -353,9 +385,9 @@ mod tests {
         let limits = rate("10/s", 3);
         let room = Room::new(limits, 0, None, at(0));
         assert_eq!(room.jobs(), 3);
-        assert!(room.kept(2).is_nothing());
+        assert!(room.kept(2, false).is_nothing());
         let wait = Some(Duration::from_millis(100));
-        assert_eq!(room.kept(3), Kept { until_one_ends: false, rate_wait: wait });
+        assert_eq!(room.kept(3, false), Kept { until_one_ends: false, rate_wait: wait });
         let full = room.full_at_us(3);
         assert_eq!(full, Some(300_000));
         for (millis, jobs) in [(0, 0), (99, 0), (100, 1), (199, 1), (200, 2), (300, 3), (9_000, 3)]
@@ -363,12 +395,12 @@ mod tests {
             assert_eq!(Room::new(limits, 0, full, at(millis)).jobs(), jobs, "{millis} ms");
         }
         // Nobody else is told that it is empty.
-        assert!(Room::new(limits, 0, full, at(50)).kept(0).is_nothing());
+        assert!(Room::new(limits, 0, full, at(50)).kept(0, false).is_nothing());
         // The part that is there already counts.
         let room = Room::new(limits, 0, full, at(150));
         let wait = Some(Duration::from_millis(50));
         assert_eq!(
-            (room.jobs(), room.kept(1).rate_wait, room.full_at_us(1)),
+            (room.jobs(), room.kept(1, false).rate_wait, room.full_at_us(1)),
             (1, wait, Some(400_000))
         );
     }
@@ -391,7 +423,7 @@ mod tests {
     #[test]
     fn what_is_refused_is_told_of_the_queues_that_were_emptied() {
         let rooms = BTreeMap::from([
-            ("a", Room::new(Limits { concurrency: Some(1), rate: None }, 0, None, at(0))),
+            ("a", Room::new(Limits { concurrency: Some(1), ..Limits::default() }, 0, None, at(0))),
             ("b", Room::new(rate("10/s", 2), 0, None, at(0))),
             ("c", Room::CLOSED),
         ]);
@@ -413,6 +445,20 @@ mod tests {
         let mut closed = Within::new(BTreeMap::from([("c", Room::CLOSED)]));
         closed.may_refuse("c");
         assert!(closed.took([].iter()).kept.until_one_ends);
+    }
+
+    #[test]
+    fn what_waits_for_its_key_is_asked_for_as_soon_as_one_ends() {
+        let limits = Limits { concurrency_per_key: Some(1), ..Limits::default() };
+        let room = Room::new(limits, 9, None, at(0));
+        assert_eq!((room.jobs(), room.per_key()), (u32::MAX, Some(1)));
+        assert!(room.kept(5, false).is_nothing());
+        let mut within = Within::new(BTreeMap::from([("a", room)]));
+        within.refuses_keys("a");
+        assert!(within.took([].iter()).kept.until_one_ends);
+        // Where there is no room at all, keys do not matter.
+        let full = Room::new(Limits { concurrency: Some(1), ..limits }, 1, None, at(0));
+        assert_eq!(full.per_key(), None);
     }
 
     #[test]

@@ -50,6 +50,7 @@ pub const POSTGRES: &[Migration] = &[
     migration!(16, "postgres", "0016_limits"),
     migration!(17, "postgres", "0017_batches"),
     migration!(18, "postgres", "0018_limits_of_many_queues"),
+    migration!(19, "postgres", "0019_concurrency_keys"),
 ];
 
 /// The schema for MariaDB and MySQL.
@@ -68,6 +69,7 @@ pub const MYSQL: &[Migration] = &[
     migration!(12, "mysql", "0012_outages"),
     migration!(13, "mysql", "0013_limits"),
     migration!(14, "mysql", "0014_batches"),
+    migration!(15, "mysql", "0015_concurrency_keys"),
 ];
 
 /// The schema for SQLite.
@@ -86,6 +88,7 @@ pub const SQLITE: &[Migration] = &[
     migration!(12, "sqlite", "0012_outages"),
     migration!(13, "sqlite", "0013_limits"),
     migration!(14, "sqlite", "0014_batches"),
+    migration!(15, "sqlite", "0015_concurrency_keys"),
 ];
 
 /// The version of this binary.

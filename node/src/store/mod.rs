@@ -56,7 +56,9 @@ pub use bulk::{Altered, BATCH, Bulk, Deed};
 pub use callbacks::{Callbacks, LastAttempt, Word};
 pub use distant::{Distance, Distant, DistantTurns, Road};
 pub use limits::{CONCURRENCY_MAX, Limits, RATE_JOBS_MAX, RATE_PER_MAX, Rate, RateError};
-pub use queues::{PausedQueue, QueueOrders, QueuePolicy, STATUSES_MAX, Statuses, StatusesError};
+pub use queues::{
+    PausedQueue, QueueOrders, QueuePolicy, STATUSES_MAX, SlowedQueue, Statuses, StatusesError,
+};
 pub use requests::{REQUEST_BYTES_SHOWN, RequestView, Requests};
 pub use retention::{Ended, PRUNED_AT_ONCE_MAX, Prune, Pruned};
 pub(crate) use schedules::parse_schedule_name;
@@ -76,7 +78,9 @@ use turnwise_engine::{
 };
 
 use crate::batch::{BatchId, BatchRefusal};
-use crate::job::{Attempts, ClaimedJob, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
+use crate::job::{
+    Attempts, ClaimedJob, End, EndOutcome, JobFilter, JobId, JobView, NewJob, SlowDown,
+};
 
 /// How often a node that holds jobs renews its lease, and how long a lease lasts, follow from the period:
 /// 5/2 of it, and no less than 2.5 s. With the one slot that a crash may miss and the beat after it, a dead
@@ -197,6 +201,10 @@ pub trait Store: Clone + Send + Sync + 'static {
         node: NodeId,
         ends: &[End],
     ) -> impl Future<Output = Result<(Vec<EndOutcome>, CheckIn), StoreError>> + Send;
+
+    /// Claim no jobs of this queue for so long, on any node, as far as its policy allows it and unless it is held back for longer
+    /// already. Repeating it puts it off.
+    fn slow_down(&self, what: &SlowDown) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Insert jobs, all or none; their ids, in their order. An id that exists already is left as it is, and where the
     /// unique key of a job is held by another, nothing is inserted and the id is that one's. Fails with

@@ -10,7 +10,7 @@ use turnwise_engine::ServerInstant;
 
 use super::limits::Limits;
 use super::{Store, StoreError};
-use crate::job::{RETRY_WAIT_MAX, RETRY_WAIT_MIN, Retry, millis};
+use crate::job::{RETRY_WAIT_MAX, RETRY_WAIT_MIN, Retry, SLOW_DOWN_MAX, SLOW_DOWN_MIN, millis};
 
 /// A queue of which no job is claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,24 @@ pub struct QueuePolicy {
     pub permanent: Statuses,
     /// How many there may be at once, and in a time.
     pub limits: Limits,
+    /// When a target answers 429 or 503 with `Retry-After`, none of them is claimed for as long as that asks, at most this: from
+    /// [`SLOW_DOWN_MIN`] to [`SLOW_DOWN_MAX`]. None: they are claimed all the same.
+    pub slow_down: Option<Duration>,
+}
+
+/// A queue that is held back since a target asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlowedQueue {
+    /// Its name.
+    pub queue: String,
+    /// Until when, by the server's clock.
+    pub until: ServerInstant,
+}
+
+impl SlowedQueue {
+    pub(super) fn new((queue, until_us): (String, i64)) -> Self {
+        Self { queue, until: ServerInstant::from_micros(until_us) }
+    }
 }
 
 /// A queue's row as it stands, but for its pause.
@@ -46,9 +64,11 @@ pub(super) struct PolicyColumns {
     pub(super) retry_wait_max_ms: Option<i64>,
     pub(super) permanent_statuses: Option<String>,
     pub(super) concurrency: Option<i64>,
+    pub(super) concurrency_per_key: Option<i64>,
     pub(super) rate_jobs: Option<i64>,
     pub(super) rate_per_ms: Option<i64>,
     pub(super) rate_burst: Option<i64>,
+    pub(super) slow_down_ms: Option<i64>,
 }
 
 /// The same as it is read.
@@ -61,24 +81,45 @@ pub(super) type PolicyRow = (
     Option<i64>,
     Option<i64>,
     Option<i64>,
+    Option<i64>,
+    Option<i64>,
 );
 
 impl From<PolicyRow> for PolicyColumns {
     fn from(row: PolicyRow) -> Self {
         let (name, retry_wait_ms, retry_wait_max_ms, permanent_statuses, ..) = row;
-        let (.., concurrency, rate_jobs, rate_per_ms, rate_burst) = row;
+        let (
+            ..,
+            concurrency,
+            concurrency_per_key,
+            rate_jobs,
+            rate_per_ms,
+            rate_burst,
+            slow_down_ms,
+        ) = row;
         Self {
             name,
             retry_wait_ms,
             retry_wait_max_ms,
             permanent_statuses,
             concurrency,
+            concurrency_per_key,
             rate_jobs,
             rate_per_ms,
             rate_burst,
+            slow_down_ms,
         }
     }
 }
+
+/// The columns of such a row.
+macro_rules! policy_columns {
+    () => {
+        "name, retry_wait_ms, retry_wait_max_ms, permanent_statuses, concurrency, concurrency_per_key, rate_jobs,
+            rate_per_ms, rate_burst, slow_down_ms"
+    };
+}
+pub(super) use policy_columns;
 
 /// Statuses of answers, each from 300 to 599, at most [`STATUSES_MAX`] of them, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -130,31 +171,43 @@ impl QueuePolicy {
     /// What is written for this queue.
     pub(super) fn columns(&self, queue: &str) -> PolicyColumns {
         let permanent = self.permanent.to_string();
-        let (concurrency, rate_jobs, rate_per_ms, rate_burst) = self.limits.columns();
+        let (concurrency, concurrency_per_key, rate_jobs, rate_per_ms, rate_burst) =
+            self.limits.columns();
         PolicyColumns {
             name: queue.to_owned(),
             retry_wait_ms: self.retry.wait.map(millis),
             retry_wait_max_ms: self.retry.wait_max.map(millis),
             permanent_statuses: (!permanent.is_empty()).then_some(permanent),
             concurrency,
+            concurrency_per_key,
             rate_jobs,
             rate_per_ms,
             rate_burst,
+            slow_down_ms: self.slow_down.map(millis),
         }
     }
 
     /// As it stands in a row, which anyone may have written: what cannot be read of it says nothing.
     pub(super) fn read(row: impl Into<PolicyColumns>) -> (String, Self) {
         let row: PolicyColumns = row.into();
-        let time = |millis: Option<i64>| {
+        let time = |millis: Option<i64>, least, most| {
             let time = Duration::from_millis(u64::try_from(millis?).unwrap_or(0));
-            Some(time.clamp(RETRY_WAIT_MIN, RETRY_WAIT_MAX))
+            Some(time.clamp(least, most))
         };
+        let wait = |millis| time(millis, RETRY_WAIT_MIN, RETRY_WAIT_MAX);
+        let limits = (
+            row.concurrency,
+            row.concurrency_per_key,
+            row.rate_jobs,
+            row.rate_per_ms,
+            row.rate_burst,
+        );
         let permanent = row.permanent_statuses.and_then(|listed| listed.parse().ok());
         let policy = Self {
-            retry: Retry { wait: time(row.retry_wait_ms), wait_max: time(row.retry_wait_max_ms) },
+            retry: Retry { wait: wait(row.retry_wait_ms), wait_max: wait(row.retry_wait_max_ms) },
             permanent: permanent.unwrap_or_default(),
-            limits: Limits::read((row.concurrency, row.rate_jobs, row.rate_per_ms, row.rate_burst)),
+            limits: Limits::read(limits),
+            slow_down: time(row.slow_down_ms, SLOW_DOWN_MIN, SLOW_DOWN_MAX),
         };
         (row.name, policy)
     }
@@ -185,6 +238,9 @@ pub trait QueueOrders: Store {
 
     /// The queues that are paused, by name.
     fn paused(&self) -> impl Future<Output = Result<Vec<PausedQueue>, StoreError>> + Send;
+
+    /// The queues that are held back since a target asks for it, by name.
+    fn slowed(&self) -> impl Future<Output = Result<Vec<SlowedQueue>, StoreError>> + Send;
 }
 
 #[cfg(test)]
@@ -209,7 +265,12 @@ mod tests {
         let policy = QueuePolicy {
             retry: Retry { wait: Some(Duration::from_secs(1)), wait_max: None },
             permanent: "404".parse().unwrap(),
-            limits: Limits { concurrency: Some(2), rate: Some("5/m".parse().unwrap()) },
+            limits: Limits {
+                concurrency: Some(2),
+                concurrency_per_key: Some(1),
+                rate: Some("5/m".parse().unwrap()),
+            },
+            slow_down: Some(Duration::from_secs(60)),
         };
         assert_eq!(QueuePolicy::read(policy.columns("mail")), ("mail".to_owned(), policy));
         let nothing = PolicyColumns { name: "mail".to_owned(), ..PolicyColumns::default() };
@@ -218,10 +279,12 @@ mod tests {
             retry_wait_ms: Some(-1),
             retry_wait_max_ms: Some(i64::MAX),
             permanent_statuses: Some("all".to_owned()),
+            slow_down_ms: Some(0),
             ..nothing
         });
         assert_eq!(odd.retry.wait, Some(RETRY_WAIT_MIN));
         assert_eq!(odd.retry.wait_max, Some(RETRY_WAIT_MAX));
         assert_eq!(odd.permanent, Statuses::default());
+        assert_eq!(odd.slow_down, Some(SLOW_DOWN_MIN));
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::place::{NOBODY, Place, id_of};
 
-const TWO: &str = "{\"url\":\"/a\"}\n\n{\"url\":\"/b\",\"queue\":\"mail\"}\n";
+const TWO: &str =
+    "{\"url\":\"/a\"}\n\n{\"url\":\"/b\",\"queue\":\"mail\",\"concurrency_key\":\"k\"}\n";
 
 #[test]
 fn a_batch_is_made_shown_sealed_once_and_cancelled() {
@@ -13,6 +14,7 @@ fn a_batch_is_made_shown_sealed_once_and_cancelled() {
     let made = place.run(&[&add[..], &["--on-success", "/done"]].concat()).json();
     let id = id_of(&made);
     assert_eq!(made["jobs"].as_array().unwrap().len(), 2, "{made}");
+    assert_eq!(place.show(made["jobs"][1].as_str().unwrap())["concurrency_key"], "k");
     let more = place.enqueue(&["/c", "--batch", id]);
     assert_eq!(place.show(&more)["batch"], id);
     assert_eq!(place.list(&["--batch", id]).len(), 3);

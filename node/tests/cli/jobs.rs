@@ -253,6 +253,28 @@ fn a_unique_key_leads_to_the_job_that_has_it() {
 }
 
 #[test]
+fn a_concurrency_key_is_of_as_many_jobs_as_want_it() {
+    let place = Place::migrated();
+    let words = ["/x", "--queue", "sync", "--concurrency-key", "customer:7"];
+    let (first, second) = (place.enqueue(&words), place.enqueue(&words));
+    assert_ne!(first, second);
+    for id in [&first, &second] {
+        assert_eq!(place.show(id)["concurrency_key"], "customer:7");
+    }
+    assert!(place.run(&["jobs", "show", &first]).ok().contains("concurrency key customer:7\n"));
+    assert_eq!(place.list(&[])[0]["concurrency_key"], "customer:7");
+    assert_eq!(place.show(&place.enqueue(&["/x"]))["concurrency_key"], Value::Null);
+    let longest = "k".repeat(256);
+    let id = place.enqueue(&["/x", "--concurrency-key", &longest]);
+    assert_eq!(place.show(&id)["concurrency_key"], longest.as_str());
+    let long = "k".repeat(257);
+    for (key, says) in [("", "not empty"), (long.as_str(), "257 bytes")] {
+        let ran = place.run(&["enqueue", "/x", "--concurrency-key", key]);
+        ran.fails(2, &["concurrency key", says]);
+    }
+}
+
+#[test]
 fn a_job_is_cancelled_once_and_may_be_retried() {
     let place = Place::migrated();
     let id = place.enqueue(&["/x", "--in", "1h"]);

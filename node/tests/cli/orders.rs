@@ -51,7 +51,23 @@ fn a_queue_says_what_holds_for_its_jobs() {
     assert_eq!(policy["concurrency"], 5);
     let rate = serde_json::json!({ "jobs": 100, "per_ms": 60_000, "burst": 10 });
     assert_eq!((&policy["rate"], &policy["retry_wait_ms"]), (&rate, &Value::Null));
+    let said = set(&["--concurrency-per-key", "2", "--slow-down", "10m"]).ok();
+    assert_eq!(said, "mail: 2 at once of each key; held back for up to 10m when a target asks\n");
+    let listed = place.run(&["queues", "list", "--json"]).json();
+    let policy = &listed["queues"][0]["policy"];
+    assert_eq!(
+        (&policy["concurrency_per_key"], &policy["slow_down_ms"], &policy["concurrency"]),
+        (&2.into(), &600_000.into(), &Value::Null)
+    );
+    assert_eq!(listed["queues"][0]["held_back_until"], Value::Null, "no target has asked");
+    let text = place.run(&["queues", "list"]).ok();
+    assert!(text.contains("HELD BACK UNTIL") && text.contains("2 at once of each key"), "{text}");
     set(&["--concurrency", "0"]).fails(2, &["1..=1000000"]);
+    set(&["--concurrency-per-key", "0"]).fails(2, &["1..=1000000"]);
+    set(&["--concurrency-per-key", "1000001"]).fails(2, &["1..=1000000"]);
+    set(&["--slow-down", "999ms"]).fails(2, &["1s to 24h"]);
+    set(&["--slow-down", "25h"]).fails(2, &["1s to 24h"]);
+    set(&["--slow-down", "long"]).fails(2, &["is no duration"]);
     set(&["--rate", "100"]).fails(2, &["is no rate", "10/s"]);
     set(&["--burst", "5"]).fails(2, &["--rate"]);
     set(&["--retry-wait", "25h"]).fails(2, &["1ms to 24h"]);
@@ -175,8 +191,9 @@ fn schedules_are_set_listed_and_run() {
         "{said}"
     );
     assert!(said.contains("Europe/Berlin"));
-    let more = ["--queue", "cron", "--misfire", "all", "--misfire-limit", "5", "--json"];
-    let again = place.run(&[&set[..], &more].concat()).json();
+    let more = ["--queue", "cron", "--concurrency-key", "k", "--misfire", "all"];
+    let more = [&set[..], &more, &["--misfire-limit", "5", "--json"]].concat();
+    let again = place.run(&more).json();
     assert_eq!((&again["name"], &again["new"]), (&"nightly".into(), &false.into()));
     assert_eq!(again["next"].as_array().unwrap().len(), 5);
     let listed = place.run(&["schedules", "list", "--json"]).json();
@@ -186,7 +203,8 @@ fn schedules_are_set_listed_and_run() {
     place.run(&["schedules", "pause", "nightly"]).fails(1, &["paused already"]);
     assert!(place.run(&["schedules", "list"]).ok().contains("paused"));
     let id = place.run(&["schedules", "run", "nightly"]).ok();
-    assert_eq!(place.show(id.trim())["queue"], "cron");
+    let job = place.show(id.trim());
+    assert_eq!((&job["queue"], &job["concurrency_key"]), (&"cron".into(), &"k".into()));
     assert_eq!(place.run(&["schedules", "resume", "nightly"]).ok(), "nightly is resumed\n");
     place.run(&["schedules", "remove", "nightly"]).ok();
     for verb in ["remove", "pause", "resume", "run"] {

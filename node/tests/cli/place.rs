@@ -140,7 +140,7 @@ pub(crate) fn away() -> String {
 }
 
 pub(crate) const NOBODY: &str = "01936c5e-7d1a-7cc3-98c4-dc0c0c07398f";
-pub(crate) const JOB_KEYS: [&str; 13] = [
+pub(crate) const JOB_KEYS: [&str; 14] = [
     "id",
     "queue",
     "method",
@@ -154,4 +154,5 @@ pub(crate) const JOB_KEYS: [&str; 13] = [
     "finished_at",
     "node",
     "unique_key",
+    "concurrency_key",
 ];

@@ -19,7 +19,7 @@ fn mail() -> NewJob {
 }
 
 async fn limit<S: QueueOrders>(store: &S, concurrency: Option<u32>, rate: Option<Rate>) {
-    let limits = Limits { concurrency, rate };
+    let limits = Limits { concurrency, rate, ..Limits::default() };
     store.put_policy("mail", &QueuePolicy { limits, ..QueuePolicy::default() }).await.unwrap();
 }
 
@@ -212,6 +212,9 @@ pub(crate) async fn limits_that_cannot_be_are_refused<W: World>(w: W) {
         ("concurrency", "0"),
         ("concurrency", "-3"),
         ("concurrency", "1000001"),
+        ("concurrency_per_key", "0"),
+        ("slow_down_ms", "999"),
+        ("slow_down_ms", "86400001"),
         ("rate_jobs", "0"),
         ("rate_per_ms", "0"),
         ("rate_per_ms", "86400001"),

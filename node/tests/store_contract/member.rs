@@ -141,6 +141,7 @@ pub(crate) fn end_of(job: &ClaimedJob, fate: JobFate) -> End {
         error: Some("it said no".to_owned()),
         answer: Some(b"no".to_vec()),
         batch: job.particulars.batch_id(),
+        slow_down: None,
     }
 }
 

@@ -38,7 +38,10 @@ pub(crate) async fn a_job_says_how_it_is_tried_again<W: World>(w: W) {
     assert_eq!(recovered.jobs[0].particulars, expected);
     // With a unique key, and by a beat.
     let unique = Some(turnwise_node::job::Unique { key: "k".parse().unwrap(), window: None });
-    enqueue(&a.store, NewJob { unique, retry, ..job() }).await;
+    let concurrency_key = "c".parse().ok();
+    let keyed = enqueue(&a.store, NewJob { unique, retry, concurrency_key, ..job() }).await;
+    let (view, _) = a.store.job(keyed).await.unwrap().unwrap();
+    assert_eq!(view.particulars.concurrency_key.as_deref(), Some("c"));
     w.set_clock(NOON + SECOND).await;
     let mut a = a;
     let jobs = a.beat_for(9, 5).await.jobs;
@@ -55,7 +58,12 @@ pub(crate) async fn a_queue_says_what_its_jobs_do_not<W: World>(w: W) {
     let policy = QueuePolicy {
         retry: Retry { wait: SECONDS(1), wait_max: SECONDS(5) },
         permanent: "404,422".parse().unwrap(),
-        limits: Limits { concurrency: Some(7), rate: Some("90/m".parse().unwrap()) },
+        limits: Limits {
+            concurrency: Some(7),
+            concurrency_per_key: Some(3),
+            rate: Some("90/m".parse().unwrap()),
+        },
+        slow_down: SECONDS(30),
     };
     a.store.put_policy("mail", &policy).await.unwrap();
     a.store.put_policy("a", &QueuePolicy::default()).await.unwrap();
@@ -119,7 +127,13 @@ pub(crate) async fn a_schedules_jobs_say_what_it_says<W: World>(w: W) {
         cron: "* * * * * *".to_owned(),
         zone: "UTC".to_owned(),
         misfire: Misfire::Once,
-        job: NewJob { retry, asynchronous, when: When::Now, ..job() },
+        job: NewJob {
+            retry,
+            asynchronous,
+            concurrency_key: "one at a time".parse().ok(),
+            when: When::Now,
+            ..job()
+        },
     };
     a.store.put_schedule(&schedule, Some(NOON)).await.unwrap();
     let (now, due) = a.store.due_schedules(ServerInstant::from_micros(NOON)).await.unwrap();
@@ -134,6 +148,8 @@ pub(crate) async fn a_schedules_jobs_say_what_it_says<W: World>(w: W) {
         ..Particulars::default()
     };
     assert_eq!(claimed.particulars, expected);
+    let concurrency_key = Some("one at a time".to_owned());
+    let expected = Particulars { concurrency_key, ..expected };
     assert_eq!(a.store.job(claimed.id).await.unwrap().unwrap().0.particulars, expected);
     // Set anew, it says the new.
     let quiet = NewSchedule { job: job(), ..schedule };

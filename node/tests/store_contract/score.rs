@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use crate::world::{State, Tried, World};
 use crate::{
-    callbacks, claims, ends, hand_backs, leases, limits, nodes, particulars, queues, retention,
-    rows, schedules, turns, unique_keys, views,
+    callbacks, claims, ends, hand_backs, keys, leases, limits, nodes, particulars, queues,
+    retention, rows, schedules, slowing, turns, unique_keys, views,
 };
 
 /// Keeps the score of the promises.
@@ -176,6 +176,15 @@ pub(crate) async fn contract<W: World>(score: &mut Score) {
         limits::a_rate_gives_out_its_burst_and_then_one_after_the_other,
         limits::a_clock_that_is_set_back_stops_no_rate,
         limits::limits_that_cannot_be_are_refused,
+        keys::only_so_many_jobs_of_a_key_run_at_once,
+        keys::a_key_that_is_taken_holds_up_no_other,
+        keys::a_job_of_a_key_that_goes_on_elsewhere_keeps_its_place,
+        keys::a_deep_backlog_of_one_key_holds_up_no_other,
+        keys::of_many_who_claim_at_once_no_key_gets_too_many,
+        keys::a_concurrency_key_is_of_any_text_up_to_256_bytes,
+        slowing::a_queue_that_is_held_back_gives_out_nothing,
+        slowing::only_a_queue_that_heeds_its_targets_is_held_back,
+        slowing::a_clock_that_is_set_back_holds_no_queue_back,
         views::jobs_are_listed_by_state_queue_and_page,
         views::a_running_attempt_is_the_last,
         views::the_newest_attempts_are_shown_and_all_are_counted,

@@ -96,6 +96,14 @@ pub(super) struct Farm {
     #[arg(long, value_name = "JOBS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     queue_concurrency: u32,
 
+    /// How many jobs of that queue with the same concurrency key, one of a few, run at once, from 1; 0: any number; in the cluster
+    #[arg(long, value_name = "JOBS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    queue_concurrency_per_key: u32,
+
+    /// For how many seconds that queue is held back at most when a target asks for it, from 1; 0: it takes no notice; in the cluster
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    queue_slow_down: u32,
+
     /// How many jobs of that queue are claimed a second, from 1; 0: any number; in the cluster
     #[arg(long, value_name = "JOBS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     queue_rate: u32,
@@ -150,6 +158,8 @@ impl Farm {
                 asynchronous_ppm: self.asynchronous as u32,
                 batches_every: self.batch_rate.0,
                 concurrency: self.queue_concurrency,
+                concurrency_per_key: self.queue_concurrency_per_key,
+                slow_down: self.queue_slow_down,
                 rate: self.queue_rate,
             },
             duration: self.duration,

@@ -25,6 +25,8 @@ pub(super) const SECOND_QUEUE: &str = "second";
 pub(super) const LIMITED_QUEUE: &str = "limited";
 /// So many keys there are: few, so that they are fought over.
 const KEYS: u64 = 3;
+/// So many concurrency keys there are.
+const CONCURRENCY_KEYS: u64 = 3;
 /// The longest window of a key, in milliseconds.
 const WINDOW_MS: u64 = 8_000;
 /// A job that is cancelled is cancelled within so long.
@@ -51,6 +53,7 @@ pub(super) struct Orders {
     pauses: Stream,
     asynchronous: Stream,
     limits: Stream,
+    concurrency_keys: Stream,
     batches: Stream,
     additions: Stream,
     /// So many batches were made.
@@ -68,6 +71,7 @@ impl Orders {
             pauses: stream("orders: pauses"),
             asynchronous: stream("orders: asynchronous"),
             limits: stream("orders: limits"),
+            concurrency_keys: stream("orders: concurrency keys"),
             batches: stream("orders: batches"),
             additions: stream("orders: additions"),
             batches_made: 0,
@@ -167,6 +171,12 @@ impl Cluster<'_> {
         }
         if wanted.has_limits() && orders.limits.below(2) == 0 {
             job.queue = LIMITED_QUEUE.to_owned();
+        }
+        if wanted.concurrency_per_key > 0 {
+            // Some have none; and one of another queue is bound by nothing.
+            let number = orders.concurrency_keys.below(CONCURRENCY_KEYS + 1);
+            let key = (number > 0).then(|| format!("key {number}"));
+            job.concurrency_key = key.and_then(|key| key.parse().ok());
         }
         if orders.keys.below(1_000_000) < u64::from(wanted.keyed_ppm) {
             let key = format!("key {}", orders.keys.below(KEYS)).parse().ok();
@@ -340,8 +350,14 @@ impl Cluster<'_> {
         let some = |number: u32| (number > 0).then_some(number);
         let rate = some(orders.rate);
         let rate = rate.map(|jobs| Rate { jobs, per: Duration::from_secs(1), burst: jobs });
-        let limits = Limits { concurrency: some(orders.concurrency), rate };
-        let policy = QueuePolicy { limits, ..QueuePolicy::default() };
+        let limits = Limits {
+            concurrency: some(orders.concurrency),
+            concurrency_per_key: some(orders.concurrency_per_key),
+            rate,
+        };
+        let slow_down = some(orders.slow_down);
+        let slow_down = slow_down.map(|seconds| Duration::from_secs(u64::from(seconds)));
+        let policy = QueuePolicy { limits, slow_down, ..QueuePolicy::default() };
         let is_set = self
             .reachable()
             .is_some_and(|store| at_once(store.put_policy(LIMITED_QUEUE, &policy)).is_ok());

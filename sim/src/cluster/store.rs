@@ -11,12 +11,12 @@ use turnwise_engine::{
     TurnKind, TurnRow,
 };
 use turnwise_node::batch::BatchId;
-use turnwise_node::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
+use turnwise_node::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob, SlowDown};
 use turnwise_node::store::{
     BeatView, Callbacks, CheckIn, Claimed, DrainAnswer, Fire, LastAttempt, Look, NewSchedule,
     NodeReport, NodeView, PausedQueue, Prune, Pruned, QueueOrders, QueuePolicy, Queues,
-    Registration, RunView, ScheduleView, Schedules, Settled, Store, StoreError, Tally, TargetView,
-    TurnReply, TurnRequest, Turns, Views, Word,
+    Registration, RunView, ScheduleView, Schedules, Settled, SlowedQueue, Store, StoreError, Tally,
+    TargetView, TurnReply, TurnRequest, Turns, Views, Word,
 };
 
 use super::all_jobs;
@@ -344,6 +344,16 @@ impl Store for RemoteStore {
         self.ask(What::Work, move |session| at_once(session.store.due_batches(until))).await
     }
 
+    async fn slow_down(&self, what: &SlowDown) -> Result<(), StoreError> {
+        let what = what.clone();
+        self.ask(What::Work, move |session| {
+            at_once(session.store.slow_down(&what))?;
+            session.farm.look().slowed_down(&what);
+            Ok(())
+        })
+        .await
+    }
+
     async fn settle(&self, batches: &[BatchId]) -> Result<Settled, StoreError> {
         let batches = batches.to_vec();
         self.ask(What::Work, move |session| {
@@ -431,6 +441,10 @@ impl QueueOrders for RemoteStore {
 
     async fn paused(&self) -> Result<Vec<PausedQueue>, StoreError> {
         self.ask(What::Work, |session| at_once(session.store.paused())).await
+    }
+
+    async fn slowed(&self) -> Result<Vec<SlowedQueue>, StoreError> {
+        self.ask(What::Work, |session| at_once(session.store.slowed())).await
     }
 }
 

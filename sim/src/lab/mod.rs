@@ -54,6 +54,8 @@ pub const NEVER_REACHES: &[Mark] = &[
     Mark::QueuePaused,
     Mark::PlacesTaken,
     Mark::RateReached,
+    Mark::KeyTaken,
+    Mark::QueueHeldBack,
     Mark::CalledBack,
     Mark::NothingHeard,
     Mark::HeardTooLate,

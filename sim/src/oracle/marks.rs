@@ -72,6 +72,8 @@ marks! {
     QueuePaused = "a queue with jobs was paused",
     PlacesTaken = "as many jobs of a queue ran as it allows, and more were due",
     RateReached = "a queue had given out what its rate allows, and more were due",
+    KeyTaken = "as many jobs of a key ran as its queue allows",
+    QueueHeldBack = "a target asked for less, and a queue was held back",
     CalledBack = "a job that went on elsewhere called back",
     NothingHeard = "a job that went on elsewhere was tried again, since nothing was heard of it",
     HeardTooLate = "a word of a job that went on elsewhere came too late",

@@ -49,6 +49,8 @@ impl Plantable for Bug {
             Self::ElsewhereTakesNoPlace => {
                 scenario.orders.concurrency > 0 && scenario.orders.asynchronous_ppm > 0
             }
+            Self::KeyIsIgnored => scenario.orders.concurrency_per_key > 0,
+            Self::SlowDownIsIgnored => scenario.orders.slow_down > 0,
             Self::RateIsForgotten => scenario.orders.rate > 0,
             Self::BatchForgetsWhatRuns
             | Self::BatchFailureIsSuccess

@@ -171,6 +171,12 @@ pub struct Orders {
     /// So many jobs of a queue, in which half of them are then, run at once; zero: any number.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub concurrency: u32,
+    /// So many jobs of that queue with the same concurrency key, one of a few, run at once; zero: any number.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub concurrency_per_key: u32,
+    /// For so many seconds that queue is held back at most when a target asks for it; zero: it takes no notice.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub slow_down: u32,
     /// So many of that queue are claimed a second, and as many at once after a while without; zero: any number.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rate: u32,
@@ -179,7 +185,7 @@ pub struct Orders {
 impl Orders {
     /// Whether a queue has limits.
     pub fn has_limits(&self) -> bool {
-        self.concurrency > 0 || self.rate > 0
+        self.concurrency > 0 || self.concurrency_per_key > 0 || self.rate > 0 || self.slow_down > 0
     }
 }
 

@@ -87,7 +87,7 @@ fn short_retention(seed: u64) -> Retention {
 }
 
 /// In a third of the runs each: unique keys, cancelled jobs, a queue that is paused now and then, schedules, jobs that go on elsewhere, a queue that has a
-/// limit of what runs at once, and of what is claimed in a time.
+/// limit of what runs at once, in all and of one key, and of what is claimed in a time, and that heeds targets which ask for less.
 fn orders(seed: u64) -> Orders {
     let mut random = Stream::new(seed, "swarm orders");
     let mut some = |most: u64| {
@@ -101,6 +101,8 @@ fn orders(seed: u64) -> Orders {
     let concurrency = some(4) as u32;
     let rate = some(6) as u32;
     let batches_every = Span(some(6_000_000_000));
+    let concurrency_per_key = some(3) as u32;
+    let slow_down = some(8) as u32;
     Orders {
         keyed_ppm,
         cancelled_ppm,
@@ -109,6 +111,8 @@ fn orders(seed: u64) -> Orders {
         asynchronous_ppm,
         batches_every,
         concurrency,
+        concurrency_per_key,
+        slow_down,
         rate,
     }
 }

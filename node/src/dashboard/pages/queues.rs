@@ -1,4 +1,4 @@
-//! The page *Queues*: what waits in each, which are paused, what each says of its jobs, and the buttons that pause and resume them.
+//! The page *Queues*: what waits in each, which are paused or held back, what each says of its jobs, and the buttons that pause and resume them.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,9 @@ use crate::audit::{Action, Actor, Order};
 use crate::job::QUEUE_BYTES_MAX;
 use crate::job_fields;
 use crate::json::PolicyLine;
-use crate::store::{COUNTED_MAX, PausedQueue, QueueOrders, QueuePolicy, QueueView, Tally, Views};
+use crate::store::{
+    COUNTED_MAX, PausedQueue, QueueOrders, QueuePolicy, QueueView, SlowedQueue, Tally, Views,
+};
 use crate::watch::{ANSWER_TIMEOUT, within};
 
 /// What the form says.
@@ -34,15 +36,18 @@ pub(in super::super) async fn show(
         Ok(tally) => tally,
         Err(error) => return page::failed(&error),
     };
-    let read =
-        async { Ok((store.paused().await?, store.policies().await?, shared.hub.farm().await?)) };
-    let (paused, policies, now) = match within(ANSWER_TIMEOUT, read).await {
-        Ok((paused, policies, farm)) => (paused, policies, shared.hub.clock(&farm)),
+    let read = async {
+        let (paused, slowed) = (store.paused().await?, store.slowed().await?);
+        Ok((paused, slowed, store.policies().await?, shared.hub.farm().await?))
+    };
+    let (paused, slowed, policies, farm) = match within(ANSWER_TIMEOUT, read).await {
+        Ok(read) => read,
         Err(error) => return page::failed(&error),
     };
+    let now = shared.hub.clock(&farm);
     let body = html! {
         h1 { "Queues" }
-        div data-live="queues" { (table(&tally, &paused, &policies, now)) }
+        div data-live="queues" { (table(&tally, &paused, &slowed, &policies, now)) }
         h2 { "Pause a queue" }
         p .quiet { "No node claims its jobs until it is resumed. What runs goes on, and jobs can be enqueued all the while." }
         form .filter method="post" action="/queues/pause" {
@@ -93,6 +98,7 @@ async fn order(shared: &Shared, actor: Actor, queue: &str, pause: bool) -> Respo
 fn table(
     tally: &Tally,
     paused: &[PausedQueue],
+    slowed: &[SlowedQueue],
     policies: &[(String, QueuePolicy)],
     now: ServerInstant,
 ) -> Markup {
@@ -101,8 +107,10 @@ fn table(
         policy.and_then(|(_, policy)| PolicyLine::new(policy).words())
     };
     let since = |name: &str| paused.iter().find(|paused| paused.queue == name);
+    let until = |name: &str| slowed.iter().find(|slowed| slowed.queue == name);
     let is_counted = |name: &str| tally.queues.iter().any(|queue| queue.queue == name);
     let others = paused.iter().map(|paused| &paused.queue);
+    let others = others.chain(slowed.iter().map(|slowed| &slowed.queue));
     let others: BTreeSet<&String> = others.chain(policies.iter().map(|(queue, _)| queue)).collect();
     let others: Vec<_> = others.into_iter().filter(|queue| !is_counted(queue)).collect();
     html! {
@@ -118,8 +126,10 @@ fn table(
                         }
                     }
                     tbody {
-                        @for queue in &tally.queues { (row(&queue.queue, Some(queue), since(&queue.queue), words(&queue.queue).as_deref(), now)) }
-                        @for queue in others { (row(queue, None, since(queue), words(queue).as_deref(), now)) }
+                        @for queue in &tally.queues {
+                            (row(&queue.queue, Some(queue), (since(&queue.queue), until(&queue.queue)), words(&queue.queue).as_deref(), now))
+                        }
+                        @for queue in others { (row(queue, None, (since(queue), until(queue)), words(queue).as_deref(), now)) }
                     }
                 }
             }
@@ -131,7 +141,7 @@ fn table(
 fn row(
     name: &str,
     waits: Option<&QueueView>,
-    paused: Option<&PausedQueue>,
+    (paused, slowed): (Option<&PausedQueue>, Option<&SlowedQueue>),
     policy: Option<&str>,
     now: ServerInstant,
 ) -> Markup {
@@ -141,8 +151,12 @@ fn row(
             td { a href=(format!("/jobs?{jobs}")) { (page::short(name, 60)) } }
             td {
                 @if let Some(paused) = paused {
-                    (page::state("paused")) " " (page::moment(paused.since, now))
-                } @else { (page::state("open")) }
+                    (page::state("paused")) " " (page::moment(paused.since, now)) " "
+                }
+                @if let Some(slowed) = slowed {
+                    (page::state("held back")) ", goes on " (page::moment(slowed.until, now))
+                }
+                @if paused.is_none() && slowed.is_none() { (page::state("open")) }
             }
             @match waits {
                 Some(queue) => {
@@ -160,5 +174,27 @@ fn row(
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_queue_that_is_held_back_says_when_it_goes_on() {
+        let slowed =
+            SlowedQueue { queue: "mail".to_owned(), until: ServerInstant::from_micros(90_000_000) };
+        let policy =
+            QueuePolicy { slow_down: Some(Duration::from_secs(600)), ..QueuePolicy::default() };
+        let policies = [("mail".to_owned(), policy), ("other".to_owned(), QueuePolicy::default())];
+        let now = ServerInstant::from_micros(0);
+        let page = table(&Tally::default(), &[], &[slowed], &policies, now).into_string();
+        assert!(page.contains("held back</span>, goes on <time"), "{page}");
+        assert!(page.contains("in 90 s</time>"), "{page}");
+        assert!(page.contains("held back for up to 10m when a target asks"), "{page}");
+        assert_eq!(page.matches("data-state=\"open\"").count(), 1, "{page}");
     }
 }

@@ -11,8 +11,9 @@ use turnwise_engine::{Claim, Kept, NodeId, ServerInstant, Token};
 use super::held::bar;
 use super::lanes::{self, Found, Head};
 use super::literals::{self, instant, text};
+use super::queues::is_held_back;
 use super::rescue::attempts_of;
-use super::{MySqlStore, limits, micros_of, rows_of};
+use super::{MySqlStore, keys, limits, micros_of, rows_of};
 use crate::job::{BODY_BYTES_MAX, ClaimedJob};
 use crate::store::claim_bytes::{self, CLAIM_BYTES_MAX};
 use crate::store::errors::Trouble;
@@ -23,7 +24,7 @@ use crate::store::servers::Line;
 use crate::store::{CheckIn, Claimed, NodeReport, Queues, StoreError};
 
 /// What a point of priority is worth, in seconds of waiting.
-const PRIORITY_SECONDS: i64 = 10;
+pub(super) const PRIORITY_SECONDS: i64 = 10;
 /// How many jobs beyond those that it may take a claim looks at, for those that others have locked.
 const SPARE: u32 = 256;
 
@@ -59,13 +60,14 @@ fn particulars(attempt: &str) -> String {
             COALESCE(j.retry_wait_ms, j.retry_wait_max_ms, j.asynchronous, j.schedule, j.batch, {previous}) IS NOT NULL
             OR EXISTS (
                 SELECT 1 FROM turnwise_queues q WHERE q.name = j.queue
-                    AND COALESCE(q.retry_wait_ms, q.retry_wait_max_ms, q.permanent_statuses) IS NOT NULL),
+                    AND COALESCE(q.retry_wait_ms, q.retry_wait_max_ms, q.permanent_statuses, q.slow_down_ms) IS NOT NULL),
             JSON_OBJECT(
                 'retry_wait_ms', COALESCE(j.retry_wait_ms,
                     (SELECT q.retry_wait_ms FROM turnwise_queues q WHERE q.name = j.queue)),
                 'retry_wait_max_ms', COALESCE(j.retry_wait_max_ms,
                     (SELECT q.retry_wait_max_ms FROM turnwise_queues q WHERE q.name = j.queue)),
                 'permanent', (SELECT q.permanent_statuses FROM turnwise_queues q WHERE q.name = j.queue),
+                'slow_down_ms', (SELECT q.slow_down_ms FROM turnwise_queues q WHERE q.name = j.queue),
                 'asynchronous', j.asynchronous, 'heartbeat_ms', j.heartbeat_ms, 'schedule', j.schedule,
                 'batch', j.batch, 'previous_status', {previous}),
             NULL) USING utf8mb4)"
@@ -171,28 +173,44 @@ pub(super) async fn take(
     limited.into_iter().for_each(|queue| within.may_refuse(queue.clone()));
     let due = instant(due.as_micros());
     let look = claim.limit.saturating_add(SPARE);
+    let held_back = is_held_back(&instant(at.as_micros()));
+    let is_barred = |queue: &str| {
+        format!(
+            "EXISTS (SELECT 1 FROM turnwise_queues q WHERE q.name = {} AND (q.paused_at IS NOT NULL OR {held_back}))",
+            text(queue)
+        )
+    };
     // From the first on that was seen there: what lies before it may be long.
     let head = |Head { lane, first_us, .. }: &Head| {
         format!(
-                "(SELECT id, scheduled_at - INTERVAL {} SECOND AS place
+            "(SELECT id, scheduled_at - INTERVAL {} SECOND AS place
                   FROM turnwise_jobs FORCE INDEX (turnwise_jobs_queued)
                   WHERE state = 'queued' AND queue = {} AND priority = {}
-                    AND scheduled_at BETWEEN {} AND {due} AND NOT EXISTS (
-                        SELECT 1 FROM turnwise_queues q WHERE q.name = {} AND q.paused_at IS NOT NULL)
+                    AND scheduled_at BETWEEN {} AND {due} AND NOT {}
                   ORDER BY scheduled_at, id LIMIT {look})",
-                lane.priority * PRIORITY_SECONDS,
-                text(&lane.queue),
-                lane.priority,
-                instant(*first_us),
-                text(&lane.queue)
-            )
+            lane.priority * PRIORITY_SECONDS,
+            text(&lane.queue),
+            lane.priority,
+            instant(*first_us),
+            is_barred(&lane.queue)
+        )
     };
     let (free, bound): (Vec<&Head>, Vec<&Head>) =
         heads.into_iter().partition(|head| !rooms.contains_key(&head.lane.queue));
     let mut sources: Vec<String> = free.into_iter().map(head).collect();
     for (number, (queue, room)) in rooms.iter().enumerate() {
-        let lanes = bound.iter().filter(|head| head.lane.queue == *queue);
-        let lanes: Vec<String> = lanes.map(|lane| head(lane)).collect();
+        let lanes = bound.iter().copied().filter(|head| head.lane.queue == *queue);
+        if room.per_key().is_some() {
+            let (lanes, is_barred): (Vec<&Head>, _) = (lanes.collect(), is_barred(queue));
+            let times = (due.as_str(), is_barred.as_str());
+            let found = keys::within(connection, &lanes, room, times, claim.limit).await?;
+            if found.others_wait {
+                within.refuses_keys(queue.clone());
+            }
+            sources.extend(of_ids(&found.ids));
+            continue;
+        }
+        let lanes: Vec<String> = lanes.map(head).collect();
         if room.jobs() > 0 {
             sources.push(format!(
                 "(SELECT q{number}.id, q{number}.place FROM ({}) q{number} ORDER BY q{number}.place, q{number}.id LIMIT {})",
@@ -231,14 +249,28 @@ pub(super) async fn take(
     // They are in the order of each lane.
     let reached: Vec<(Lane, Mark)> = rows.iter().filter_map(|row| reached(row).ok()).collect();
     let entry = within.took(reached.iter().map(|(lane, _)| &lane.queue));
+    let by_keys = |queue: &String| rooms.get(queue).is_some_and(|room| room.per_key().is_some());
     Ok(Taken {
         jobs,
         unreadable,
         claim: Some((node, claim.token, at)),
-        reached: reached.into_iter().collect(),
+        // (A lane of which jobs wait for their keys is looked at from where it began.)
+        reached: reached.into_iter().filter(|(lane, _)| !by_keys(&lane.queue)).collect(),
         more,
         kept: entry.kept,
         entered: limits::entered(&entry),
+    })
+}
+
+/// These jobs and their places, as a source of a claim; none when there are none.
+fn of_ids(ids: &[String]) -> Option<String> {
+    let quoted: Vec<String> = ids.iter().map(|id| text(id)).collect();
+    (!ids.is_empty()).then(|| {
+        format!(
+            "(SELECT id, scheduled_at - INTERVAL (priority * {PRIORITY_SECONDS}) SECOND AS place
+              FROM turnwise_jobs FORCE INDEX (PRIMARY) WHERE id IN ({}))",
+            quoted.join(", ")
+        )
     })
 }
 

@@ -150,7 +150,7 @@ fn listing(probes: &[String]) -> String {
 
 /// The names of the queues that have limits, in hexadecimal digits.
 const LIMITED: &str = "(SELECT GROUP_CONCAT(HEX(q.name)) FROM turnwise_queues q
-    WHERE q.concurrency IS NOT NULL OR q.rate_jobs IS NOT NULL)";
+    WHERE q.concurrency IS NOT NULL OR q.concurrency_per_key IS NOT NULL OR q.rate_jobs IS NOT NULL)";
 
 /// What the server lists.
 struct Listed<'a> {

@@ -24,13 +24,13 @@ pub(super) async fn rooms(
         format!("turnwise_queues q FORCE INDEX (PRIMARY) WHERE q.name IN ({})", listed.join(", "));
     // Two statements, which go out together: the second sees what was committed before the locks were given.
     let sql = format!(
-        "SELECT q.name, NULL, NULL, NULL, NULL, NULL, NULL FROM {which} ORDER BY q.name FOR UPDATE SKIP LOCKED;
+        "SELECT q.name, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM {which} ORDER BY q.name FOR UPDATE SKIP LOCKED;
          SELECT q.name, (SELECT COUNT(*) FROM turnwise_jobs j FORCE INDEX (turnwise_jobs_queued)
                 WHERE j.state = 'running' AND j.queue = q.name)
             + (SELECT COUNT(*) FROM turnwise_jobs j FORCE INDEX (turnwise_jobs_given_up)
                 WHERE j.given_up = 'elsewhere' AND j.queue = q.name AND j.scheduled_at > {}
                     AND j.awaits_since >= j.started_at),
-            q.concurrency, q.rate_jobs, q.rate_per_ms, q.rate_burst, {} FROM {which}",
+            q.concurrency, q.concurrency_per_key, q.rate_jobs, q.rate_per_ms, q.rate_burst, {} FROM {which}",
         instant(due.as_micros()),
         micros_of!("q.rate_full_at")
     );
@@ -44,8 +44,14 @@ pub(super) async fn rooms(
             continue;
         };
         if held.contains(&name) {
-            let columns = (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
-            let room = Room::new(Limits::read(columns), running, row.try_get(6)?, at);
+            let columns = (
+                row.try_get(2)?,
+                row.try_get(3)?,
+                row.try_get(4)?,
+                row.try_get(5)?,
+                row.try_get(6)?,
+            );
+            let room = Room::new(Limits::read(columns), running, row.try_get(7)?, at);
             rooms.insert(name, room);
         }
     }

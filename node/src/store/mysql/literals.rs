@@ -62,15 +62,19 @@ pub(super) fn list<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
 /// The text that hexadecimal digits, as the function HEX() of the server writes them, stand for. None when they
 /// are none.
 pub(super) fn from_hex(digits: &str) -> Option<String> {
+    String::from_utf8(bytes_from_hex(digits)?).ok()
+}
+
+/// The bytes that hexadecimal digits stand for. None when they are none.
+pub(super) fn bytes_from_hex(digits: &str) -> Option<Vec<u8>> {
     if !digits.len().is_multiple_of(2) {
         return None;
     }
-    let bytes: Option<Vec<u8>> = digits
+    digits
         .as_bytes()
         .chunks(2)
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect();
-    String::from_utf8(bytes?).ok()
+        .collect()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod ends;
 mod errors;
 mod held;
 mod jobs;
+mod keys;
 mod lanes;
 mod limits;
 mod literals;
@@ -53,7 +54,7 @@ use super::{
 };
 use super::{migrate, rows};
 use crate::batch::BatchId;
-use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
+use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob, SlowDown};
 
 /// How long to wait for a connection that is in use.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -479,6 +480,10 @@ impl Store for MySqlStore {
 
     async fn due_batches(&self, until: ServerInstant) -> Result<Vec<BatchId>, StoreError> {
         self.due(until).await
+    }
+
+    async fn slow_down(&self, what: &SlowDown) -> Result<(), StoreError> {
+        self.hold_back(what).await
     }
 
     async fn settle(&self, batches: &[BatchId]) -> Result<Settled, StoreError> {

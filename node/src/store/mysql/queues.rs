@@ -4,8 +4,11 @@ use sqlx::FromRow;
 
 use super::literals::{instant, number_or_null, text, text_or_null};
 use super::{MySqlStore, micros_of};
+use crate::job::{SlowDown, millis};
 use crate::store::StoreError;
-use crate::store::queues::{PausedQueue, PolicyRow, QueueOrders, QueuePolicy};
+use crate::store::queues::{
+    PausedQueue, PolicyRow, QueueOrders, QueuePolicy, SlowedQueue, policy_columns,
+};
 
 impl QueueOrders for MySqlStore {
     async fn pause(&self, queue: &str) -> Result<bool, StoreError> {
@@ -21,15 +24,17 @@ impl QueueOrders for MySqlStore {
     async fn put_policy(&self, queue: &str, policy: &QueuePolicy) -> Result<(), StoreError> {
         let row = policy.columns(queue);
         let set = format!(
-            "retry_wait_ms = {}, retry_wait_max_ms = {}, permanent_statuses = {}, concurrency = {}, rate_jobs = {},
-             rate_per_ms = {}, rate_burst = {}",
+            "retry_wait_ms = {}, retry_wait_max_ms = {}, permanent_statuses = {}, concurrency = {},
+             concurrency_per_key = {}, rate_jobs = {}, rate_per_ms = {}, rate_burst = {}, slow_down_ms = {}",
             number_or_null(row.retry_wait_ms),
             number_or_null(row.retry_wait_max_ms),
             text_or_null(row.permanent_statuses.as_deref()),
             number_or_null(row.concurrency),
+            number_or_null(row.concurrency_per_key),
             number_or_null(row.rate_jobs),
             number_or_null(row.rate_per_ms),
-            number_or_null(row.rate_burst)
+            number_or_null(row.rate_burst),
+            number_or_null(row.slow_down_ms)
         );
         let name = text(queue);
         self.run(format!(
@@ -42,12 +47,15 @@ impl QueueOrders for MySqlStore {
     async fn policies(&self) -> Result<Vec<(String, QueuePolicy)>, StoreError> {
         let found = self
             .run(
-                "SELECT name, retry_wait_ms, retry_wait_max_ms, permanent_statuses, concurrency, rate_jobs, rate_per_ms,
-                    rate_burst
-                 FROM turnwise_queues
-                 WHERE COALESCE(retry_wait_ms, retry_wait_max_ms, permanent_statuses, concurrency, rate_jobs) IS NOT NULL
-                 ORDER BY name"
-                    .to_owned(),
+                concat!(
+                    "SELECT ",
+                    policy_columns!(),
+                    " FROM turnwise_queues
+                     WHERE COALESCE(retry_wait_ms, retry_wait_max_ms, permanent_statuses, concurrency,
+                        concurrency_per_key, rate_jobs, slow_down_ms) IS NOT NULL
+                     ORDER BY name"
+                )
+                .to_owned(),
             )
             .await?;
         let found: Result<Vec<PolicyRow>, _> = found.iter().map(FromRow::from_row).collect();
@@ -65,9 +73,43 @@ impl QueueOrders for MySqlStore {
         let found = found.map_err(|error| self.trouble(error.into()))?;
         Ok(found.into_iter().map(PausedQueue::new).collect())
     }
+
+    async fn slowed(&self) -> Result<Vec<SlowedQueue>, StoreError> {
+        let found = self.run(format!(
+            "SELECT q.name, {} FROM turnwise_queues q WHERE {} ORDER BY q.name",
+            micros_of!("q.slowed_until"),
+            is_held_back(&self.inner.clock)
+        ));
+        let found = found.await?;
+        let found: Result<Vec<_>, _> = found.iter().map(<(String, i64)>::from_row).collect();
+        let found = found.map_err(|error| self.trouble(error.into()))?;
+        Ok(found.into_iter().map(SlowedQueue::new).collect())
+    }
+}
+
+/// Whether a queue `q` is held back, at this time, since a target asks for it; by no more than its policy allows.
+pub(super) fn is_held_back(now: &str) -> String {
+    format!(
+        "q.slowed_until > {now} AND q.slowed_until <= {now} + INTERVAL q.slow_down_ms * 1000 MICROSECOND"
+    )
 }
 
 impl MySqlStore {
+    pub(super) async fn hold_back(&self, what: &SlowDown) -> Result<(), StoreError> {
+        let clock = &self.inner.clock;
+        // Farther ahead than it can be: the clock was set back.
+        self.run(format!(
+            "UPDATE turnwise_queues SET slowed_until = GREATEST(
+                {clock} + INTERVAL LEAST({}, slow_down_ms) * 1000 MICROSECOND,
+                IF(slowed_until <= {clock} + INTERVAL slow_down_ms * 1000 MICROSECOND, slowed_until, {clock}))
+             WHERE name = {} AND slow_down_ms IS NOT NULL",
+            millis(what.wait),
+            text(&what.queue)
+        ))
+        .await
+        .map(drop)
+    }
+
     /// Whether that changed anything.
     async fn set_pause(&self, queue: &str, paused: bool) -> Result<bool, StoreError> {
         let name = text(queue);

@@ -115,10 +115,11 @@ impl MySqlStore {
             format!(
                 "INSERT INTO turnwise_jobs
                     (id, queue, method, url, headers, body, priority, scheduled_at, created_at, queued_at,
-                    max_attempts, deadline_ms, retry_wait_ms, retry_wait_max_ms, asynchronous, heartbeat_ms, schedule)
+                    max_attempts, deadline_ms, retry_wait_ms, retry_wait_max_ms, asynchronous, heartbeat_ms, schedule,
+                    concurrency_key)
                  SELECT '{job}', s.queue, s.method, s.url, s.headers, s.body, s.priority, {}, {now}, {now},
                     s.max_attempts, s.deadline_ms, s.retry_wait_ms, s.retry_wait_max_ms, s.asynchronous,
-                    s.heartbeat_ms, s.name
+                    s.heartbeat_ms, s.name, s.concurrency_key
                  FROM turnwise_schedules s WHERE s.name = {name}
                  ON DUPLICATE KEY UPDATE id = turnwise_jobs.id",
                 instant(*at),
@@ -171,6 +172,7 @@ impl Schedules for MySqlStore {
             ("retry_wait_max_ms", number_or_null(said.retry_wait_max_ms)),
             ("asynchronous", number_or_null(said.asynchronous)),
             ("heartbeat_ms", number_or_null(said.heartbeat_ms)),
+            ("concurrency_key", bytes_or_null(said.concurrency_key.as_deref().map(str::as_bytes))),
         ];
         let columns: Vec<&str> = values.iter().map(|(column, _)| *column).collect();
         let new: Vec<&str> = values.iter().map(|(_, value)| value.as_str()).collect();

@@ -49,7 +49,7 @@ use super::{
     Registration, ScheduleView, Settled, Store, StoreError, TargetView,
 };
 use crate::batch::BatchId;
-use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
+use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob, SlowDown};
 
 /// How long to wait for a connection that is in use.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -368,6 +368,10 @@ impl Store for PgStore {
 
     async fn due_batches(&self, until: ServerInstant) -> Result<Vec<BatchId>, StoreError> {
         self.list_due_batches(until).await
+    }
+
+    async fn slow_down(&self, what: &SlowDown) -> Result<(), StoreError> {
+        self.hold_back(what).await
     }
 
     async fn settle(&self, batches: &[BatchId]) -> Result<Settled, StoreError> {

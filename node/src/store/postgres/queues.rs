@@ -4,8 +4,11 @@ use sqlx::FromRow;
 
 use super::PgStore;
 use super::statement::Statement;
+use crate::job::{SlowDown, millis};
 use crate::store::StoreError;
-use crate::store::queues::{PausedQueue, PolicyRow, QueueOrders, QueuePolicy};
+use crate::store::queues::{
+    PausedQueue, PolicyRow, QueueOrders, QueuePolicy, SlowedQueue, policy_columns,
+};
 
 impl QueueOrders for PgStore {
     async fn pause(&self, queue: &str) -> Result<bool, StoreError> {
@@ -30,13 +33,16 @@ impl QueueOrders for PgStore {
     async fn put_policy(&self, queue: &str, policy: &QueuePolicy) -> Result<(), StoreError> {
         let row = policy.columns(queue);
         let statement = Statement::of(
-            "INSERT INTO turnwise.queues (name, retry_wait_ms, retry_wait_max_ms, permanent_statuses,
-                concurrency, rate_jobs, rate_per_ms, rate_burst)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-             ON CONFLICT (name) DO UPDATE SET retry_wait_ms = excluded.retry_wait_ms,
-                retry_wait_max_ms = excluded.retry_wait_max_ms, permanent_statuses = excluded.permanent_statuses,
-                concurrency = excluded.concurrency, rate_jobs = excluded.rate_jobs,
-                rate_per_ms = excluded.rate_per_ms, rate_burst = excluded.rate_burst",
+            concat!(
+                "INSERT INTO turnwise.queues (",
+                policy_columns!(),
+                ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                 ON CONFLICT (name) DO UPDATE SET retry_wait_ms = excluded.retry_wait_ms,
+                    retry_wait_max_ms = excluded.retry_wait_max_ms, permanent_statuses = excluded.permanent_statuses,
+                    concurrency = excluded.concurrency, concurrency_per_key = excluded.concurrency_per_key,
+                    rate_jobs = excluded.rate_jobs, rate_per_ms = excluded.rate_per_ms,
+                    rate_burst = excluded.rate_burst, slow_down_ms = excluded.slow_down_ms"
+            ),
         );
         let statement = statement
             .bind(row.name)
@@ -44,9 +50,11 @@ impl QueueOrders for PgStore {
             .bind(row.retry_wait_max_ms)
             .bind(row.permanent_statuses)
             .bind(row.concurrency)
+            .bind(row.concurrency_per_key)
             .bind(row.rate_jobs)
             .bind(row.rate_per_ms)
-            .bind(row.rate_burst);
+            .bind(row.rate_burst)
+            .bind(row.slow_down_ms);
         self.ask(statement).await?;
         // Where a limit kept jobs back, there may be room.
         self.put_back();
@@ -54,14 +62,15 @@ impl QueueOrders for PgStore {
     }
 
     async fn policies(&self) -> Result<Vec<(String, QueuePolicy)>, StoreError> {
-        let statement = Statement::of(
-            "SELECT q.name, q.retry_wait_ms, q.retry_wait_max_ms, q.permanent_statuses, q.concurrency, q.rate_jobs,
-                q.rate_per_ms, q.rate_burst
-             FROM turnwise.queues q
-             WHERE coalesce(q.retry_wait_ms, q.retry_wait_max_ms, q.concurrency, q.rate_jobs) IS NOT NULL
+        let statement = Statement::of(concat!(
+            "SELECT ",
+            policy_columns!(),
+            " FROM turnwise.queues q
+             WHERE coalesce(q.retry_wait_ms, q.retry_wait_max_ms, q.concurrency, q.concurrency_per_key, q.rate_jobs,
+                    q.slow_down_ms) IS NOT NULL
                 OR q.permanent_statuses IS NOT NULL
              ORDER BY q.name COLLATE \"C\"",
-        );
+        ));
         let found = self.ask(statement).await?;
         let found: Result<Vec<PolicyRow>, _> = found.iter().map(FromRow::from_row).collect();
         let found = found.map_err(|error| self.trouble(error.into()))?;
@@ -77,5 +86,25 @@ impl QueueOrders for PgStore {
         let found: Result<Vec<_>, _> = found.iter().map(<(String, i64)>::from_row).collect();
         let found = found.map_err(|error| self.trouble(error.into()))?;
         Ok(found.into_iter().map(PausedQueue::new).collect())
+    }
+
+    async fn slowed(&self) -> Result<Vec<SlowedQueue>, StoreError> {
+        let statement = Statement::of(
+            "SELECT q.name, turnwise.micros(q.slowed_until) FROM turnwise.queues q
+             WHERE turnwise.is_held_back(q, turnwise.clock()) ORDER BY q.name COLLATE \"C\"",
+        );
+        let found = self.ask(statement).await?;
+        let found: Result<Vec<_>, _> = found.iter().map(<(String, i64)>::from_row).collect();
+        let found = found.map_err(|error| self.trouble(error.into()))?;
+        Ok(found.into_iter().map(SlowedQueue::new).collect())
+    }
+}
+
+impl PgStore {
+    pub(super) async fn hold_back(&self, what: &SlowDown) -> Result<(), StoreError> {
+        let statement = Statement::of("SELECT turnwise.queue_slow_down($1, $2::bigint)")
+            .bind(what.queue.clone())
+            .bind(millis(what.wait));
+        self.ask(statement).await.map(drop)
     }
 }

@@ -85,10 +85,10 @@ impl Schedules for PgStore {
             "INSERT INTO turnwise.schedules AS s
                 (name, cron, zone, misfire, misfire_limit, queue, method, url, headers, body, priority,
                 max_attempts, deadline_ms, revision, next_at, retry_wait_ms, retry_wait_max_ms, asynchronous,
-                heartbeat_ms)
+                heartbeat_ms, concurrency_key)
              VALUES ($1, $2, $3, $4, $5::bigint::integer, $6, $7, $8, $9::text::jsonb, ($10::bytea[])[1],
                 $11::bigint::smallint, $12, $13, 1,
-                turnwise.instant($14), $15, $16, $17::bigint <> 0, $18)
+                turnwise.instant($14), $15, $16, $17::bigint <> 0, $18, $19)
              ON CONFLICT (name) DO UPDATE SET
                 cron = excluded.cron, zone = excluded.zone, misfire = excluded.misfire,
                 misfire_limit = excluded.misfire_limit, queue = excluded.queue, method = excluded.method,
@@ -97,7 +97,7 @@ impl Schedules for PgStore {
                 deadline_ms = excluded.deadline_ms, revision = s.revision + 1, next_at = excluded.next_at,
                 error = NULL, retry_wait_ms = excluded.retry_wait_ms,
                 retry_wait_max_ms = excluded.retry_wait_max_ms, asynchronous = excluded.asynchronous,
-                heartbeat_ms = excluded.heartbeat_ms
+                heartbeat_ms = excluded.heartbeat_ms, concurrency_key = excluded.concurrency_key
              RETURNING s.xmax = 0",
         )
         .bind(schedule.name.clone())
@@ -117,7 +117,8 @@ impl Schedules for PgStore {
         .bind(said.retry_wait_ms)
         .bind(said.retry_wait_max_ms)
         .bind(said.asynchronous)
-        .bind(said.heartbeat_ms);
+        .bind(said.heartbeat_ms)
+        .bind(said.concurrency_key);
         let (new,) = self.ask_for_one(statement).await?;
         Ok(new)
     }

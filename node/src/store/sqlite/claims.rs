@@ -8,7 +8,8 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use turnwise_engine::{Claim, Kept, NodeId, ServerInstant, Token};
 
 use super::nodes::{Known, check_in, pass_by};
-use super::{known, limits, period, text};
+use super::queues::is_held_back;
+use super::{keys, known, limits, period, text};
 use crate::job::{BODY_BYTES_MAX, ClaimedJob};
 use crate::sabotage::{Bug, Sabotage};
 use crate::store::claim_bytes;
@@ -18,7 +19,7 @@ use crate::store::rows::{self, Unreadable, json};
 use crate::store::{CheckIn, Claimed, NodeReport, Queues};
 
 /// What a point of priority is worth, in microseconds of waiting.
-const PRIORITY_US: i64 = 10_000_000;
+pub(super) const PRIORITY_US: i64 = 10_000_000;
 
 /// What few jobs say, as JSON; NULL: nothing. What they do not say themselves is their queue's to say.
 macro_rules! particulars {
@@ -26,13 +27,14 @@ macro_rules! particulars {
         "CASE WHEN coalesce(retry_wait_ms, retry_wait_max_ms, asynchronous, schedule, batch) IS NOT NULL
                 OR attempt > 1 AND last_status IS NOT NULL
                 OR queue IN (SELECT q.name FROM turnwise_queues q
-                    WHERE coalesce(q.retry_wait_ms, q.retry_wait_max_ms, q.permanent_statuses) IS NOT NULL)
+                    WHERE coalesce(q.retry_wait_ms, q.retry_wait_max_ms, q.permanent_statuses, q.slow_down_ms) IS NOT NULL)
             THEN json_object(
                 'retry_wait_ms', coalesce(retry_wait_ms,
                     (SELECT q.retry_wait_ms FROM turnwise_queues q WHERE q.name = queue)),
                 'retry_wait_max_ms', coalesce(retry_wait_max_ms,
                     (SELECT q.retry_wait_max_ms FROM turnwise_queues q WHERE q.name = queue)),
                 'permanent', (SELECT q.permanent_statuses FROM turnwise_queues q WHERE q.name = queue),
+                'slow_down_ms', (SELECT q.slow_down_ms FROM turnwise_queues q WHERE q.name = queue),
                 'asynchronous', asynchronous, 'heartbeat_ms', heartbeat_ms, 'schedule', schedule,
                 'batch', batch, 'previous_status', iif(attempt > 1, last_status, NULL)) END"
     };
@@ -102,7 +104,7 @@ pub(super) async fn take<B: Sabotage>(
 ) -> Result<Taken, Trouble> {
     let only = queues.only().map(|queues| json(&queues)).transpose()?;
     let except = json(&queues.except())?;
-    let lanes: Vec<(Vec<u8>, i64)> = sqlx::query_as(
+    let lanes: Vec<(Vec<u8>, i64)> = sqlx::query_as(concat!(
         "WITH RECURSIVE queue (name) AS (
             SELECT * FROM (SELECT queue FROM turnwise_jobs
                 WHERE state = 'queued' AND ?1 IS NULL ORDER BY queue LIMIT 1)
@@ -117,6 +119,10 @@ pub(super) async fn take<B: Sabotage>(
             SELECT value FROM json_each(?1) WHERE ?1 IS NOT NULL
             EXCEPT
             SELECT name FROM turnwise_queues WHERE paused_at IS NOT NULL AND NOT ?3
+            EXCEPT
+            SELECT q.name FROM turnwise_queues q WHERE ",
+        is_held_back!("?4"),
+        "
          ), lane (queue, priority) AS (
             SELECT w.name, (SELECT j.priority FROM turnwise_jobs j
                 WHERE j.state = 'queued' AND j.queue = w.name ORDER BY j.priority LIMIT 1)
@@ -128,10 +134,11 @@ pub(super) async fn take<B: Sabotage>(
             FROM lane l WHERE l.priority IS NOT NULL
          )
          SELECT CAST(queue AS BLOB), priority FROM lane WHERE priority IS NOT NULL",
-    )
+    ))
     .bind(only)
     .bind(except)
     .bind(B::plants(Bug::PauseIsIgnored))
+    .bind(at.as_micros())
     .fetch_all(&mut *connection)
     .await?;
     let rooms = match lanes.is_empty() {
@@ -139,7 +146,12 @@ pub(super) async fn take<B: Sabotage>(
         false => limits::rooms::<B>(connection, (due, at)).await?,
     };
     let mut heads: Vec<Head> = Vec::new();
+    let mut keyed: BTreeMap<Vec<u8>, Vec<i64>> = BTreeMap::new();
     for (queue, priority) in lanes {
+        if rooms.get(&queue).is_some_and(|room| room.per_key().is_some()) {
+            keyed.entry(queue).or_default().push(priority);
+            continue;
+        }
         // One more than may be taken: whether there is one matters.
         let room = rooms.get(&queue).map_or(u32::MAX, Room::jobs);
         let limit = i64::from(claim.limit.min(room.saturating_add(1)));
@@ -162,11 +174,21 @@ pub(super) async fn take<B: Sabotage>(
             queue: queue.clone(),
         }));
     }
+    let mut within = Within::new(rooms.clone());
+    for (queue, priorities) in keyed {
+        let Some(room) = rooms.get(&queue) else { continue };
+        let lanes = (queue.as_slice(), priorities.as_slice());
+        let found = keys::within::<B>(connection, lanes, room, due, claim.limit).await?;
+        let head = |(place, rowid)| Head { place, rowid, queue: queue.clone() };
+        heads.extend(found.jobs.into_iter().map(head));
+        if found.others_wait {
+            within.refuses_keys(queue);
+        }
+    }
     if heads.is_empty() {
-        return Ok(Taken::default());
+        return Ok(Taken { kept: within.took(std::iter::empty()).kept, ..Taken::default() });
     }
     heads.sort_unstable();
-    let mut within = Within::new(rooms);
     heads.retain(|head| within.admits(&head.queue));
     heads.truncate(claim.limit as usize);
     let mut place: Vec<i64> = heads.iter().map(|head| head.rowid).collect();

@@ -54,8 +54,8 @@ pub(super) async fn enqueue<B: Sabotage>(
             "INSERT INTO turnwise_jobs
                 (id, queue, method, url, headers, body, priority, scheduled_at, created_at, queued_at,
                 max_attempts, deadline_ms, unique_key, unique_until, retry_wait_ms, retry_wait_max_ms, asynchronous,
-                heartbeat_ms, batch)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
+                heartbeat_ms, batch, concurrency_key)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
              ON CONFLICT DO NOTHING",
         )
         .bind(job.id.to_string())
@@ -76,6 +76,7 @@ pub(super) async fn enqueue<B: Sabotage>(
         .bind(said.asynchronous)
         .bind(said.heartbeat_ms)
         .bind(job.batch.map(|batch| batch.to_string()))
+        .bind(said.concurrency_key)
         .execute(&mut *connection)
         .await?;
         if let Some((after, state)) = job.after.zip(waited)
@@ -145,11 +146,11 @@ pub(super) async fn there(
 const JOB_COLUMNS: &str = "SELECT id, queue, method, url, state, priority, attempt, max_attempts,
     scheduled_at, created_at, finished_at, node, last_status, last_error, c.now,
     CASE WHEN coalesce(unique_key, awaits_since, progress, progress_note, retry_wait_ms, retry_wait_max_ms, asynchronous,
-            schedule, batch) IS NOT NULL OR scheduled_at = 9151488000000000
+            schedule, batch, concurrency_key) IS NOT NULL OR scheduled_at = 9151488000000000
         THEN json_object('unique_key', unique_key, 'awaits_since', iif(awaits_since >= started_at, awaits_since, NULL),
             'progress', json_object('percent', progress, 'note', progress_note),
             'retry_wait_ms', retry_wait_ms, 'retry_wait_max_ms', retry_wait_max_ms, 'asynchronous', asynchronous,
-            'heartbeat_ms', heartbeat_ms, 'schedule', schedule, 'batch', batch,
+            'heartbeat_ms', heartbeat_ms, 'schedule', schedule, 'batch', batch, 'concurrency_key', concurrency_key,
             'after', iif(state = 'queued' AND scheduled_at = 9151488000000000,
                 (SELECT w.batch FROM turnwise_waits w WHERE w.job = id), NULL)) END
     FROM turnwise_jobs, (SELECT ";

@@ -15,9 +15,18 @@ pub(super) async fn rooms<B: Sabotage>(
     connection: &mut SqliteConnection,
     (due, at): (ServerInstant, ServerInstant),
 ) -> Result<BTreeMap<Vec<u8>, Room>, Trouble> {
-    type Row = (Vec<u8>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, i64);
+    type Row = (
+        Vec<u8>,
+        Option<i64>,
+        Option<i64>,
+        Option<i64>,
+        Option<i64>,
+        Option<i64>,
+        Option<i64>,
+        i64,
+    );
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT CAST(q.name AS BLOB), q.concurrency, q.rate_jobs, q.rate_per_ms, q.rate_burst, q.rate_full_at,
+        "SELECT CAST(q.name AS BLOB), q.concurrency, q.concurrency_per_key, q.rate_jobs, q.rate_per_ms, q.rate_burst, q.rate_full_at,
             CASE WHEN q.concurrency IS NULL THEN 0 ELSE
                 (SELECT count(*) FROM turnwise_jobs j INDEXED BY turnwise_jobs_running
                     WHERE j.state = 'running' AND j.queue = q.name)
@@ -25,14 +34,15 @@ pub(super) async fn rooms<B: Sabotage>(
                     WHERE j.awaits_since IS NOT NULL AND j.state = 'queued' AND j.queue = q.name
                         AND j.scheduled_at > ?1 AND j.awaits_since >= j.started_at AND NOT ?2)
             END
-         FROM turnwise_queues q WHERE q.concurrency IS NOT NULL OR q.rate_jobs IS NOT NULL",
+         FROM turnwise_queues q
+         WHERE q.concurrency IS NOT NULL OR q.concurrency_per_key IS NOT NULL OR q.rate_jobs IS NOT NULL",
     )
     .bind(due.as_micros())
     .bind(B::plants(Bug::ElsewhereTakesNoPlace))
     .fetch_all(&mut *connection)
     .await?;
-    let room = |(name, concurrency, jobs, per, burst, full_at, running): Row| {
-        let mut limits = Limits::read((concurrency, jobs, per, burst));
+    let room = |(name, concurrency, per_key, jobs, per, burst, full_at, running): Row| {
+        let mut limits = Limits::read((concurrency, per_key, jobs, per, burst));
         if B::plants(Bug::ConcurrencyIsIgnored) {
             limits.concurrency = None;
         }

@@ -11,6 +11,7 @@ mod clock;
 mod ends;
 mod errors;
 mod jobs;
+mod keys;
 mod limits;
 mod nodes;
 mod queues;
@@ -47,7 +48,7 @@ use super::{
 };
 use super::{migrate, rows};
 use crate::batch::BatchId;
-use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob};
+use crate::job::{Attempts, End, EndOutcome, JobFilter, JobId, JobView, NewJob, SlowDown};
 use crate::sabotage::{Sabotage, Sound};
 
 /// How long a statement waits for another connection's transaction.
@@ -521,6 +522,10 @@ impl<B: Sabotage> Store for SqliteStore<B> {
 
     async fn due_batches(&self, until: ServerInstant) -> Result<Vec<BatchId>, StoreError> {
         self.list_due_batches(until).await
+    }
+
+    async fn slow_down(&self, what: &SlowDown) -> Result<(), StoreError> {
+        self.hold_back(what).await
     }
 
     async fn settle(&self, batches: &[BatchId]) -> Result<Settled, StoreError> {

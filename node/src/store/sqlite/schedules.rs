@@ -111,9 +111,10 @@ pub(super) async fn fire<B: Sabotage>(
         sqlx::query(
             "INSERT INTO turnwise_jobs
                 (id, queue, method, url, headers, body, priority, scheduled_at, created_at, queued_at,
-                max_attempts, deadline_ms, retry_wait_ms, retry_wait_max_ms, asynchronous, heartbeat_ms, schedule)
+                max_attempts, deadline_ms, retry_wait_ms, retry_wait_max_ms, asynchronous, heartbeat_ms, schedule,
+                concurrency_key)
              SELECT ?1, queue, method, url, headers, body, priority, ?2, ?3, ?3, max_attempts, deadline_ms,
-                retry_wait_ms, retry_wait_max_ms, asynchronous, heartbeat_ms, name
+                retry_wait_ms, retry_wait_max_ms, asynchronous, heartbeat_ms, name, concurrency_key
              FROM turnwise_schedules WHERE name = ?4
              ON CONFLICT (id) DO NOTHING",
         )
@@ -210,13 +211,14 @@ async fn put(
         "INSERT INTO turnwise_schedules
             (name, cron, zone, misfire, misfire_limit, queue, method, url, headers, body, priority,
             max_attempts, deadline_ms, created_at, revision, next_at, retry_wait_ms, retry_wait_max_ms,
-            asynchronous, heartbeat_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 1, ?15, ?16, ?17, ?18, ?19)
+            asynchronous, heartbeat_ms, concurrency_key)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 1, ?15, ?16, ?17, ?18, ?19, ?20)
          ON CONFLICT (name) DO UPDATE SET
             cron = ?2, zone = ?3, misfire = ?4, misfire_limit = ?5, queue = ?6, method = ?7, url = ?8,
             headers = ?9, body = ?10, priority = ?11, max_attempts = ?12, deadline_ms = ?13,
             revision = revision + 1, next_at = ?15, error = NULL,
-            retry_wait_ms = ?16, retry_wait_max_ms = ?17, asynchronous = ?18, heartbeat_ms = ?19",
+            retry_wait_ms = ?16, retry_wait_max_ms = ?17, asynchronous = ?18, heartbeat_ms = ?19,
+            concurrency_key = ?20",
     )
     .bind(&schedule.name)
     .bind(&schedule.cron)
@@ -237,6 +239,7 @@ async fn put(
     .bind(said.retry_wait_max_ms)
     .bind(said.asynchronous)
     .bind(said.heartbeat_ms)
+    .bind(said.concurrency_key)
     .execute(connection)
     .await?;
     Ok(!there)

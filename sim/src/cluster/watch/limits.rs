@@ -1,8 +1,11 @@
 //! Decides what is told of a queue that has limits: that no more of its jobs run at once, and none are claimed sooner, than it allows,
 //! and that it goes on.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use turnwise_engine::Kept;
-use turnwise_node::job::{ClaimedJob, JobFilter, JobState};
+use turnwise_node::job::{ClaimedJob, JobFilter, JobState, JobView, SlowDown};
 use turnwise_node::store::Store;
 
 use crate::cluster::database::{Database, at_once};
@@ -20,6 +23,8 @@ pub(in crate::cluster) struct Limited {
     full_at: i64,
     /// When the last of its jobs was given out.
     last: u64,
+    /// Until when it is held back, by the server's clock, in microseconds.
+    held_back_until: i64,
 }
 
 impl World {
@@ -42,7 +47,13 @@ impl World {
         if self.sets_clocks() {
             return;
         }
-        if orders.concurrency > 0 {
+        let clock = self.server.look().0.stamp(self.now);
+        if clock.as_micros() < self.orders.told.limited.held_back_until {
+            self.violated(Invariant::Limits, || {
+                "a job of a queue is claimed that is held back".to_owned()
+            });
+        }
+        if orders.concurrency > 0 || orders.concurrency_per_key > 0 {
             let filter = JobFilter {
                 state: Some(JobState::Running),
                 queue: Some(LIMITED_QUEUE.to_owned()),
@@ -50,21 +61,22 @@ impl World {
                 ..JobFilter::default()
             };
             let running = at_once(store.jobs(&filter)).unwrap_or_default();
-            let clock = self.server.look().0.stamp(self.now);
             // What was not heard of in time is due, and runs no more.
             let runs = |scheduled| scheduled > clock;
-            let running = running
+            let running: Vec<&JobView> = running
                 .iter()
                 .filter(|job| job.awaits_since.is_none() || runs(job.scheduled_at))
-                .count();
-            if running > orders.concurrency as usize {
+                .collect();
+            let (many, most) = (running.len(), orders.concurrency as usize);
+            if most > 0 && many > most {
                 self.violated(Invariant::Limits, || {
-                    format!("{running} jobs of a queue run that allows {}", orders.concurrency)
+                    format!("{many} jobs of a queue run that allows {most}")
                 });
             }
+            self.within_limits_of_keys(&running, jobs);
         }
         if orders.rate > 0 {
-            let clock = self.server.look().0.stamp(self.now).as_micros();
+            let clock = clock.as_micros();
             let step = 1_000_000 / i64::from(orders.rate);
             let full_at = self.orders.told.limited.full_at.max(clock) + step * taken as i64;
             self.orders.told.limited.full_at = full_at;
@@ -75,6 +87,44 @@ impl World {
                 });
             }
         }
+    }
+
+    /// These jobs of the queue run, some of which were given out just now.
+    fn within_limits_of_keys(&mut self, running: &[&JobView], given: &[ClaimedJob]) {
+        let most = self.scenario.orders.concurrency_per_key as usize;
+        if most == 0 {
+            return;
+        }
+        let mut of_key: BTreeMap<&str, usize> = BTreeMap::new();
+        for key in running.iter().filter_map(|job| job.particulars.concurrency_key.as_deref()) {
+            *of_key.entry(key).or_insert(0) += 1;
+        }
+        sometimes!(self.oracle.marks, Mark::KeyTaken, of_key.values().any(|many| *many == most));
+        let is_new = |job: &JobView| given.iter().any(|given| given.id == job.id);
+        let key = |job: &&&JobView| job.particulars.concurrency_key.clone();
+        for key in running.iter().filter(|job| is_new(job)).filter_map(|job| key(&job)) {
+            let many = of_key.get(key.as_str()).copied().unwrap_or(0);
+            if many > most {
+                self.violated(Invariant::Limits, || {
+                    format!("{many} jobs of {key} run in a queue that allows {most}")
+                });
+            }
+        }
+    }
+
+    /// A node has told the database that a target asks for less.
+    pub(in crate::cluster) fn slowed_down(&mut self, what: &SlowDown) {
+        if what.queue != LIMITED_QUEUE || !self.orders.told.limited.is_set {
+            return;
+        }
+        let most = Duration::from_secs(u64::from(self.scenario.orders.slow_down));
+        let wait = what.wait.min(most);
+        sometimes!(self.oracle.marks, Mark::QueueHeldBack, true);
+        let clock = self.server.look().0.stamp(self.now).as_micros();
+        let limited = &mut self.orders.told.limited;
+        limited.held_back_until =
+            limited.held_back_until.max(clock.saturating_add(wait.as_micros() as i64));
+        limited.last = limited.last.max(self.now + wait.as_nanos() as u64);
     }
 
     /// Whether a job may still wait for the sake of its queue's limits: others of it were given out lately.

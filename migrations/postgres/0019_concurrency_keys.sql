@@ -1,0 +1,661 @@
+-- least-binary: 0.1.0
+--
+-- Concurrency keys: of the jobs of a queue that have the same one, no more run at once than the queue says. And queues that are held
+-- back for a while since a target asks for it. Claims of every binary that uses these functions keep to both.
+
+ALTER TABLE turnwise.queues
+    -- So many jobs with the same concurrency key run at once; null: any number.
+    ADD COLUMN concurrency_per_key bigint
+        CONSTRAINT concurrency_per_key_is_1_to_a_million CHECK (concurrency_per_key BETWEEN 1 AND 1000000),
+    -- For so long it is held back at most when a target answers 429 or 503 with Retry-After; null: it is not.
+    ADD COLUMN slow_down_ms bigint
+        CONSTRAINT slow_down_is_1_s_to_24_h CHECK (slow_down_ms BETWEEN 1000 AND 86400000),
+    -- Until when it is held back.
+    ADD COLUMN slowed_until timestamptz;
+
+ALTER TABLE turnwise.jobs ADD COLUMN concurrency_key text COLLATE "C";
+ALTER TABLE turnwise.jobs ADD CONSTRAINT concurrency_key_has_1_to_256_bytes
+    CHECK (octet_length(concurrency_key) BETWEEN 1 AND 256) NOT VALID;
+-- Finds the first job of each key of a lane, however many wait for the same one.
+CREATE INDEX jobs_keyed ON turnwise.jobs (queue, priority, concurrency_key, scheduled_at)
+    WHERE state = 'queued' AND concurrency_key IS NOT NULL;
+
+ALTER TABLE turnwise.schedules ADD COLUMN concurrency_key text COLLATE "C"
+    CONSTRAINT concurrency_key_has_1_to_256_bytes CHECK (octet_length(concurrency_key) BETWEEN 1 AND 256);
+
+-- Held back ---------------------------------------------------------------------------------------------
+
+-- Whether a queue is held back at an instant; by no more than its policy allows, so that a clock which was set back ends it.
+CREATE FUNCTION turnwise.is_held_back(q turnwise.queues, p_at timestamptz) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT coalesce(q.slowed_until > p_at AND q.slowed_until <= p_at + q.slow_down_ms * interval '1 ms', false)
+$$;
+
+-- Claim no job of this queue for so long, as far as its policy allows it.
+CREATE FUNCTION turnwise.queue_slow_down(p_queue text, p_wait_ms bigint) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    at CONSTANT timestamptz := turnwise.clock();
+BEGIN
+    UPDATE turnwise.queues q SET slowed_until = greatest(
+        at + least(p_wait_ms, q.slow_down_ms) * interval '1 ms',
+        CASE WHEN turnwise.is_held_back(q, at) THEN q.slowed_until END)
+    WHERE q.name = p_queue AND q.slow_down_ms IS NOT NULL;
+END $$;
+
+-- The queues that every claim passes over, as 0009 has it: those that are held back too.
+CREATE OR REPLACE FUNCTION turnwise.paused_queues() RETURNS text[] LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN coalesce((
+        SELECT array_agg(q.name) FROM turnwise.queues q
+        WHERE q.paused_at IS NOT NULL OR q.slowed_until IS NOT NULL AND turnwise.is_held_back(q, turnwise.clock())), '{}');
+END $$;
+
+-- What queues say of their jobs, as 0011 has it.
+CREATE OR REPLACE FUNCTION turnwise.queue_policies() RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (
+        SELECT jsonb_object_agg(q.name, jsonb_build_object('retry_wait_ms', q.retry_wait_ms,
+            'retry_wait_max_ms', q.retry_wait_max_ms, 'permanent', q.permanent_statuses, 'slow_down_ms', q.slow_down_ms))
+        FROM turnwise.queues q
+        WHERE q.retry_wait_ms IS NOT NULL OR q.retry_wait_max_ms IS NOT NULL OR q.permanent_statuses IS NOT NULL
+            OR q.slow_down_ms IS NOT NULL);
+END $$;
+
+-- Claims within the limits of keys ------------------------------------------------------------------------
+
+-- So many jobs of each key of the queue may run at once; null: any number.
+ALTER TYPE turnwise.room ADD ATTRIBUTE per_key bigint;
+
+-- The rooms of those queues of these lanes that have limits, as 0018 has it.
+CREATE OR REPLACE FUNCTION turnwise.rooms(p_lanes text[], p_due timestamptz, p_at timestamptz) RETURNS turnwise.room[]
+LANGUAGE plpgsql SET jit = off AS $$
+DECLARE
+    names text[];
+    held text[];
+    now_us CONSTANT bigint := turnwise.micros(p_at);
+BEGIN
+    SELECT array_agg(q.name ORDER BY q.name) INTO names FROM turnwise.queues q
+    WHERE (q.concurrency IS NOT NULL OR q.concurrency_per_key IS NOT NULL OR q.rate_jobs IS NOT NULL) AND q.name = ANY (p_lanes);
+    IF names IS NULL THEN
+        RETURN NULL;
+    END IF;
+    WITH locked AS (
+        SELECT q.name FROM turnwise.queues q WHERE q.name = ANY (names) ORDER BY q.name
+        FOR NO KEY UPDATE SKIP LOCKED)
+    SELECT coalesce(array_agg(l.name), '{}') INTO held FROM locked l;
+    -- A statement of its own: it sees what was committed before the locks were given.
+    RETURN (
+        WITH running AS MATERIALIZED (
+            -- All that run are walked once, however many queues have limits.
+            SELECT r.queue, count(*) AS jobs FROM (
+                SELECT j.queue FROM turnwise.jobs j WHERE j.state = 'running' AND j.queue = ANY (held)
+                UNION ALL
+                SELECT j.queue FROM turnwise.jobs j
+                WHERE j.awaits_since IS NOT NULL AND (j.state = 'queued') IS TRUE AND j.queue = ANY (held)
+                    AND j.scheduled_at > p_due AND j.awaits_since >= j.started_at
+            ) r
+            GROUP BY r.queue
+        ), bucket AS (
+            SELECT q.name, q.concurrency, q.concurrency_per_key, b.step_us, b.burst, b.step_us * b.burst AS most_us,
+                turnwise.micros(q.rate_full_at) - now_us AS lacks_us
+            FROM turnwise.queues q
+            CROSS JOIN LATERAL (
+                SELECT (q.rate_per_ms * 1000 + q.rate_jobs - 1) / q.rate_jobs AS step_us,
+                    coalesce(q.rate_burst, q.rate_jobs) AS burst
+            ) b
+            WHERE q.name = ANY (held)
+        ), room AS (
+            SELECT b.name, b.concurrency_per_key AS per_key,
+                CASE WHEN b.concurrency IS NOT NULL THEN
+                    greatest(b.concurrency - coalesce((SELECT r.jobs FROM running r WHERE r.queue = b.name), 0), 0) END AS places,
+                (b.most_us - greatest(least(b.lacks_us, b.most_us), 0)) / b.step_us AS tokens,
+                now_us + greatest(CASE WHEN b.was_ahead THEN b.most_us ELSE b.lacks_us END, 0) AS full_at_us,
+                b.step_us, b.burst, b.was_ahead
+            FROM (
+                SELECT e.name, e.concurrency, e.concurrency_per_key, e.step_us, e.burst, e.most_us, coalesce(e.lacks_us, 0) AS lacks_us,
+                    -- (Less than a second: a claim whose clock was read a little later came first.)
+                    coalesce(e.lacks_us > e.most_us + 1000000, false) AS was_ahead
+                FROM bucket e
+            ) b
+        )
+        SELECT array_agg((n.name, CASE WHEN r.name IS NULL THEN 0 ELSE least(r.places, r.tokens) END,
+            CASE WHEN r.name IS NULL THEN 0 ELSE r.places END, r.tokens,
+            CASE WHEN r.step_us IS NOT NULL THEN r.full_at_us END, r.step_us, r.burst, r.was_ahead, r.per_key)::turnwise.room)
+        FROM unnest(names) n (name) LEFT JOIN room r ON r.name = n.name);
+END $$;
+
+-- What a claim took is entered, and what was kept back because of a limit is told, as 0018 has it: 1 when there is room as soon as a job
+-- ends, 2 when there is not, but something was left behind.
+CREATE OR REPLACE FUNCTION turnwise.took(
+    p_rooms turnwise.room[], p_node uuid, p_token bigint, p_lanes text[], p_priorities smallint[],
+    p_due timestamptz, p_at timestamptz, OUT until_one_ends bigint, OUT wait_us bigint
+) LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    room turnwise.room;
+    taken bigint;
+    wait bigint;
+BEGIN
+    FOREACH room IN ARRAY p_rooms LOOP
+        SELECT count(*) INTO taken FROM turnwise.jobs j
+        WHERE j.state = 'running' AND j.node = p_node AND j.token = p_token AND j.queue = room.queue;
+        IF room.step_us IS NOT NULL AND (taken > 0 OR room.was_ahead) THEN
+            UPDATE turnwise.queues q SET rate_full_at = turnwise.instant(room.full_at_us + taken * room.step_us)
+            WHERE q.name = room.queue;
+        END IF;
+        IF (taken >= room.jobs OR room.per_key IS NOT NULL) AND EXISTS (
+            SELECT FROM unnest(p_lanes, p_priorities) l (queue, priority)
+            CROSS JOIN LATERAL (
+                SELECT FROM turnwise.jobs j
+                WHERE j.state = 'queued' AND j.queue = l.queue AND j.priority = l.priority
+                    AND j.scheduled_at <= p_due
+                ORDER BY j.scheduled_at LIMIT 1
+            ) due
+            WHERE l.queue = room.queue
+        ) THEN
+            -- (What waits for its key can be claimed as soon as one of that key ends.)
+            IF taken >= room.places OR room.per_key IS NOT NULL AND taken < coalesce(room.jobs, taken + 1) THEN
+                until_one_ends := 1;
+            END IF;
+            -- By a rate: no end makes room, but something was left behind.
+            until_one_ends := coalesce(until_one_ends, 2);
+            IF taken > 0 AND taken >= room.tokens THEN
+                wait := room.full_at_us + taken * room.step_us - turnwise.micros(p_at)
+                    - (room.burst - 1) * room.step_us;
+                wait_us := least(wait_us, greatest(wait, 0));
+            END IF;
+        END IF;
+    END LOOP;
+END $$;
+
+-- Which jobs of these lanes may be claimed, of each queue no more than there is room, and of each key no more than may still run. A
+-- lane of a queue that bounds its keys is walked from its beginning, up to 1,000 jobs; with `p_by_key` the first job of each key is
+-- taken into account as well, up to 1,000 keys of a lane: however many jobs wait for one key, they hold up no other.
+CREATE FUNCTION turnwise.within_keys(
+    p_rooms turnwise.room[], p_lanes text[], p_priorities smallint[], p_starts timestamptz[], p_limit integer,
+    p_due timestamptz, p_by_key boolean, OUT ids uuid[], OUT is_deep boolean
+) LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    bounded CONSTANT text[] := ARRAY(SELECT r.queue FROM unnest(p_rooms) r WHERE r.per_key IS NOT NULL);
+BEGIN
+    WITH lane AS MATERIALIZED (
+        SELECT l.queue, l.priority, CASE WHEN r.per_key IS NULL THEN l.start ELSE '-infinity' END AS start, r.jobs, r.per_key
+        FROM unnest(p_lanes, p_priorities, p_starts) l (queue, priority, start)
+        LEFT JOIN unnest(p_rooms) r ON r.queue = l.queue
+    ), running AS MATERIALIZED (
+        SELECT r.queue, r.concurrency_key, count(*) AS jobs FROM (
+            SELECT j.queue, j.concurrency_key FROM turnwise.jobs j
+            WHERE j.state = 'running' AND j.concurrency_key IS NOT NULL AND j.queue = ANY (bounded)
+            UNION ALL
+            SELECT j.queue, j.concurrency_key FROM turnwise.jobs j
+            WHERE j.awaits_since IS NOT NULL AND (j.state = 'queued') IS TRUE AND j.concurrency_key IS NOT NULL
+                AND j.queue = ANY (bounded) AND j.scheduled_at > p_due AND j.awaits_since >= j.started_at
+        ) r
+        GROUP BY r.queue, r.concurrency_key
+    ), walked AS MATERIALIZED (
+        SELECT l.queue, l.priority, l.jobs, l.per_key, due.id, due.place, due.concurrency_key
+        FROM lane l CROSS JOIN LATERAL (
+            SELECT j.id, j.scheduled_at - l.priority * interval '10 s' AS place, j.concurrency_key FROM turnwise.jobs j
+            WHERE j.state = 'queued' AND j.queue = l.queue AND j.priority = l.priority
+                AND j.scheduled_at >= l.start AND j.scheduled_at <= p_due
+            ORDER BY j.scheduled_at
+            -- (Others may hold some of those that have no limit.)
+            LIMIT CASE WHEN l.jobs IS NULL AND l.per_key IS NULL THEN p_limit + 256
+                WHEN l.per_key IS NULL OR l.jobs = 0 THEN least(p_limit, l.jobs) ELSE 1000 END
+        ) due
+    ), first_of_keys AS (
+        SELECT l.queue, l.priority, l.jobs, l.per_key, first.id, first.place, first.concurrency_key
+        FROM lane l CROSS JOIN LATERAL (
+            WITH RECURSIVE known (key, number) AS (
+                (SELECT j.concurrency_key, 1 FROM turnwise.jobs j
+                    WHERE j.state = 'queued' AND j.queue = l.queue AND j.priority = l.priority
+                        AND j.concurrency_key IS NOT NULL
+                    ORDER BY j.concurrency_key LIMIT 1)
+                UNION ALL
+                SELECT (SELECT j.concurrency_key FROM turnwise.jobs j
+                    WHERE j.state = 'queued' AND j.queue = l.queue AND j.priority = l.priority
+                        AND j.concurrency_key > k.key
+                    ORDER BY j.concurrency_key LIMIT 1), k.number + 1
+                FROM known k WHERE k.key IS NOT NULL AND k.number < 1000
+            )
+            SELECT f.* FROM known k CROSS JOIN LATERAL (
+                SELECT j.id, j.scheduled_at - l.priority * interval '10 s' AS place, j.concurrency_key FROM turnwise.jobs j
+                WHERE j.state = 'queued' AND j.queue = l.queue AND j.priority = l.priority
+                    AND j.concurrency_key = k.key AND j.scheduled_at <= p_due
+                ORDER BY j.scheduled_at LIMIT 1
+            ) f
+        ) first
+        WHERE p_by_key AND l.per_key IS NOT NULL AND l.jobs IS DISTINCT FROM 0
+    ), seen AS (
+        SELECT w.* FROM walked w
+        UNION ALL
+        SELECT f.* FROM first_of_keys f WHERE f.id NOT IN (SELECT w.id FROM walked w)
+    ), allowed AS (
+        SELECT a.queue, a.id, a.place, a.jobs,
+            row_number() OVER (PARTITION BY a.queue ORDER BY a.place, a.id) AS number
+        FROM (
+            SELECT s.*, row_number() OVER (PARTITION BY s.queue, s.concurrency_key ORDER BY s.place, s.id) AS of_key
+            FROM seen s
+        ) a
+        WHERE a.per_key IS NULL OR a.concurrency_key IS NULL OR a.of_key <= a.per_key - coalesce((
+            SELECT r.jobs FROM running r WHERE r.queue = a.queue AND r.concurrency_key = a.concurrency_key), 0)
+    )
+    SELECT (SELECT array_agg(f.id ORDER BY f.place, f.id) FROM (
+            SELECT a.id, a.place FROM allowed a WHERE a.jobs IS NULL OR a.number <= a.jobs
+            ORDER BY a.place, a.id LIMIT p_limit + 256) f),
+        EXISTS (SELECT FROM walked w WHERE w.per_key IS NOT NULL GROUP BY w.queue, w.priority HAVING count(*) >= 1000)
+    INTO ids, is_deep;
+END $$;
+
+-- The rows, which are held, that a claim takes where any of these queues bounds its keys.
+CREATE FUNCTION turnwise.take_within_keys(
+    p_rooms turnwise.room[], p_limit integer,
+    p_lanes text[], p_priorities smallint[], p_starts timestamptz[], p_due timestamptz, OUT places tid[], OUT bytes bigint
+) LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    found record;
+BEGIN
+    SELECT k.* INTO found FROM turnwise.within_keys(p_rooms, p_lanes, p_priorities, p_starts, p_limit, p_due, false) k;
+    IF found.is_deep AND coalesce(cardinality(found.ids), 0) < p_limit THEN
+        SELECT k.* INTO found FROM turnwise.within_keys(p_rooms, p_lanes, p_priorities, p_starts, p_limit, p_due, true) k;
+    END IF;
+    SELECT array_agg(t.ctid), sum(t.bytes) INTO places, bytes FROM (
+        SELECT j.ctid, octet_length(j.body) AS bytes FROM turnwise.jobs j
+        WHERE j.id = ANY (found.ids) AND j.state = 'queued' AND j.scheduled_at <= p_due
+        ORDER BY j.scheduled_at - j.priority * interval '10 s', j.id LIMIT p_limit FOR UPDATE SKIP LOCKED
+    ) t;
+END $$;
+
+-- Claim as 0017 has it; within the limits of keys too.
+CREATE OR REPLACE FUNCTION turnwise.take_within(
+    p_rooms turnwise.room[], p_node uuid, p_token bigint, p_limit integer, p_bytes bigint,
+    p_lanes text[], p_priorities smallint[], p_from bigint[],
+    p_due timestamptz, p_at timestamptz
+) RETURNS SETOF turnwise.claim_answer LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
+SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    paused text[];
+    starts timestamptz[];
+    places tid[];
+    bytes bigint;
+BEGIN
+    IF p_lanes IS NULL OR p_limit <= 0 THEN
+        RETURN;
+    END IF;
+    paused := turnwise.paused_queues();
+    IF p_lanes && paused THEN
+        SELECT array_agg(l.queue ORDER BY l.place), array_agg(l.priority ORDER BY l.place),
+            array_agg(l.start ORDER BY l.place)
+        INTO p_lanes, p_priorities, p_from
+        FROM unnest(p_lanes, p_priorities, p_from) WITH ORDINALITY l (queue, priority, start, place)
+        WHERE l.queue <> ALL (paused);
+        IF p_lanes IS NULL THEN
+            RETURN;
+        END IF;
+    END IF;
+    SELECT array_agg(coalesce(turnwise.instant(p_from[l.place]), '-infinity') ORDER BY l.place)
+    INTO starts FROM generate_subscripts(p_lanes, 1) l (place);
+    -- Nobody else claims from the queues that have limits: their rows are held.
+    IF EXISTS (SELECT FROM unnest(p_rooms) r WHERE r.per_key IS NOT NULL) THEN
+        SELECT k.places, k.bytes INTO places, bytes FROM turnwise.take_within_keys(
+            p_rooms, p_limit, p_lanes, p_priorities, starts, p_due) k;
+    ELSE
+        WITH share (queue, priority, start, jobs) AS MATERIALIZED (
+            SELECT first.queue, first.priority, first.start, count(*)
+            FROM (
+                SELECT ranked.* FROM (
+                    SELECT l.queue, l.priority, l.start, due.scheduled_at - l.priority * interval '10 s' AS place, r.jobs,
+                        row_number() OVER (PARTITION BY l.queue
+                            ORDER BY due.scheduled_at - l.priority * interval '10 s', l.priority) AS number
+                    FROM unnest(p_lanes, p_priorities, starts) l (queue, priority, start)
+                    LEFT JOIN unnest(p_rooms) r ON r.queue = l.queue
+                    CROSS JOIN LATERAL (
+                        SELECT j.scheduled_at FROM turnwise.jobs j
+                        WHERE j.state = 'queued' AND j.queue = l.queue AND j.priority = l.priority
+                            AND j.scheduled_at >= l.start AND j.scheduled_at <= p_due
+                        ORDER BY j.scheduled_at LIMIT least(p_limit, r.jobs)
+                    ) due
+                ) ranked
+                WHERE ranked.jobs IS NULL OR ranked.number <= ranked.jobs
+                ORDER BY ranked.place LIMIT p_limit
+            ) first
+            GROUP BY first.queue, first.priority, first.start
+        )
+        SELECT array_agg(due.ctid), sum(due.bytes) INTO places, bytes
+        FROM share s CROSS JOIN LATERAL (
+            SELECT j.ctid, octet_length(j.body) AS bytes FROM turnwise.jobs j
+            WHERE j.state = 'queued' AND j.queue = s.queue AND j.priority = s.priority
+                AND j.scheduled_at >= s.start AND j.scheduled_at <= p_due
+            ORDER BY j.scheduled_at LIMIT s.jobs FOR UPDATE SKIP LOCKED
+        ) due;
+    END IF;
+    IF places IS NULL THEN
+        RETURN;
+    END IF;
+    -- They are locked: each is where it was seen.
+    IF bytes > p_bytes THEN
+        SELECT array_agg(w.ctid) INTO places FROM (
+            SELECT j.ctid, row_number() OVER waiting AS place,
+                sum(CASE WHEN octet_length(j.body) <= 262144 THEN octet_length(j.body) END)
+                    OVER waiting AS bytes
+            FROM turnwise.jobs j WHERE j.ctid = ANY (places)
+            WINDOW waiting AS (ORDER BY j.scheduled_at - j.priority * interval '10 s', j.id)
+        ) w
+        WHERE w.place = 1 OR coalesce(w.bytes, 0) <= p_bytes;
+    END IF;
+    RETURN QUERY SELECT * FROM turnwise.taken(p_node, p_token, p_at, places);
+END $$;
+
+-- Enqueuing ---------------------------------------------------------------------------------------------
+
+DROP FUNCTION turnwise.enqueue_unique(
+    uuid, text, text, text, jsonb, bytea, integer, timestamptz, timestamptz, integer, bigint, text, timestamptz,
+    bigint, bigint, boolean, bigint);
+
+-- Enqueue a job that has a unique key, as 0011 has it.
+CREATE FUNCTION turnwise.enqueue_unique(
+    p_id uuid, p_queue text, p_method text, p_url text, p_headers jsonb, p_body bytea, p_priority integer,
+    p_scheduled_at timestamptz, p_moment timestamptz, p_max_attempts integer, p_deadline_ms bigint,
+    p_unique_key text, p_unique_until timestamptz,
+    p_retry_wait_ms bigint DEFAULT NULL, p_retry_wait_max_ms bigint DEFAULT NULL, p_asynchronous boolean DEFAULT NULL,
+    p_heartbeat_ms bigint DEFAULT NULL, p_concurrency_key text DEFAULT NULL
+) RETURNS uuid LANGUAGE plpgsql AS $$
+DECLARE
+    holder uuid;
+BEGIN
+    FOR tries IN 1 .. 100 LOOP
+        -- One that ends or is given another try just now is waited for.
+        UPDATE turnwise.jobs j SET unique_key = NULL, unique_until = NULL
+        WHERE j.unique_key = p_unique_key AND j.id <> p_id AND j.state IN ('succeeded', 'dead', 'cancelled')
+            AND (j.unique_until IS NULL OR j.unique_until <= p_moment);
+        -- So is one that is being enqueued with the same key: its id, if it commits, or else the key.
+        INSERT INTO turnwise.jobs (
+            id, queue, method, url, headers, body, priority, scheduled_at, created_at, queued_at,
+            max_attempts, deadline_ms, unique_key, unique_until, retry_wait_ms, retry_wait_max_ms, asynchronous, heartbeat_ms,
+            concurrency_key)
+        VALUES (
+            p_id, p_queue, p_method, p_url, p_headers, p_body, p_priority, p_scheduled_at, p_moment, p_moment,
+            p_max_attempts, p_deadline_ms, p_unique_key, p_unique_until,
+            p_retry_wait_ms, p_retry_wait_max_ms, p_asynchronous, p_heartbeat_ms, p_concurrency_key)
+        ON CONFLICT DO NOTHING;
+        IF FOUND THEN
+            RETURN p_id;
+        END IF;
+        SELECT j.id INTO holder FROM turnwise.jobs j
+        WHERE j.id = p_id OR j.unique_key = p_unique_key ORDER BY j.id <> p_id LIMIT 1;
+        IF FOUND THEN
+            RETURN holder;
+        END IF;
+        -- The key became free in between.
+    END LOOP;
+    RAISE EXCEPTION 'the unique key "%" changed hands a hundred times', p_unique_key
+        USING ERRCODE = 'lock_not_available', HINT = 'Try again.';
+END $$;
+
+-- Many jobs, as the node and its commands enqueue them, as 0011 has it; `p_particulars`: what few of them say.
+CREATE OR REPLACE FUNCTION turnwise.jobs_enqueue(
+    p_ids uuid[], p_queues text[], p_methods text[], p_urls text[], p_headers jsonb[], p_bodies bytea[],
+    p_priorities integer[], p_at bigint[], p_waits_us bigint[], p_max_attempts integer[],
+    p_deadlines_ms bigint[], p_keys text[], p_windows_us bigint[], p_particulars jsonb[]
+) RETURNS text[] LANGUAGE plpgsql
+-- For whoever enqueues the same key just now.
+SET lock_timeout = '5s' AS $$
+DECLARE
+    moment CONSTANT timestamptz := turnwise.clock();
+    ids uuid[] := p_ids;
+    place bigint;
+BEGIN
+    INSERT INTO turnwise.jobs (
+        id, queue, method, url, headers, body, priority, scheduled_at, created_at, queued_at,
+        max_attempts, deadline_ms, retry_wait_ms, retry_wait_max_ms, asynchronous, heartbeat_ms, concurrency_key)
+    SELECT n.id, n.queue, n.method, n.url, n.headers, n.body, n.priority,
+        coalesce(turnwise.instant(n.at), moment + n.wait_us * interval '1 microsecond'), moment, moment,
+        n.max_attempts, n.deadline_ms, (n.more ->> 'retry_wait_ms')::bigint, (n.more ->> 'retry_wait_max_ms')::bigint,
+        (n.more ->> 'asynchronous')::integer <> 0, (n.more ->> 'heartbeat_ms')::bigint, n.more ->> 'concurrency_key'
+    FROM unnest(p_ids, p_queues, p_methods, p_urls, p_headers, p_bodies, p_priorities, p_at, p_waits_us,
+            p_max_attempts, p_deadlines_ms, p_keys, p_particulars)
+        n (id, queue, method, url, headers, body, priority, at, wait_us, max_attempts, deadline_ms, key, more)
+    WHERE n.key IS NULL
+    ON CONFLICT (id) DO NOTHING;
+    FOR place IN
+        SELECT k.place FROM unnest(p_keys) WITH ORDINALITY k (key, place)
+        WHERE k.key IS NOT NULL ORDER BY k.key, k.place
+    LOOP
+        ids[place] := turnwise.enqueue_unique(
+            p_ids[place], p_queues[place], p_methods[place], p_urls[place], p_headers[place], p_bodies[place],
+            p_priorities[place],
+            coalesce(turnwise.instant(p_at[place]), moment + p_waits_us[place] * interval '1 microsecond'),
+            moment, p_max_attempts[place], p_deadlines_ms[place], p_keys[place],
+            moment + p_windows_us[place] * interval '1 microsecond',
+            (p_particulars[place] ->> 'retry_wait_ms')::bigint, (p_particulars[place] ->> 'retry_wait_max_ms')::bigint,
+            (p_particulars[place] ->> 'asynchronous')::integer <> 0, (p_particulars[place] ->> 'heartbeat_ms')::bigint,
+            p_particulars[place] ->> 'concurrency_key');
+    END LOOP;
+    RETURN ids::text[];
+END $$;
+
+-- For apps: one more argument. --------------------------------------------------------------------------
+
+DROP FUNCTION turnwise.enqueue(
+    text, jsonb, bytea, text, timestamptz, integer, integer, interval, text, jsonb, uuid, text, interval, interval, interval,
+    boolean, interval);
+
+-- The job's id. A job with that id that is there already stays as it is; when `unique_key` is held by a job, it is the id of
+-- that one. `json` is the body as JSON, with its spaces and the order of its keys as PostgreSQL writes them; `body` is a
+-- body of any bytes.
+CREATE FUNCTION turnwise.enqueue(
+    url text,
+    json jsonb DEFAULT NULL,
+    body bytea DEFAULT NULL,
+    queue text DEFAULT NULL,
+    scheduled_at timestamptz DEFAULT NULL,
+    priority integer DEFAULT NULL,
+    max_attempts integer DEFAULT NULL,
+    deadline interval DEFAULT NULL,
+    method text DEFAULT NULL,
+    headers jsonb DEFAULT NULL,
+    id uuid DEFAULT NULL,
+    unique_key text DEFAULT NULL,
+    unique_for interval DEFAULT NULL,
+    retry_wait interval DEFAULT NULL,
+    retry_wait_max interval DEFAULT NULL,
+    asynchronous boolean DEFAULT NULL,
+    heartbeat interval DEFAULT NULL,
+    concurrency_key text DEFAULT NULL
+) RETURNS uuid LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    job CONSTANT uuid := coalesce(enqueue.id, turnwise.uuid7());
+    moment CONSTANT timestamptz := turnwise.clock();
+    until CONSTANT timestamptz := turnwise.checked_unique_until(enqueue.unique_key, enqueue.unique_for, moment);
+    wait_ms CONSTANT bigint := turnwise.checked_millis('retry_wait', enqueue.retry_wait, 1);
+    wait_max_ms CONSTANT bigint := turnwise.checked_millis('retry_wait_max', enqueue.retry_wait_max, 1);
+    beat_ms CONSTANT bigint := turnwise.checked_millis('heartbeat', enqueue.heartbeat, 1000);
+BEGIN
+    IF enqueue.heartbeat IS NOT NULL AND NOT coalesce(enqueue.asynchronous, false) THEN
+        RAISE EXCEPTION 'heartbeat is given for a job that is not asynchronous'
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Give asynchronous => true, or leave heartbeat out.';
+    END IF;
+    IF enqueue.unique_key IS NOT NULL THEN
+        RETURN turnwise.enqueue_unique(
+            job, coalesce(enqueue.queue, 'default'), coalesce(enqueue.method, 'POST'),
+            turnwise.checked_url(enqueue.url), turnwise.checked_headers(enqueue.headers),
+            turnwise.checked_body(enqueue.json, enqueue.body), coalesce(enqueue.priority, 0),
+            coalesce(enqueue.scheduled_at, moment), moment, coalesce(enqueue.max_attempts, 20),
+            coalesce(turnwise.checked_deadline_ms(enqueue.deadline), 600000), enqueue.unique_key, until,
+            wait_ms, wait_max_ms, enqueue.asynchronous, beat_ms, enqueue.concurrency_key);
+    END IF;
+    INSERT INTO turnwise.jobs (
+        id, queue, method, url, headers, body, priority, scheduled_at, created_at, queued_at,
+        max_attempts, deadline_ms, retry_wait_ms, retry_wait_max_ms, asynchronous, heartbeat_ms, concurrency_key)
+    VALUES (
+        job, coalesce(enqueue.queue, 'default'), coalesce(enqueue.method, 'POST'),
+        turnwise.checked_url(enqueue.url), turnwise.checked_headers(enqueue.headers),
+        turnwise.checked_body(enqueue.json, enqueue.body), coalesce(enqueue.priority, 0),
+        coalesce(enqueue.scheduled_at, moment), moment, moment, coalesce(enqueue.max_attempts, 20),
+        coalesce(turnwise.checked_deadline_ms(enqueue.deadline), 600000),
+        wait_ms, wait_max_ms, enqueue.asynchronous, beat_ms, enqueue.concurrency_key)
+    ON CONFLICT (id) DO NOTHING;
+    RETURN job;
+END $$;
+
+-- Those that an array describes, as 0011 has it.
+CREATE OR REPLACE FUNCTION turnwise.enqueue_array(jobs jsonb) RETURNS SETOF uuid LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    moment CONSTANT timestamptz := turnwise.clock();
+    ids uuid[];
+    keyed record;
+BEGIN
+    WITH given AS MATERIALIZED (
+        SELECT coalesce(g.id, turnwise.uuid7()) AS id, g.url, g.json, g.body, g.queue, g.scheduled_at,
+            g.priority, g.max_attempts, g.deadline, g.method, g.headers, g.unique_key,
+            turnwise.checked_unique_until(g.unique_key, g.unique_for, moment),
+            turnwise.checked_millis('retry_wait', g.retry_wait, 1) AS retry_wait_ms,
+            turnwise.checked_millis('retry_wait_max', g.retry_wait_max, 1) AS retry_wait_max_ms, g.asynchronous,
+            turnwise.checked_millis('heartbeat', g.heartbeat, 1000) AS heartbeat_ms, g.concurrency_key, e.place
+        FROM jsonb_array_elements(enqueue_array.jobs) WITH ORDINALITY e (job, place)
+        CROSS JOIN LATERAL jsonb_to_record(e.job) AS g (
+            url text, json jsonb, body text, queue text, scheduled_at timestamptz, priority integer,
+            max_attempts integer, deadline interval, method text, headers jsonb, id uuid,
+            unique_key text, unique_for interval, retry_wait interval, retry_wait_max interval, asynchronous boolean,
+            heartbeat interval, concurrency_key text)
+    ), enqueued AS (
+        INSERT INTO turnwise.jobs (
+            id, queue, method, url, headers, body, priority, scheduled_at, created_at, queued_at,
+            max_attempts, deadline_ms, retry_wait_ms, retry_wait_max_ms, asynchronous, heartbeat_ms, concurrency_key)
+        SELECT g.id, coalesce(g.queue, 'default'), coalesce(g.method, 'POST'),
+            turnwise.checked_url(g.url), turnwise.checked_headers(g.headers),
+            turnwise.checked_body(g.json, convert_to(g.body, 'UTF8')), coalesce(g.priority, 0),
+            coalesce(g.scheduled_at, moment), moment, moment, coalesce(g.max_attempts, 20),
+            coalesce(turnwise.checked_deadline_ms(g.deadline), 600000),
+            g.retry_wait_ms, g.retry_wait_max_ms, g.asynchronous, g.heartbeat_ms, g.concurrency_key
+        FROM given g WHERE g.unique_key IS NULL ORDER BY g.place
+        ON CONFLICT (id) DO NOTHING
+    )
+    SELECT array_agg(g.id ORDER BY g.place) INTO ids FROM given g;
+    FOR keyed IN
+        SELECT g.*, e.place FROM jsonb_array_elements(enqueue_array.jobs) WITH ORDINALITY e (job, place)
+        CROSS JOIN LATERAL jsonb_to_record(e.job) AS g (
+            url text, json jsonb, body text, queue text, scheduled_at timestamptz, priority integer,
+            max_attempts integer, deadline interval, method text, headers jsonb, id uuid,
+            unique_key text, unique_for interval, retry_wait interval, retry_wait_max interval, asynchronous boolean,
+            heartbeat interval, concurrency_key text)
+        WHERE g.unique_key IS NOT NULL ORDER BY g.unique_key, e.place
+    LOOP
+        ids[keyed.place] := turnwise.enqueue(
+            keyed.url, keyed.json, convert_to(keyed.body, 'UTF8'), keyed.queue, keyed.scheduled_at,
+            keyed.priority, keyed.max_attempts, keyed.deadline, keyed.method, keyed.headers, keyed.id,
+            keyed.unique_key, keyed.unique_for, keyed.retry_wait, keyed.retry_wait_max, keyed.asynchronous,
+            keyed.heartbeat, keyed.concurrency_key);
+    END LOOP;
+    RETURN QUERY SELECT i.id FROM unnest(ids) WITH ORDINALITY i (id, place) ORDER BY i.place;
+END $$;
+
+-- An array of objects, as 0011 has it.
+CREATE OR REPLACE FUNCTION turnwise.enqueue_many(jobs jsonb) RETURNS SETOF uuid LANGUAGE plpgsql AS $$
+DECLARE
+    known CONSTANT text[] := ARRAY['url', 'json', 'body', 'queue', 'scheduled_at', 'priority',
+        'max_attempts', 'deadline', 'method', 'headers', 'id',
+        'unique_key', 'unique_for', 'retry_wait', 'retry_wait_max', 'asynchronous', 'heartbeat', 'concurrency_key'];
+    kind CONSTANT text := coalesce(jsonb_typeof(jobs), 'null');
+    place bigint;
+    many integer;
+    wrong text;
+    remedy text;
+BEGIN
+    IF kind <> 'array' THEN
+        RAISE EXCEPTION 'turnwise.enqueue_many: the argument is of the type %', kind
+            USING ERRCODE = 'invalid_parameter_value',
+                HINT = 'Give an array of objects, as in ''[{"url": "/jobs/tidy"}]''.';
+    END IF;
+    many := jsonb_array_length(jobs);
+    -- What would be passed over in silence.
+    SELECT e.place, w.wrong INTO place, wrong
+    FROM jsonb_array_elements(jobs) WITH ORDINALITY e (job, place)
+    CROSS JOIN LATERAL (
+        SELECT CASE
+            WHEN jsonb_typeof(e.job) <> 'object' THEN format('it is of the type %s', jsonb_typeof(e.job))
+            WHEN jsonb_typeof(e.job -> 'url') NOT IN ('string', 'null')
+                THEN format('url is of the type %s', jsonb_typeof(e.job -> 'url'))
+            WHEN jsonb_typeof(e.job -> 'body') NOT IN ('string', 'null')
+                THEN format('body is of the type %s', jsonb_typeof(e.job -> 'body'))
+            WHEN e.job ->> 'heartbeat' IS NOT NULL AND e.job -> 'asynchronous' IS DISTINCT FROM 'true'
+                THEN 'heartbeat is given for a job that is not asynchronous'
+            ELSE (SELECT format('it has a field "%s"', k.name)
+                FROM jsonb_object_keys(e.job) k (name) WHERE k.name <> ALL (known) LIMIT 1)
+        END AS wrong
+    ) w
+    WHERE w.wrong IS NOT NULL ORDER BY e.place LIMIT 1;
+    IF place IS NOT NULL THEN
+        RAISE EXCEPTION 'turnwise.enqueue_many: job % of %: %', place, many, wrong
+            USING ERRCODE = 'invalid_parameter_value',
+                HINT = format('A job is an object; its fields are %s; url and body are text.',
+                    array_to_string(known, ', '));
+    END IF;
+    BEGIN
+        RETURN QUERY SELECT turnwise.enqueue_array(jobs);
+        RETURN;
+    EXCEPTION WHEN data_exception OR integrity_constraint_violation THEN
+        GET STACKED DIAGNOSTICS wrong = MESSAGE_TEXT, remedy = PG_EXCEPTION_HINT;
+    END;
+    -- Which of them is it?
+    FOR place IN 1 .. many LOOP
+        BEGIN
+            PERFORM turnwise.enqueue_array(jsonb_build_array(jobs -> (place - 1)::integer));
+        EXCEPTION WHEN data_exception OR integrity_constraint_violation THEN
+            GET STACKED DIAGNOSTICS wrong = MESSAGE_TEXT, remedy = PG_EXCEPTION_HINT;
+            RAISE EXCEPTION 'turnwise.enqueue_many: job % of %: %', place, many, wrong
+                USING ERRCODE = SQLSTATE, HINT = remedy;
+        END;
+    END LOOP;
+    RAISE EXCEPTION 'turnwise.enqueue_many: %', wrong
+        USING ERRCODE = 'invalid_parameter_value', HINT = remedy;
+END $$;
+
+-- Fire these times of a schedule, as 0010 has it; the jobs name it, and say what it says of them.
+CREATE OR REPLACE FUNCTION turnwise.schedule_fire(
+    p_name text, p_revision bigint, p_times bigint[], p_jobs uuid[], p_next bigint, p_skipped bigint,
+    p_error text, p_forced boolean
+) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    s turnwise.schedules;
+    moment timestamptz;
+BEGIN
+    UPDATE turnwise.schedules d SET
+        revision = d.revision + 1,
+        next_at = turnwise.instant(p_next),
+        last_at = coalesce(turnwise.instant(p_times[cardinality(p_times)]), d.last_at),
+        skipped = d.skipped + p_skipped,
+        error = p_error
+    WHERE d.name = (
+            -- One that somebody holds just now is left for the next look: it must hold up no other.
+            SELECT h.name FROM turnwise.schedules h
+            WHERE h.name = p_name AND h.revision = p_revision AND (p_forced OR h.paused_at IS NULL)
+            FOR UPDATE SKIP LOCKED)
+    RETURNING d.* INTO s;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    moment := turnwise.clock();
+    WITH fired AS (
+        INSERT INTO turnwise.firings AS f (schedule, at, job)
+        SELECT p_name, turnwise.instant(g.at), g.job FROM unnest(p_times, p_jobs) g (at, job)
+        ON CONFLICT DO NOTHING
+        RETURNING f.at, f.job
+    )
+    INSERT INTO turnwise.jobs (
+        id, queue, method, url, headers, body, priority, scheduled_at, created_at, queued_at,
+        max_attempts, deadline_ms, retry_wait_ms, retry_wait_max_ms, asynchronous, heartbeat_ms, schedule,
+        concurrency_key)
+    SELECT f.job, s.queue, s.method, s.url, s.headers, s.body, s.priority, f.at, moment, moment,
+        s.max_attempts, s.deadline_ms, s.retry_wait_ms, s.retry_wait_max_ms, s.asynchronous, s.heartbeat_ms, p_name,
+        s.concurrency_key
+    FROM fired f
+    ON CONFLICT (id) DO NOTHING;
+    -- What was fired long ago is not computed again.
+    DELETE FROM turnwise.firings f WHERE f.schedule = p_name AND f.at < moment - interval '7 days';
+    RETURN true;
+END $$;
