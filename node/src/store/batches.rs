@@ -22,9 +22,9 @@ use crate::job::{JobId, NewJob, When};
 /// A sealed batch is looked at again after so long, though none of the nodes says that a job of it has ended; or after this part of its
 /// age, up to
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(5);
-const OF_ITS_AGE: i64 = 20;
+pub(super) const OF_ITS_AGE: i64 = 20;
 /// this long.
-const LOOK_EVERY_MOST: Duration = Duration::from_secs(60);
+pub(super) const LOOK_EVERY_MOST: Duration = Duration::from_secs(60);
 /// So many batches are looked at at once.
 pub const SETTLED_AT_ONCE: u32 = 100;
 /// The most batches in one answer.
@@ -45,6 +45,34 @@ pub struct Settled {
     pub ended: Vec<(BatchId, BatchState)>,
     /// These are to be looked at again soon: somebody held them, or a job of theirs was cancelled since it waited in vain.
     pub again: Vec<BatchId>,
+}
+
+impl Settled {
+    /// Look at batches, and at once at those that have lost a job by it: what is to be looked at again now, somebody holds.
+    pub(crate) async fn look_at<S: Store>(
+        store: &S,
+        batches: Vec<BatchId>,
+    ) -> Result<Self, StoreError> {
+        let (mut ended, mut held) = (Vec::new(), BTreeSet::new());
+        let mut next: BTreeSet<BatchId> = batches.into_iter().collect();
+        while !next.is_empty() {
+            let these: Vec<BatchId> = std::mem::take(&mut next).into_iter().collect();
+            for some in these.chunks(SETTLED_AT_ONCE as usize) {
+                let settled = store.settle(some).await?;
+                ended.extend(settled.ended);
+                for batch in settled.again {
+                    let to = if some.contains(&batch) { &mut held } else { &mut next };
+                    to.insert(batch);
+                }
+            }
+        }
+        Ok(Self { ended, again: held.into_iter().collect() })
+    }
+
+    /// How long one that somebody held is left alone before it is looked at again, after so many looks in vain.
+    pub(crate) fn pause(looks: u32) -> Duration {
+        Duration::from_millis(20 << (2 * looks.min(8))).min(LOOK_EVERY)
+    }
 }
 
 /// What became of sealing a batch.
@@ -100,7 +128,8 @@ pub trait Batches: Views {
     ) -> impl Future<Output = Result<Option<BatchView>, StoreError>> + Send;
 }
 
-/// Look at batches until there is nothing more to be seen at once: those that ended, and those that somebody held.
+/// Look at batches until there is nothing more to be seen: those that ended. One that somebody holds is waited for a little, for whoever
+/// has nothing else to do meanwhile; what is left is to be looked at again.
 pub(crate) async fn settle_all<S: Store>(
     store: &S,
     batches: Vec<BatchId>,
@@ -112,18 +141,30 @@ pub(crate) async fn settle_all<S: Store>(
             break;
         }
         if round > 0 {
-            tokio::time::sleep(Duration::from_millis(20 << (2 * round))).await;
+            tokio::time::sleep(Settled::pause(round)).await;
         }
-        let mut again = std::mem::take(&mut all.again);
-        again.sort_unstable();
-        again.dedup();
-        for some in again.chunks(SETTLED_AT_ONCE as usize) {
-            let settled = store.settle(some).await?;
-            all.ended.extend(settled.ended);
-            all.again.extend(settled.again);
-        }
+        let settled = Settled::look_at(store, std::mem::take(&mut all.again)).await?;
+        all.ended.extend(settled.ended);
+        all.again = settled.again;
     }
     Ok(all)
+}
+
+/// Whether all that are to be looked at are asked for, however far ahead: a clock was set, or another server answers.
+pub(super) fn is_anew(until: ServerInstant) -> bool {
+    until == ServerInstant::from_nanos(i64::MAX)
+}
+
+/// Which batches are due, in microseconds: those whose look is to come up to the first of these times; and, of those whose look is to
+/// come after the second, each whose look is farther ahead than [`next_look`] says by now: the clock was set back.
+///
+/// When all are asked for, one that is looked at is due no more, so that one page after the other is found.
+pub(super) fn due(at: ServerInstant, until: ServerInstant) -> (i64, i64) {
+    let ahead = |most: Duration| at.as_micros().saturating_add(most.as_micros() as i64);
+    match is_anew(until) {
+        true => (soon(at), ahead(LOOK_EVERY)),
+        false => (until.as_micros(), ahead(LOOK_EVERY_MOST)),
+    }
 }
 
 /// A look at a batch that goes on is written down when the next one was to come before this, in microseconds: those at each end of a
@@ -316,6 +357,24 @@ mod tests {
         assert!(!still_holds(Succeeded, &BatchCounts { running: 1, ..counts }));
         let next = |age: i64| next_look(ServerInstant::from_micros(age * 1_000_000), 0) / 1_000_000;
         assert_eq!((next(1), next(100), next(200), next(9_000)), (6, 105, 210, 9_060));
+    }
+
+    #[test]
+    fn what_was_looked_at_anew_is_not_due_by_that() {
+        let at = ServerInstant::from_micros(1_000_000_000);
+        let until = at.offset(2_000_000_000);
+        assert_eq!(due(at, until), (1_002_000_000, 1_060_000_000));
+        let (upto, ahead) = due(at, ServerInstant::from_nanos(i64::MAX));
+        for created_at in [0, 900_000_000, 1_000_000_000, 4_600_000_000] {
+            let next = next_look(at, created_at);
+            assert!(next > upto && next >= ahead, "{created_at}: {next}");
+        }
+    }
+
+    #[test]
+    fn one_that_is_held_is_left_alone_for_longer_each_time() {
+        let pauses = [1, 2, 3, 4, u32::MAX].map(|looks| Settled::pause(looks).as_millis());
+        assert_eq!(pauses, [80, 320, 1_280, 5_000, 5_000]);
     }
 
     #[test]

@@ -51,6 +51,7 @@ pub const POSTGRES: &[Migration] = &[
     migration!(17, "postgres", "0017_batches"),
     migration!(18, "postgres", "0018_limits_of_many_queues"),
     migration!(19, "postgres", "0019_concurrency_keys"),
+    migration!(20, "postgres", "0020_looks_of_batches"),
 ];
 
 /// The schema for MariaDB and MySQL.
@@ -70,6 +71,7 @@ pub const MYSQL: &[Migration] = &[
     migration!(13, "mysql", "0013_limits"),
     migration!(14, "mysql", "0014_batches"),
     migration!(15, "mysql", "0015_concurrency_keys"),
+    migration!(16, "mysql", "0016_ended_batches"),
 ];
 
 /// The schema for SQLite.
@@ -89,6 +91,7 @@ pub const SQLITE: &[Migration] = &[
     migration!(13, "sqlite", "0013_limits"),
     migration!(14, "sqlite", "0014_batches"),
     migration!(15, "sqlite", "0015_concurrency_keys"),
+    migration!(16, "sqlite", "0016_ended_batches"),
 ];
 
 /// The version of this binary.

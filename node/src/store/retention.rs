@@ -5,8 +5,12 @@ use std::time::Duration;
 
 use turnwise_engine::ServerInstant;
 
+use crate::batch::BatchState;
+
 /// The most jobs that one statement removes.
 pub const PRUNED_AT_ONCE_MAX: u32 = 1_000;
+/// So many batches that ended alike, the oldest, are looked through with each for those that have no job.
+pub(super) const BATCHES_AT_ONCE: u32 = 100;
 
 /// How a job ended. Jobs that wait or run have no word here: nobody can ask for their removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +39,15 @@ impl Ended {
     /// The state with this word.
     pub(super) fn named(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|ended| ended.as_str() == word)
+    }
+
+    /// The state of the batches that are kept as long as jobs which ended like this, if they have no job any more.
+    pub(super) const fn of_batch(self) -> BatchState {
+        match self {
+            Self::Dead => BatchState::Failed,
+            Self::Cancelled => BatchState::Cancelled,
+            Self::Succeeded => BatchState::Succeeded,
+        }
     }
 }
 
@@ -100,6 +113,15 @@ impl Prune {
     }
 }
 
+impl Pruned {
+    /// The same, when so many batches without jobs were removed too: as many as are looked through at once, so that there may be more.
+    pub(super) fn with_batches(self, prune: &Prune, batches: usize) -> Self {
+        let more = batches >= BATCHES_AT_ONCE as usize;
+        let next = self.next.or_else(|| more.then(|| prune.clone()));
+        Self { jobs: self.jobs, next }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,6 +141,19 @@ mod tests {
         assert_eq!(next.olds, [of(Ended::Dead, 2 * HOUR, 9), of(Ended::Succeeded, HOUR, 5)]);
         let done = next.removed(&gone[..2], false);
         assert_eq!((done.jobs, done.next), (2, None));
+    }
+
+    #[test]
+    fn a_removal_of_many_batches_goes_on_though_there_was_no_job() {
+        let prune = Prune::older_than([(Ended::Succeeded, HOUR)], 3);
+        let many = BATCHES_AT_ONCE as usize;
+        let none = prune.removed(&[], false).with_batches(&prune, many - 1);
+        assert_eq!((none.jobs, none.next), (0, None));
+        let more = prune.removed(&[], false).with_batches(&prune, many);
+        assert_eq!((more.jobs, more.next.as_ref()), (0, Some(&prune)));
+        let gone = [(Ended::Succeeded, at(4)); 3];
+        let full = prune.removed(&gone, true).with_batches(&prune, many);
+        assert_eq!(full, prune.removed(&gone, true), "from the last of them on");
     }
 
     #[test]

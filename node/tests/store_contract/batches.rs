@@ -1,6 +1,7 @@
 //! Promises about batches: each ends once, with the last of its jobs, and what waits for it runs then and not before.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use turnwise_engine::ServerInstant;
 use turnwise_node::batch::{
@@ -8,7 +9,8 @@ use turnwise_node::batch::{
 };
 use turnwise_node::job::{JobFate, JobFilter, JobId, JobState, NewJob, Unique, When};
 use turnwise_node::store::{
-    Batches, Ended, PRUNED_AT_ONCE_MAX, Prune, SealAnswer, Store, StoreError,
+    Batches, Ended, PRUNED_AT_ONCE_MAX, Prune, Pruned, SETTLED_AT_ONCE, SealAnswer, Store,
+    StoreError,
 };
 
 use crate::member::{Member, enqueue, ids, job, state};
@@ -47,6 +49,16 @@ async fn run<S: Store>(a: &Member<S>, token: i64, fate: JobFate) -> Vec<JobId> {
         a.end(job, fate).await;
     }
     ids(&claimed)
+}
+
+/// What ended like one of these a minute ago or longer.
+fn old(ended: &[Ended]) -> Prune {
+    let ages = ended.iter().map(|ended| (*ended, Duration::from_secs(60)));
+    Prune::older_than(ages, PRUNED_AT_ONCE_MAX)
+}
+
+async fn prune<S: Store>(store: &S, ended: &[Ended]) -> Pruned {
+    store.prune(&old(ended)).await.unwrap()
 }
 
 fn refusal<T: std::fmt::Debug>(done: Result<T, StoreError>) -> BatchRefusal {
@@ -311,7 +323,7 @@ where
     let (before_second, second) = after(&job(), &[first], Need::Success).await.unwrap();
     let (before_third, third) = after(&job(), &[second], Need::End).await.unwrap();
     let all = [before_second.0, before_third.0, first.0, second.0, third.0];
-    let different: std::collections::BTreeSet<_> = all.iter().collect();
+    let different: BTreeSet<_> = all.iter().collect();
     assert_eq!(different.len(), 5, "no id is that of a batch and of a job");
     assert_eq!(run(&a, 10, JobFate::Succeeded).await, [first]);
     assert_eq!(settle(&a.store, before_third).await, None, "the second has not run");
@@ -385,6 +397,103 @@ where
     assert_eq!(a.beat().await.next_schedule, None);
 }
 
+pub(crate) async fn after_a_clock_was_set_back_every_batch_is_looked_at_page_by_page<W>(w: W)
+where
+    W: World,
+    W::Store: Batches,
+{
+    let store = w.store();
+    w.set_clock(NOON + 3_600 * SECOND).await;
+    let many = SETTLED_AT_ONCE as usize + 30;
+    let mut all = BTreeSet::new();
+    for _ in 0..many {
+        let new = NewBatch::of(vec![job()]);
+        store.make_batch(&new).await.unwrap();
+        all.insert(new.id);
+    }
+    let far = format!(
+        "SELECT count(*) FROM turnwise.batches WHERE look_at > {}",
+        W::instant(NOON + 6 * SECOND)
+    );
+    w.set_clock(NOON).await;
+    assert_eq!(w.number(&far).await, Some(many as i64));
+    // All that there is, as who hears of the clock asks.
+    let anew = ServerInstant::from_nanos(i64::MAX);
+    let (mut looked, mut pages) = (BTreeSet::new(), 0);
+    loop {
+        let due = store.due_batches(anew).await.unwrap();
+        assert!(due.len() <= SETTLED_AT_ONCE as usize);
+        if due.is_empty() {
+            break;
+        }
+        pages += 1;
+        assert!(pages <= 2, "some are due again at once: {} are looked at", looked.len());
+        assert_eq!(store.settle(&due).await.unwrap().ended, []);
+        looked.extend(due);
+    }
+    assert_eq!(looked, all);
+    assert_eq!(w.number(&far).await, Some(0));
+    // One that was missed then, since somebody held it, say, is found at any look.
+    let missed = looked.pop_first().unwrap();
+    let ahead = W::instant(NOON + 61 * SECOND);
+    w.run(&format!("UPDATE turnwise.batches SET look_at = {ahead} WHERE id = '{missed}'")).await;
+    assert_eq!(store.due_batches(at(NOON + 2 * SECOND)).await.unwrap(), [missed]);
+    assert_eq!(store.settle(&[missed]).await.unwrap().ended, []);
+    assert_eq!(store.due_batches(at(NOON + 2 * SECOND)).await.unwrap(), []);
+    assert_eq!(w.number(&far).await, Some(0));
+    // And one that is a minute ahead, as one that is old may be, is not.
+    let ahead = W::instant(NOON + 60 * SECOND);
+    w.run(&format!("UPDATE turnwise.batches SET look_at = {ahead} WHERE id = '{missed}'")).await;
+    assert_eq!(store.due_batches(at(NOON + 2 * SECOND)).await.unwrap(), []);
+}
+
+/// Where single rows are locked.
+pub(crate) async fn a_waiting_job_that_somebody_holds_delays_no_other_batch<W>(w: W)
+where
+    W: World,
+    W::Store: Batches,
+{
+    const HELD: usize = 20;
+    let a = Member::register(&w, 1).await;
+    let (mut batches, mut waiting) = (Vec::new(), Vec::new());
+    for _ in 0..=HELD {
+        let new = NewBatch { on_success: Some(job()), ..NewBatch::of(vec![job()]) };
+        let made = a.store.make_batch(&new).await.unwrap();
+        batches.push(new.id);
+        waiting.push(made[1]);
+    }
+    run(&a, 1, JobFate::Succeeded).await;
+    let free = batches[HELD];
+    w.run("BEGIN").await;
+    for job in &waiting[..HELD] {
+        w.run(&format!("UPDATE turnwise.jobs SET url = '/new' WHERE id = '{job}'")).await;
+    }
+    let begun = Instant::now();
+    let settled = a.store.settle(&batches).await.unwrap();
+    let took = begun.elapsed();
+    assert_eq!(settled.ended, [(free, BatchState::Succeeded)]);
+    let mut again = settled.again;
+    again.sort_unstable();
+    batches.pop();
+    batches.sort_unstable();
+    assert_eq!(again, batches, "those are to be looked at again soon");
+    assert!(took < Duration::from_secs(2), "{HELD} that are held took {took:?}");
+    // Who cancels a batch waits for what is held.
+    let cancelled = batches.remove(0);
+    let released = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        w.run("ROLLBACK").await;
+    };
+    let (done, ()) = tokio::join!(a.store.cancel_batch(cancelled), released);
+    assert_eq!(done.unwrap(), Some(true));
+    let of_cancelled = view(&a.store, cancelled).await.followers;
+    assert_eq!(of_cancelled[0].state, JobState::Cancelled);
+    // And those that were held end as soon as they are looked at again.
+    let settled = a.store.settle(&batches).await.unwrap();
+    assert_eq!((settled.ended.len(), settled.again), (HELD - 1, vec![]));
+    assert_eq!(run(&a, 2, JobFate::Succeeded).await.len(), HELD);
+}
+
 pub(crate) async fn of_many_who_look_at_once_one_ends_a_batch<W>(w: W)
 where
     W: World,
@@ -435,10 +544,7 @@ where
     a.store.make_batch(&new).await.unwrap();
     let claimed = a.claim(1, 2).await;
     a.end(&claimed[0], JobFate::Succeeded).await;
-    let prune = async || {
-        let ages = Ended::ALL.map(|ended| (ended, Duration::from_secs(60)));
-        a.store.prune(&Prune::older_than(ages, PRUNED_AT_ONCE_MAX)).await.unwrap().jobs
-    };
+    let prune = async || prune(&a.store, &Ended::ALL).await.jobs;
     w.set_clock(NOON + 100 * SECOND).await;
     assert_eq!(prune().await, 0, "its batch goes on");
     a.end(&claimed[1], JobFate::Succeeded).await;
@@ -460,6 +566,76 @@ where
         let left = w.number(&format!("SELECT count(*) FROM turnwise.{table}")).await;
         assert_eq!(left, Some(0), "{table}");
     }
+}
+
+pub(crate) async fn a_batch_without_jobs_goes_when_it_is_old<W>(w: W)
+where
+    W: World,
+    W::Store: Batches,
+{
+    let a = Member::register(&w, 1).await;
+    let made = async |batch: NewBatch| {
+        a.store.make_batch(&batch).await.unwrap();
+        batch.id
+    };
+    // One that never had a job, one that was cancelled, and one whose jobs are gone, with those that waited for it, whoever removed them.
+    let never = made(NewBatch::of(Vec::new())).await;
+    let cancelled = made(NewBatch::of(Vec::new())).await;
+    assert_eq!(a.store.cancel_batch(cancelled).await.unwrap(), Some(true));
+    let failed = made(batch_of(1)).await;
+    run(&a, 1, JobFate::Dead).await;
+    assert_eq!(settle(&a.store, never).await, Some(BatchState::Succeeded));
+    assert_eq!(settle(&a.store, failed).await, Some(BatchState::Failed));
+    w.run("DELETE FROM turnwise.attempts").await;
+    w.run("DELETE FROM turnwise.jobs").await;
+    // Those that go on, and one that has a job still, stay.
+    let open = made(NewBatch { is_sealed: false, ..NewBatch::of(Vec::new()) }).await;
+    let sealed = made(NewBatch::of(Vec::new())).await;
+    let kept = made(NewBatch::of(vec![job()])).await;
+    let own = run(&a, 2, JobFate::Dead).await;
+    assert_eq!(settle(&a.store, kept).await, Some(BatchState::Failed));
+    assert_eq!(a.store.retry(own[0]).await.unwrap(), Some(true));
+
+    let is_there = async |batch| a.store.batch(batch).await.unwrap().is_some();
+    let none = Pruned { jobs: 0, next: None };
+    w.set_clock(NOON + 60 * SECOND - 1).await;
+    assert_eq!(prune(&a.store, &Ended::ALL).await, none);
+    assert!(is_there(never).await && is_there(cancelled).await && is_there(failed).await);
+    // Each is kept as long as a job that ended like it.
+    w.set_clock(NOON + 60 * SECOND).await;
+    assert_eq!(prune(&a.store, &[Ended::Dead]).await, none);
+    assert!(is_there(never).await && is_there(cancelled).await && !is_there(failed).await);
+    assert_eq!(w.number("SELECT count(*) FROM turnwise.waits").await, Some(0));
+    assert_eq!(prune(&a.store, &[Ended::Succeeded, Ended::Cancelled]).await, none);
+    assert!(!is_there(never).await && !is_there(cancelled).await);
+    assert!(is_there(open).await && is_there(sealed).await && is_there(kept).await);
+}
+
+pub(crate) async fn many_batches_without_jobs_go_some_at_a_time<W>(w: W)
+where
+    W: World,
+    W::Store: Batches,
+{
+    let store = w.store();
+    let (now, ended) = (W::instant(NOON), W::instant(NOON - 100 * SECOND));
+    let rows: Vec<String> = (0..350)
+        .map(|_| format!("('{}', 'succeeded', {now}, {ended})", BatchId::generate()))
+        .collect();
+    let rows = rows.join(", ");
+    w.run(&format!("INSERT INTO turnwise.batches (id, state, created_at, ended_at) VALUES {rows}"))
+        .await;
+    let mut next = Some(old(&[Ended::Succeeded]));
+    let (mut left, mut calls) = (350, 0);
+    while let Some(prune) = next {
+        let pruned = store.prune(&prune).await.unwrap();
+        assert_eq!(pruned.jobs, 0);
+        let now_left = w.number("SELECT count(*) FROM turnwise.batches").await.unwrap();
+        assert!(left - now_left <= 100, "{} at once", left - now_left);
+        assert!(now_left < left || pruned.next.is_none(), "it would never end");
+        (left, next) = (now_left, pruned.next);
+        calls += 1;
+    }
+    assert_eq!((left, calls), (0, 4));
 }
 
 pub(crate) async fn jobs_are_listed_by_their_batch<W>(w: W)

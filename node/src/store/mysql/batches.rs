@@ -17,8 +17,8 @@ use crate::batch::{
 };
 use crate::job::{JobId, NewJob, When};
 use crate::store::batches::{
-    self, BATCH_CANCELLED, BATCHES_SHOWN_MAX, Batches, SETTLED_AT_ONCE, SealAnswer, Settled,
-    WAITED_IN_VAIN,
+    self, BATCH_CANCELLED, BATCHES_SHOWN_MAX, Batches, LOOK_EVERY, LOOK_EVERY_MOST, OF_ITS_AGE,
+    SETTLED_AT_ONCE, SealAnswer, Settled, WAITED_IN_VAIN,
 };
 use crate::store::errors::Trouble;
 use crate::store::{StoreError, rows};
@@ -230,6 +230,15 @@ fn held_by(batch: BatchId) -> String {
     )
 }
 
+/// Locks those of these jobs that nobody else has locked, and reads them.
+fn free(jobs: &[String]) -> String {
+    format!(
+        "SELECT j.id FROM turnwise_jobs j FORCE INDEX (PRIMARY)
+         WHERE j.id IN {} ORDER BY j.id FOR UPDATE SKIP LOCKED",
+        quoted(jobs)
+    )
+}
+
 /// What sets this in those of these jobs that wait still. By their keys alone: a plan that reads others would lock them.
 fn no_longer_held(jobs: &[String], set: &str) -> Vec<String> {
     let some = |some: &[String]| {
@@ -271,6 +280,24 @@ fn locked(batch: BatchId, now: &str, how: &str) -> String {
     )
 }
 
+/// Reads the batches that are due at `now`, in two statements.
+fn due(now: ServerInstant, until: ServerInstant) -> String {
+    let (upto, ahead) = batches::due(now, until);
+    let now = instant(now.as_micros());
+    let age = format!("TIMESTAMPDIFF(MICROSECOND, created_at, {now})");
+    let (least, most) = (LOOK_EVERY.as_micros(), LOOK_EVERY_MOST.as_micros());
+    format!(
+        "SELECT id FROM turnwise_batches FORCE INDEX (turnwise_batches_look)
+         WHERE look_at <= {} ORDER BY look_at LIMIT {SETTLED_AT_ONCE};
+         SELECT id FROM turnwise_batches FORCE INDEX (turnwise_batches_look)
+         WHERE look_at > {} AND look_at > TIMESTAMPADD(MICROSECOND,
+            LEAST(GREATEST({age} DIV {OF_ITS_AGE}, {least}), {most}), {now})
+         ORDER BY look_at LIMIT {SETTLED_AT_ONCE}",
+        instant(upto),
+        instant(ahead)
+    )
+}
+
 /// Whether a row could not be inserted since another has its key: somebody has made it meanwhile.
 fn is_there(error: &StoreError) -> bool {
     matches!(error, StoreError::Failed { reason, .. } if reason.contains("(1062)"))
@@ -285,13 +312,11 @@ fn follower(row: &MySqlRow) -> Result<Follower, Trouble> {
 
 impl MySqlStore {
     pub(super) async fn due(&self, until: ServerInstant) -> Result<Vec<BatchId>, StoreError> {
-        let found = self
-            .run(format!(
-                "SELECT id FROM turnwise_batches FORCE INDEX (turnwise_batches_look)
-                 WHERE look_at <= {} ORDER BY look_at LIMIT {SETTLED_AT_ONCE}",
-                instant(until.as_micros())
-            ))
-            .await?;
+        // By itself: an index is searched by values alone, and this clock is none before it has been read.
+        let now = self.run(format!("SELECT {}", self.now())).await?;
+        let now = ServerInstant::from_micros(self.column(self.one(&now)?, 0)?);
+        let mut found = self.run(due(now, until)).await?;
+        found.truncate(SETTLED_AT_ONCE as usize);
         let ids = found.iter().map(|row| batches::id(row.try_get(0)?));
         ids.collect::<Result<_, _>>().map_err(|trouble| self.trouble(trouble))
     }
@@ -362,6 +387,15 @@ impl MySqlStore {
                 again.extend(own.and_then(|own| batches::id(&own).ok()));
             } else {
                 due.push(job);
+            }
+        }
+        for jobs in [&in_vain, &due] {
+            for some in jobs.chunks(JOBS_AT_ONCE) {
+                if self.ask(&mut session, free(some)).await?.len() < some.len() {
+                    // Somebody holds one of them, and is not waited for.
+                    settled.again.push(batch);
+                    return self.commit(session, Vec::new()).await;
+                }
             }
         }
         let now = instant(now);

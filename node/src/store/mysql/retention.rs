@@ -9,10 +9,13 @@ use sqlx::mysql::MySqlRow;
 use turnwise_engine::ServerInstant;
 
 use super::literals::{instant, list, text};
+use super::session::Session;
 use super::{MySqlStore, micros_of, parted};
+use crate::store::connections::Lent;
 use crate::store::errors::Trouble;
-use crate::store::retention::Old;
+use crate::store::retention::{BATCHES_AT_ONCE, Old};
 use crate::store::rows::micros;
+use crate::store::servers::Line;
 use crate::store::{Ended, Prune, Pruned, StoreError};
 
 /// How many jobs beyond those that it may remove a statement looks at, for those that others have locked.
@@ -53,21 +56,41 @@ impl MySqlStore {
                 list(ids.iter().map(String::as_str))
             ));
         }
-        if !batches.is_empty() {
+        let mut removed = 0;
+        if any_batches {
             self.write(&mut session, std::mem::take(&mut writes)).await?;
-            let mut empty: Vec<String> = Vec::new();
-            for row in self.ask(&mut session, ended_and_empty(&batches)).await? {
-                empty.push(self.column(&row, 0)?);
-            }
-            if !empty.is_empty() {
-                writes.push(format!(
-                    "DELETE b FROM turnwise_batches b FORCE INDEX (PRIMARY) WHERE b.id IN {}",
-                    list(empty.iter().map(String::as_str))
-                ));
-            }
+            let mut reads: Vec<String> =
+                prune.olds().iter().map(|old| old_and_empty(old, now)).collect();
+            reads.extend((!batches.is_empty()).then(|| ended_and_empty(&batches)));
+            (removed, writes) = self.empty_batches(&mut session, &reads).await?;
         }
         self.commit(session, writes).await?;
-        Ok(prune.removed(&gone, is_full))
+        Ok(prune.removed(&gone, is_full).with_batches(prune, removed))
+    }
+
+    /// How many batches without jobs these statements read, and what removes them, with what is left of jobs that waited for them.
+    async fn empty_batches(
+        &self,
+        session: &mut Lent<Line<Session>>,
+        reads: &[String],
+    ) -> Result<(usize, Vec<String>), StoreError> {
+        let mut empty: BTreeSet<String> = BTreeSet::new();
+        for row in self.ask(session, reads.join("; ")).await? {
+            empty.insert(self.column(&row, 0)?);
+        }
+        if empty.is_empty() {
+            return Ok((0, Vec::new()));
+        }
+        let mut jobs: Vec<String> = Vec::new();
+        for row in self.ask(session, waits_of_nobody(&empty)).await? {
+            jobs.push(self.column(&row, 0)?);
+        }
+        let mut writes = removed_of("waits", &jobs);
+        writes.push(format!(
+            "DELETE b FROM turnwise_batches b FORCE INDEX (PRIMARY) WHERE b.id IN {}",
+            list(empty.iter().map(String::as_str))
+        ));
+        Ok((empty.len(), writes))
     }
 }
 
@@ -79,6 +102,32 @@ fn ended_and_empty(batches: &BTreeSet<String>) -> String {
          WHERE b.id IN {} AND b.state NOT IN ('open', 'sealed')
             AND (SELECT j.id FROM turnwise_jobs j FORCE INDEX (turnwise_jobs_batch)
                 WHERE j.batch = b.id LIMIT 1) IS NULL",
+        list(batches.iter().map(String::as_str))
+    )
+}
+
+/// Reads, and locks, batches that ended so long ago and have no job, whatever became of those: of the oldest some, each looked at
+/// before any is locked.
+fn old_and_empty(old: &Old, now: i64) -> String {
+    format!(
+        "SELECT b.id FROM (
+            SELECT b.id FROM turnwise_batches b FORCE INDEX (turnwise_batches_ended)
+            WHERE b.state = '{}' AND b.ended_at <= {} ORDER BY b.ended_at LIMIT {BATCHES_AT_ONCE}
+         ) l STRAIGHT_JOIN turnwise_batches b FORCE INDEX (PRIMARY) ON b.id = l.id
+         WHERE (SELECT j.id FROM turnwise_jobs j FORCE INDEX (turnwise_jobs_batch)
+            WHERE j.batch = l.id LIMIT 1) IS NULL
+         FOR UPDATE SKIP LOCKED",
+        old.ended.of_batch(),
+        instant(now.saturating_sub(micros(old.age)))
+    )
+}
+
+/// Reads the jobs that waited for these batches and are no more.
+fn waits_of_nobody(batches: &BTreeSet<String>) -> String {
+    format!(
+        "SELECT w.job FROM turnwise_waits w FORCE INDEX (turnwise_waits_batch)
+         WHERE w.batch IN {} AND (SELECT j.id FROM turnwise_jobs j FORCE INDEX (PRIMARY)
+            WHERE j.id = w.job) IS NULL",
         list(batches.iter().map(String::as_str))
     )
 }

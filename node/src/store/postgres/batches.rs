@@ -47,18 +47,31 @@ const COLUMNS: &str =
         b.succeeded, b.dead, b.cancelled
      FROM turnwise.batches b ";
 
+/// As [`batches::due`] has it, with the times that `turnwise.batch_settle` writes down.
+const DUE: &str = "SELECT d.id::text
+    FROM (SELECT turnwise.clock() AS now OFFSET 0) c CROSS JOIN LATERAL (
+        (SELECT b.id, b.look_at FROM turnwise.batches b
+        WHERE b.look_at IS NOT NULL
+            AND b.look_at <= CASE WHEN $3 THEN c.now + interval '2.5 s' ELSE turnwise.instant($1) END
+        ORDER BY b.look_at LIMIT $2)
+        UNION ALL
+        (SELECT b.id, b.look_at FROM turnwise.batches b
+        WHERE b.look_at IS NOT NULL
+            AND b.look_at > c.now + CASE WHEN $3 THEN interval '5 s' ELSE interval '60 s' END
+            AND b.look_at > c.now + least(greatest((c.now - b.created_at) / 20, interval '5 s'), interval '60 s')
+        ORDER BY b.look_at LIMIT $2)
+    ) d
+    ORDER BY d.look_at LIMIT $2";
+
 impl PgStore {
     pub(super) async fn list_due_batches(
         &self,
         until: ServerInstant,
     ) -> Result<Vec<BatchId>, StoreError> {
-        let statement = Statement::of(
-            "SELECT b.id::text FROM turnwise.batches b
-             WHERE b.look_at IS NOT NULL AND b.look_at <= turnwise.instant($1)
-             ORDER BY b.look_at LIMIT $2",
-        )
-        .bind(until.as_micros())
-        .bind(i64::from(SETTLED_AT_ONCE));
+        let statement = Statement::of(DUE)
+            .bind(until.as_micros())
+            .bind(i64::from(SETTLED_AT_ONCE))
+            .bind(batches::is_anew(until));
         let found = self.ask(statement).await?;
         let id = |row: &PgRow| batches::id(row.try_get(0)?);
         found.iter().map(id).collect::<Result<_, _>>().map_err(|trouble| self.trouble(trouble))
@@ -232,6 +245,19 @@ impl Batches for PgStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::batches::{BATCH_CANCELLED, WAITED_IN_VAIN};
+    use crate::store::migrate::POSTGRES;
+
+    #[test]
+    fn what_is_said_of_a_job_that_waited_in_vain_is_what_the_other_databases_say() {
+        let function = "FUNCTION turnwise.jobs_wait_in_vain(";
+        let mut newest_first = POSTGRES.iter().rev();
+        let (_, rest) = newest_first.find_map(|step| step.sql.split_once(function)).unwrap();
+        let (body, _) = rest.split_once("\n$$").unwrap();
+        for word in [BATCH_CANCELLED, WAITED_IN_VAIN] {
+            assert!(body.contains(&format!("'{word}'")), "{word}: {body}");
+        }
+    }
 
     #[test]
     fn what_the_schema_refuses_is_read_by_its_code() {

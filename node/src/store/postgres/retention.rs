@@ -8,12 +8,16 @@ use turnwise_engine::ServerInstant;
 use super::PgStore;
 use super::statement::Statement;
 use crate::store::errors::Trouble;
+use crate::store::retention::BATCHES_AT_ONCE;
 use crate::store::rows::micros;
 use crate::store::{Ended, Prune, Pruned, StoreError};
 
 /// The rows are found through the index of ended jobs, one state after the other until there are enough. By arrays of ids,
 /// since no estimate of their number is near the truth. The commit waits for no disk: what a crash brings back is removed
 /// again.
+///
+/// A batch goes with the last of its jobs. Where that was not seen (of two removals at once each saw what the other removed), and where
+/// there was never a job, it is found through the index of ended batches.
 const PRUNE: &str = "WITH here AS MATERIALIZED (
         SELECT turnwise.clock() AS now, set_config('synchronous_commit', 'off', true)
     ), these AS MATERIALIZED (
@@ -47,8 +51,27 @@ const PRUNE: &str = "WITH here AS MATERIALIZED (
         DELETE FROM turnwise.attempts a WHERE a.job = ANY ((SELECT i.jobs FROM ids i)::uuid[])
     ), jobs AS (
         DELETE FROM turnwise.jobs j WHERE j.id = ANY ((SELECT i.jobs FROM ids i)::uuid[])
+    ), empty AS MATERIALIZED (
+        SELECT array_agg(ended.id) AS batches
+        FROM here h
+        CROSS JOIN unnest($5::text[], $2::bigint[]) old (state, age)
+        CROSS JOIN LATERAL (
+            SELECT b.id FROM turnwise.batches b
+            WHERE b.state = old.state AND b.ended_at <= h.now - old.age * interval '1 microsecond'
+            ORDER BY b.ended_at LIMIT $6
+        ) ended
+        WHERE (SELECT j.id FROM turnwise.jobs j WHERE j.batch = ended.id LIMIT 1) IS NULL
+    ), left_waits AS (
+        DELETE FROM turnwise.waits w WHERE w.batch = ANY ((SELECT e.batches FROM empty e)::uuid[])
+            AND (SELECT j.id FROM turnwise.jobs j WHERE j.id = w.job) IS NULL
+    ), gone AS (
+        DELETE FROM turnwise.batches d WHERE d.id IN (
+            SELECT b.id FROM turnwise.batches b WHERE b.id = ANY ((SELECT e.batches FROM empty e)::uuid[])
+            FOR UPDATE SKIP LOCKED)
+        RETURNING d.id
     )
-    SELECT t.state, turnwise.micros(t.finished_at) FROM these t";
+    SELECT t.state, turnwise.micros(t.finished_at) FROM these t
+    UNION ALL SELECT 'batch', 0 FROM gone g";
 
 impl PgStore {
     pub(super) async fn prune_jobs(&self, prune: &Prune) -> Result<Pruned, StoreError> {
@@ -57,12 +80,21 @@ impl PgStore {
             .bind(olds.iter().map(|old| old.ended.as_str()).collect::<Vec<_>>())
             .bind(olds.iter().map(|old| micros(old.age)).collect::<Vec<_>>())
             .bind(olds.iter().map(|old| old.from.as_micros()).collect::<Vec<_>>())
-            .bind(i64::from(prune.most()));
-        let gone = self.ask(statement).await?;
-        let gone: Result<Vec<_>, Trouble> = gone.iter().map(ended).collect();
+            .bind(i64::from(prune.most()))
+            .bind(olds.iter().map(|old| old.ended.of_batch().as_str()).collect::<Vec<_>>())
+            .bind(i64::from(BATCHES_AT_ONCE));
+        let found = self.ask(statement).await?;
+        let (batches, gone): (Vec<&PgRow>, Vec<&PgRow>) =
+            found.iter().partition(|row| is_batch(row));
+        let gone: Result<Vec<_>, Trouble> = gone.into_iter().map(ended).collect();
         let gone = gone.map_err(|trouble| self.trouble(trouble))?;
-        Ok(prune.removed(&gone, gone.len() >= prune.most() as usize))
+        let pruned = prune.removed(&gone, gone.len() >= prune.most() as usize);
+        Ok(pruned.with_batches(prune, batches.len()))
     }
+}
+
+fn is_batch(row: &PgRow) -> bool {
+    row.try_get::<&str, _>(0).is_ok_and(|word| word == "batch")
 }
 
 fn ended(row: &PgRow) -> Result<(Ended, ServerInstant), Trouble> {

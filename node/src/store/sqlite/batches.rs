@@ -16,14 +16,23 @@ use crate::job::{JobId, NewJob, When};
 use crate::sabotage::{Bug, Sabotage};
 use crate::store::StoreError;
 use crate::store::batches::{
-    self, BATCH_CANCELLED, Batches, SETTLED_AT_ONCE, SealAnswer, Settled, WAITED_IN_VAIN,
+    self, BATCH_CANCELLED, Batches, LOOK_EVERY, LOOK_EVERY_MOST, OF_ITS_AGE, SETTLED_AT_ONCE,
+    SealAnswer, Settled, WAITED_IN_VAIN,
 };
 use crate::store::rows::{self, json};
+
+/// An SQL literal for the time until which a job is put off that waits for a batch, [`HELD_UNTIL_US`].
+macro_rules! held_until {
+    () => {
+        "9151488000000000"
+    };
+}
+pub(super) use held_until;
 
 /// Whether a job, in a table `j`, is put off until a batch has ended.
 macro_rules! is_held {
     ($j:literal) => {
-        concat!($j, "state = 'queued' AND ", $j, "scheduled_at = 9151488000000000")
+        concat!($j, "state = 'queued' AND ", $j, "scheduled_at = ", held_until!())
     };
 }
 
@@ -470,24 +479,47 @@ async fn show(
     Ok(Some(view))
 }
 
+async fn due(
+    connection: &mut SqliteConnection,
+    at: ServerInstant,
+    until: ServerInstant,
+) -> Result<Vec<BatchId>, Trouble> {
+    let (upto, ahead) = batches::due(at, until);
+    let mut found: Vec<String> = sqlx::query_scalar(
+        "SELECT id FROM turnwise_batches WHERE look_at IS NOT NULL AND look_at <= ?1
+         ORDER BY look_at LIMIT ?2",
+    )
+    .bind(upto)
+    .bind(SETTLED_AT_ONCE)
+    .fetch_all(&mut *connection)
+    .await?;
+    let left = SETTLED_AT_ONCE.saturating_sub(found.len() as u32);
+    let mut too_far: Vec<String> = sqlx::query_scalar(
+        "SELECT id FROM turnwise_batches WHERE look_at IS NOT NULL AND look_at > ?1
+            AND look_at > ?2 + min(max((?2 - created_at) / ?3, ?4), ?5)
+         ORDER BY look_at LIMIT ?6",
+    )
+    .bind(ahead)
+    .bind(at.as_micros())
+    .bind(OF_ITS_AGE)
+    .bind(LOOK_EVERY.as_micros() as i64)
+    .bind(LOOK_EVERY_MOST.as_micros() as i64)
+    .bind(left)
+    .fetch_all(connection)
+    .await?;
+    found.append(&mut too_far);
+    found.iter().map(|id| batches::id(id)).collect()
+}
+
 impl<B: Sabotage> SqliteStore<B> {
     pub(super) async fn list_due_batches(
         &self,
         until: ServerInstant,
     ) -> Result<Vec<BatchId>, StoreError> {
         let mut connection = self.connection().await?;
-        let found: Result<Vec<String>, sqlx::Error> = sqlx::query_scalar(
-            "SELECT id FROM turnwise_batches WHERE look_at IS NOT NULL AND look_at <= ?1
-             ORDER BY look_at LIMIT ?2",
-        )
-        .bind(until.as_micros())
-        .bind(SETTLED_AT_ONCE)
-        .fetch_all(&mut *connection)
-        .await;
+        let found = due(&mut connection, self.now(), until).await;
         connection.give_back();
-        let found = found.map_err(|error| self.trouble(error.into()))?;
-        let ids: Result<Vec<BatchId>, _> = found.iter().map(|id| batches::id(id)).collect();
-        ids.map_err(|trouble| self.trouble(trouble))
+        found.map_err(|trouble| self.trouble(trouble))
     }
 
     pub(super) async fn settle_batches(&self, of: &[BatchId]) -> Result<Settled, StoreError> {
@@ -570,4 +602,14 @@ async fn after<B: Sabotage>(
     let ids = jobs::enqueue::<B>(connection, at, &[job]).await?;
     let id = ids.first().ok_or_else(|| Trouble::corrupt("a job without an id".to_owned()))?;
     Ok((batch, *id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_until_which_jobs_are_held_is_written_as_it_is() {
+        assert_eq!(held_until!(), HELD_UNTIL_US.to_string());
+    }
 }

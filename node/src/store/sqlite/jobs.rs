@@ -5,7 +5,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{QueryBuilder, Row, Sqlite};
 use turnwise_engine::{NodeId, ServerInstant, Token};
 
-use super::batches;
+use super::batches::{self, held_until};
 use super::callbacks::goes_on_elsewhere;
 use super::clock::{ServerClock, SystemServerClock};
 use super::text;
@@ -143,17 +143,23 @@ pub(super) async fn there(
 }
 
 /// The columns of a job for people; the last but one is the clock, bound first.
-const JOB_COLUMNS: &str = "SELECT id, queue, method, url, state, priority, attempt, max_attempts,
+const JOB_COLUMNS: &str = concat!(
+    "SELECT id, queue, method, url, state, priority, attempt, max_attempts,
     scheduled_at, created_at, finished_at, node, last_status, last_error, c.now,
     CASE WHEN coalesce(unique_key, awaits_since, progress, progress_note, retry_wait_ms, retry_wait_max_ms, asynchronous,
-            schedule, batch, concurrency_key) IS NOT NULL OR scheduled_at = 9151488000000000
+            schedule, batch, concurrency_key) IS NOT NULL OR scheduled_at = ",
+    held_until!(),
+    "
         THEN json_object('unique_key', unique_key, 'awaits_since', iif(awaits_since >= started_at, awaits_since, NULL),
             'progress', json_object('percent', progress, 'note', progress_note),
             'retry_wait_ms', retry_wait_ms, 'retry_wait_max_ms', retry_wait_max_ms, 'asynchronous', asynchronous,
             'heartbeat_ms', heartbeat_ms, 'schedule', schedule, 'batch', batch, 'concurrency_key', concurrency_key,
-            'after', iif(state = 'queued' AND scheduled_at = 9151488000000000,
+            'after', iif(state = 'queued' AND scheduled_at = ",
+    held_until!(),
+    ",
                 (SELECT w.batch FROM turnwise_waits w WHERE w.job = id), NULL)) END
-    FROM turnwise_jobs, (SELECT ";
+    FROM turnwise_jobs, (SELECT "
+);
 
 fn job_view(row: &SqliteRow) -> Result<JobView, Trouble> {
     rows::job_view((

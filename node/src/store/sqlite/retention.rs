@@ -7,6 +7,7 @@ use turnwise_engine::ServerInstant;
 
 use crate::sabotage::{Bug, Sabotage};
 use crate::store::errors::Trouble;
+use crate::store::retention::BATCHES_AT_ONCE;
 use crate::store::rows::{json, micros};
 use crate::store::{Prune, Pruned};
 
@@ -58,7 +59,45 @@ pub(super) async fn prune<B: Sabotage>(
         }
     }
     remove(connection, &rowids).await?;
-    Ok(prune.removed(&gone, is_full))
+    let batches = remove_batches(connection, at, prune).await?;
+    Ok(prune.removed(&gone, is_full).with_batches(prune, batches))
+}
+
+/// Remove ended batches that are old enough and have no job, whatever became of those, with what is left of jobs that waited for
+/// them: how many.
+async fn remove_batches(
+    connection: &mut SqliteConnection,
+    at: ServerInstant,
+    prune: &Prune,
+) -> Result<usize, Trouble> {
+    let mut batches: Vec<String> = Vec::new();
+    for old in prune.olds() {
+        let found: Vec<String> = sqlx::query_scalar(
+            "SELECT b.id FROM (
+                SELECT id FROM turnwise_batches WHERE state = ?1 AND ended_at <= ?2
+                ORDER BY ended_at LIMIT ?3
+             ) b
+             WHERE NOT EXISTS (SELECT 1 FROM turnwise_jobs j WHERE j.batch = b.id)",
+        )
+        .bind(old.ended.of_batch().as_str())
+        .bind(at.as_micros().saturating_sub(micros(old.age)))
+        .bind(BATCHES_AT_ONCE)
+        .fetch_all(&mut *connection)
+        .await?;
+        batches.extend(found);
+    }
+    if batches.is_empty() {
+        return Ok(0);
+    }
+    let ids = json(&batches)?;
+    for sql in [
+        "DELETE FROM turnwise_waits WHERE batch IN (SELECT value FROM json_each(?))
+            AND NOT EXISTS (SELECT 1 FROM turnwise_jobs j WHERE j.id = turnwise_waits.job)",
+        "DELETE FROM turnwise_batches WHERE id IN (SELECT value FROM json_each(?))",
+    ] {
+        sqlx::query(sql).bind(&ids).execute(&mut *connection).await?;
+    }
+    Ok(batches.len())
 }
 
 async fn remove(connection: &mut SqliteConnection, rowids: &[i64]) -> Result<(), Trouble> {
