@@ -141,6 +141,8 @@ pub struct NewJob {
     pub asynchronous: Option<Asynchronous>,
     /// Of the jobs of its queue with the same key no more run at once than the queue says.
     pub concurrency_key: Option<ConcurrencyKey>,
+    /// The job that has enqueued it, if one has. Whether there is such a job is not looked at.
+    pub parent: Option<JobId>,
     /// The batch that it belongs to.
     pub batch: Option<BatchId>,
     /// It runs when this batch has ended, and not before; `when` is [`When::Now`] then.
@@ -165,6 +167,7 @@ impl NewJob {
             retry: Retry::default(),
             asynchronous: None,
             concurrency_key: None,
+            parent: None,
             batch: None,
             after: None,
         }
@@ -219,6 +222,9 @@ pub struct Particulars {
     /// The status of the answer to the attempt before this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous_status: Option<i64>,
+    /// The job that has enqueued it, a UUID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// Its concurrency key. A claim does not say it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency_key: Option<String>,
@@ -243,6 +249,7 @@ impl Particulars {
                 .asynchronous
                 .and_then(|asynchronous| asynchronous.heartbeat)
                 .map(millis),
+            parent: job.parent.map(|parent| parent.to_string()),
             concurrency_key: job.concurrency_key.as_ref().map(|key| key.as_str().to_owned()),
             ..Self::default()
         };
@@ -252,6 +259,11 @@ impl Particulars {
     /// The batch that it belongs to.
     pub fn batch_id(&self) -> Option<BatchId> {
         self.batch.as_deref()?.parse().ok()
+    }
+
+    /// The job that has enqueued it.
+    pub fn parent_id(&self) -> Option<JobId> {
+        self.parent.as_deref()?.parse().ok()
     }
 
     /// Whether the job may answer 202 and go on elsewhere.

@@ -389,7 +389,8 @@ async fn a_page_shows_no_value_that_opens_something() {
     let body = br#"{"card":{"PIN":"s3cret3","owner":"ada"}}"#.to_vec();
     let concurrency_key = "customer 7".parse().ok();
     let job = NewJob { headers, body: Some(body.clone()), concurrency_key, ..NewJob::new("/x") };
-    let plain = NewJob { body: Some(b"pin=1234".to_vec()), ..NewJob::new("/y") };
+    let parent = Some(job.id);
+    let plain = NewJob { body: Some(b"pin=1234".to_vec()), parent, ..NewJob::new("/y") };
     let (id, other) = (job.id, plain.id);
     served.store().enqueue(&[job, plain]).await.unwrap();
     // Of an answer only the beginning is kept: it ends within the value.
@@ -413,7 +414,10 @@ async fn a_page_shows_no_value_that_opens_something() {
     }
     assert!(!page.contains("s3cret"), "{page}");
     assert_eq!(page.matches("[redacted]").count(), 4, "{page}");
+    assert!(!page.contains("<dt>Parent</dt>"), "{page}");
     let page = served.text(&format!("/jobs/{other}")).await;
+    let link = format!("<dt>Parent</dt><dd><a href=\"/jobs/{id}\"><code>{id}</code></a></dd>");
+    assert!(page.contains(&link), "{page}");
     assert!(page.contains("pin=1234"), "a body that is no JSON is shown as it is: {page}");
     let kept = served.store().request(id).await.unwrap().unwrap();
     assert_eq!(kept.body, Some(body), "what is stored stays");

@@ -105,6 +105,7 @@ struct BatchRequest {
     /// Its id, a UUID, so that making it again is harmless; a new one unless it is given.
     id: Option<Uuid>,
     /// What it is, for people: up to 256 bytes.
+    #[schema(min_length = 1, max_length = 256, pattern = r"^[^\x00]*$")]
     name: Option<String>,
     /// Its first jobs, up to 500.
     #[schema(value_type = Option<Vec<JobRequest>>)]
@@ -197,12 +198,13 @@ pub(crate) fn jobs_of_lines(text: &[u8], key: Option<&Key>) -> Result<Vec<NewJob
 /// All or nothing, up to 500 jobs in up to 4 MiB; an open batch takes more by `POST /v1/jobs` with its id as `batch`, until it is
 /// sealed. Making it again, with the same `id` or `Idempotency-Key`, changes nothing.
 #[utoipa::path(post, path = "/v1/batches", tag = "batches", operation_id = "make_batch",
-    params(("Idempotency-Key" = Option<String>, Header,
+    params(("Idempotency-Key" = Option<String>, Header, nullable = false, pattern = r#"^([!#-~]([ !#-~]{0,253}[!#-~])?|"[ !#-~]{1,255}")$"#,
         description = "Up to 255 characters of ASCII. The id of the batch, and of each job that brings none, follows from this, so \
             that a repetition makes nothing new; an `id` of the batch counts more")),
     request_body = BatchRequest,
     responses(
-        (status = 201, description = "It is made; its address is in `Location`", body = BatchMade),
+        (status = 201, description = "It is made; its address is in `Location`", body = BatchMade,
+            headers(("Location" = String, description = "The batch's address, a path"))),
         (status = "default", description = "Problem details", body = Details, content_type = "application/problem+json"),
     ))]
 pub(super) async fn make(State(api): State<Shared>, request: Request) -> Result<Response, Problem> {

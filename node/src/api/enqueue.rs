@@ -65,7 +65,7 @@ enum OneOrManyEnqueued {
 /// (`done`). A body has up to 4 MiB. A job that is enqueued again under the same id is left as it is and answered as the first
 /// time.
 #[utoipa::path(post, path = "/v1/jobs", tag = "jobs", operation_id = "enqueue_jobs",
-    params(("Idempotency-Key" = Option<String>, Header,
+    params(("Idempotency-Key" = Option<String>, Header, nullable = false, pattern = r#"^([!#-~]([ !#-~]{0,253}[!#-~])?|"[ !#-~]{1,255}")$"#,
         description = "Up to 255 characters of ASCII. The id of each job that brings none follows from this and from its place \
             in the request, so that a repetition enqueues nothing new")),
     request_body(content(
@@ -73,7 +73,8 @@ enum OneOrManyEnqueued {
         (String = "application/x-ndjson"),
     )),
     responses(
-        (status = 201, description = "One job was enqueued; its address is in `Location`", body = EnqueuedLine),
+        (status = 201, description = "One job was enqueued; its address is in `Location`", body = EnqueuedLine,
+            headers(("Location" = String, description = "The job's address, a path"))),
         (status = 200, description = "Of one job: another holds its unique key. Of many: what became of each, in their order",
             body = OneOrManyEnqueued),
         (status = "default", description = "Problem details", body = Details, content_type = "application/problem+json"),

@@ -42,7 +42,7 @@ struct Jobs<'a> {
 #[utoipa::path(get, path = "/v1/jobs", tag = "jobs", operation_id = "list_jobs",
     params(
         ("state" = Option<JobState>, Query, description = "Only in this state"),
-        ("queue" = Option<String>, Query, description = "Only of this queue"),
+        ("queue" = Option<String>, Query, max_length = 128, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$", description = "Only of this queue"),
         ("batch" = Option<uuid::Uuid>, Query, description = "Only of this batch"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "At most so many; 50 unless it is given"),
         ("before" = Option<uuid::Uuid>, Query, description = "Only jobs older than this one: the `next` of a page"),

@@ -79,6 +79,9 @@ pub(super) struct JobRequest {
     /// Of the jobs of its queue with the same key no more run at once than the queue says; up to 256 bytes.
     #[schema(min_length = 1, max_length = 256, pattern = r"^[^\x00]*$")]
     pub(super) concurrency_key: Option<String>,
+    /// The job that has enqueued it, a UUID. It is shown, and sent along in the header `Turnwise-Parent`; whether there is such a
+    /// job is not looked at.
+    pub(super) parent: Option<Uuid>,
     /// The batch that it belongs to, a UUID.
     pub(super) batch: Option<Uuid>,
     /// It runs when this batch has ended, and not at a time.
@@ -180,6 +183,7 @@ impl JobRequest {
             retry,
             asynchronous,
             concurrency_key,
+            parent: self.parent.map(JobId),
             batch: self.batch.map(BatchId),
             after,
         })
@@ -388,7 +392,7 @@ mod tests {
             "headers":{"X-B":"2","X-A":"1"},"json":{"b": 1,  "a": [2.50]},"in":"10m","priority":-100,
             "max_attempts":1000,"deadline":"1500ms","unique_key":"k","unique_for":"24h","retry_wait":"2s",
             "retry_wait_max":"1h","asynchronous":true,"heartbeat":"30s","concurrency_key":"customer:7",
-            "batch":"00000000-0000-0000-0000-00000000000b"}"#,
+            "parent":"00000000-0000-0000-0000-00000000000A","batch":"00000000-0000-0000-0000-00000000000b"}"#,
         )
         .unwrap();
         let second = Duration::from_secs(1);
@@ -412,6 +416,7 @@ mod tests {
                 retry: Retry { wait: Some(2 * second), wait_max: Some(3_600 * second) },
                 asynchronous: Some(Asynchronous { heartbeat: Some(30 * second) }),
                 concurrency_key: Some("customer:7".parse().unwrap()),
+                parent: Some(JobId(Uuid::from_u128(10))),
                 batch: Some(BatchId(Uuid::from_u128(11))),
                 ..NewJob::new("https://a.example/x")
             }
@@ -475,6 +480,7 @@ mod tests {
             (r#"{"url":"/x","asynchronous":true,"heartbeat":"1ms"}"#, "heartbeat", "from 1s"),
             (r#"{"url":"/x","heartbeat":"9s"}"#, "heartbeat", "asynchronous"),
             (r#"{"url":"/x","unique_for":"1h"}"#, "unique_for", "give one"),
+            (r#"{"url":"/x","parent":"7"}"#, "parent", "UUID"),
             (r#"{"url":"/x","batch":"7"}"#, "batch", "UUID"),
             (r#"{"url":"/x","after":{}}"#, "after", "missing field `batch`"),
             (

@@ -363,5 +363,8 @@ mod tests {
         assert!(told(r#"{"url":"/x"}"#).contains("\"cron\""));
         assert!(told(r#"{"cron":"@daily","zone":"Mars/Base","url":"/x"}"#).contains("Mars"));
         assert!(told(r#"{"cron":"@daily","url":"/x","unique_key":"k"}"#).contains("unknown field"));
+        let parent =
+            r#"{"cron":"@daily","url":"/x","parent":"00000000-0000-0000-0000-00000000000a"}"#;
+        assert!(told(parent).contains("unknown field"));
     }
 }

@@ -59,13 +59,14 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const QUEUE: HeaderName = HeaderName::from_static("turnwise-queue");
 const SCHEDULE: HeaderName = HeaderName::from_static("turnwise-schedule");
 const BATCH: HeaderName = HeaderName::from_static("turnwise-batch");
+const PARENT: HeaderName = HeaderName::from_static("turnwise-parent");
 const PREVIOUS_STATUS: HeaderName = HeaderName::from_static("turnwise-previous-status");
 const ATTEMPT: HeaderName = HeaderName::from_static("turnwise-attempt");
 const MAX_ATTEMPTS: HeaderName = HeaderName::from_static("turnwise-max-attempts");
 const DEADLINE: HeaderName = HeaderName::from_static("turnwise-deadline");
 
 /// About so many headers a call has besides its job's own.
-const OWN_HEADERS: usize = 16;
+const OWN_HEADERS: usize = 17;
 const USER_AGENT_VALUE: &str = concat!("turnwise/", env!("CARGO_PKG_VERSION"));
 
 /// Why a job can never be called, by this node or, unless it is about a target, by any other.
@@ -298,6 +299,11 @@ fn add_own_headers(
         && let Ok(batch) = HeaderValue::try_from(batch.to_string())
     {
         headers.insert(BATCH, batch);
+    }
+    if let Some(parent) = job.particulars.parent_id()
+        && let Ok(parent) = HeaderValue::try_from(parent.to_string())
+    {
+        headers.insert(PARENT, parent);
     }
     if let Some(status) = previous_status(job) {
         headers.insert(PREVIOUS_STATUS, HeaderValue::from(status));
@@ -561,6 +567,19 @@ mod tests {
         for status in [99, 600, -1, i64::MAX] {
             assert_eq!(said(Some("a\r\nb"), Some(status)), (None, None), "{status}");
         }
+    }
+
+    #[test]
+    fn a_call_says_which_job_has_enqueued_it() {
+        let said = |parent: &str| {
+            let parent = Some(parent.to_owned());
+            let particulars = Particulars { parent, ..Particulars::default() };
+            let call = prepared(&ClaimedJob { particulars, ..job("/x") }).unwrap();
+            call.headers.get("turnwise-parent").map(|v| v.to_str().unwrap().to_owned())
+        };
+        let parent = "00000000-0000-0000-0000-00000000000a";
+        assert_eq!(said(&parent.to_uppercase()).as_deref(), Some(parent));
+        assert_eq!(said("7\r\nx: y"), None);
     }
 
     #[test]

@@ -35,6 +35,7 @@ Examples:
   turnwise enqueue /jobs/digest --unique-key digest:ada --unique-for 24h
   turnwise enqueue /jobs/sync --queue sync --concurrency-key customer:7
   turnwise enqueue /jobs/merge --after 01936c5e-7d1a-7cc3-98c4-dc0c0c07398f --after-end
+  turnwise enqueue /jobs/part --parent 01936c5e-7d1a-7cc3-98c4-dc0c0c07398f
   turnwise enqueue https://api.example.com/v1/sync --method PUT --max-attempts 3 --json")]
 pub(super) struct Args {
     #[command(flatten)]
@@ -63,6 +64,10 @@ pub(super) struct Args {
     /// Hold the key so long from now, though the job may end sooner: 10m, 24h, at most 366 days
     #[arg(long, value_name = "DURATION", value_parser = job_fields::window, requires = "unique_key")]
     unique_for: Option<Duration>,
+
+    /// The job that has enqueued it: the webhook-id of its call. It is shown and sent along, and does nothing else
+    #[arg(long, value_name = "ID")]
+    parent: Option<JobId>,
 
     /// The batch that it belongs to
     #[arg(long, value_name = "ID")]
@@ -177,5 +182,6 @@ fn new_job(args: Args) -> Result<NewJob, Failure> {
         (None, None) => When::Now,
     };
     let unique = args.unique_key.map(|key| Unique { key, window: args.unique_for });
-    Ok(NewJob { when, unique, batch: args.batch, ..args.job.job(args.url)? })
+    let (parent, batch) = (args.parent, args.batch);
+    Ok(NewJob { when, unique, parent, batch, ..args.job.job(args.url)? })
 }

@@ -328,6 +328,9 @@ fn in_words(
     if let Some(key) = &job.particulars.concurrency_key {
         lines.push(format!("concurrency key {}", show::printable(key)));
     }
+    if let Some(parent) = job.particulars.parent_id() {
+        lines.push(format!("parent     {parent}"));
+    }
     if let Some(schedule) = &job.particulars.schedule {
         lines.push(format!("schedule   {}", show::printable(schedule)));
     }
@@ -422,6 +425,22 @@ mod tests {
         let job = JobView { particulars, ..JobView::of_a_test() };
         let said = in_words(&job, &Attempts::default(), None, &Redaction::default());
         assert!(said.contains("\nconcurrency key customer\\u{1b} 7"), "{said}");
+    }
+
+    #[test]
+    fn a_parent_is_told_and_nothing_that_is_no_id() {
+        let said = |parent: Option<&str>| {
+            let parent = parent.map(str::to_owned);
+            let particulars = Particulars { parent, ..Particulars::default() };
+            let job = JobView { particulars, ..JobView::of_a_test() };
+            in_words(&job, &Attempts::default(), None, &Redaction::default())
+        };
+        let parent = "00000000-0000-0000-0000-00000000000a";
+        let told = said(Some(parent));
+        assert!(told.contains(&format!("\nparent     {parent}")), "{told}");
+        for none in [None, Some("7\x1b[31m")] {
+            assert!(!said(none).contains("parent"), "{none:?}");
+        }
     }
 
     #[test]

@@ -46,6 +46,9 @@ pub(crate) struct JobLine<'a> {
     unique_key: Option<&'a str>,
     /// Of the jobs of its queue with the same key no more run at once than the queue says; null: it has none.
     concurrency_key: Option<&'a str>,
+    /// The job that has enqueued it, as whoever enqueued it says; null: none has.
+    #[schema(value_type = Option<String>, format = Uuid)]
+    parent: Option<JobId>,
     /// Since when it goes on elsewhere, after an answer of 202; left out when it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
@@ -130,6 +133,7 @@ impl<'a> JobLine<'a> {
             node: job.node,
             unique_key: job.unique_key.as_deref(),
             concurrency_key: job.particulars.concurrency_key.as_deref(),
+            parent: job.particulars.parent_id(),
             awaits_since: time(job.awaits_since),
             progress: job.progress.as_ref().map(|progress| ProgressLine {
                 percent: progress.percent,
@@ -209,6 +213,7 @@ mod tests {
         assert_eq!(told["scheduled_at"], serde_json::Value::Null);
         assert_eq!(told["batch"], "00000000-0000-0000-0000-000000000008");
         assert_eq!(told["after"], "00000000-0000-0000-0000-000000000009");
+        assert!(told.get("parent").is_some_and(serde_json::Value::is_null), "{told}");
         let at = ServerInstant::from_micros(5);
         let runs = JobView { state: JobState::Ready, scheduled_at: at, ..job.clone() };
         assert!(job.waits_for_batch() && !runs.waits_for_batch());
@@ -227,6 +232,7 @@ mod tests {
             unique_key: Some("digest:7".to_owned()),
             particulars: Particulars {
                 concurrency_key: Some("customer:7".to_owned()),
+                parent: Some("00000000-0000-0000-0000-00000000000A".to_owned()),
                 ..Particulars::default()
             },
             ..JobView::of_a_test()
@@ -244,7 +250,7 @@ mod tests {
             r#""state":"retrying","priority":-3,"attempt":1,"max_attempts":20,"#,
             r#""scheduled_at":"1970-01-01T00:00:02.000000Z","created_at":"1970-01-01T00:00:00.000001Z","#,
             r#""finished_at":null,"node":"00000000-0000-0000-0000-000000000009","unique_key":"digest:7","#,
-            r#""concurrency_key":"customer:7""#,
+            r#""concurrency_key":"customer:7","parent":"00000000-0000-0000-0000-00000000000a""#,
         );
         let attempts = concat!(
             r#""attempts":[{"attempt":1,"node":"00000000-0000-0000-0000-000000000009","#,

@@ -50,7 +50,7 @@ pub const POSTGRES: &[Migration] = &[
     migration!(16, "postgres", "0016_limits"),
     migration!(17, "postgres", "0017_batches"),
     migration!(18, "postgres", "0018_limits_of_many_queues"),
-    migration!(19, "postgres", "0019_concurrency_keys"),
+    migration!(19, "postgres", "0019_keys_and_parents"),
     migration!(20, "postgres", "0020_looks_of_batches"),
 ];
 
@@ -70,7 +70,7 @@ pub const MYSQL: &[Migration] = &[
     migration!(12, "mysql", "0012_outages"),
     migration!(13, "mysql", "0013_limits"),
     migration!(14, "mysql", "0014_batches"),
-    migration!(15, "mysql", "0015_concurrency_keys"),
+    migration!(15, "mysql", "0015_keys_and_parents"),
     migration!(16, "mysql", "0016_ended_batches"),
 ];
 
@@ -90,7 +90,7 @@ pub const SQLITE: &[Migration] = &[
     migration!(12, "sqlite", "0012_outages"),
     migration!(13, "sqlite", "0013_limits"),
     migration!(14, "sqlite", "0014_batches"),
-    migration!(15, "sqlite", "0015_concurrency_keys"),
+    migration!(15, "sqlite", "0015_keys_and_parents"),
     migration!(16, "sqlite", "0016_ended_batches"),
 ];
 

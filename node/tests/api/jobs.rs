@@ -205,3 +205,32 @@ async fn a_concurrency_key_is_of_as_many_jobs_as_want_it() {
         assert_eq!((status, field), (StatusCode::UNPROCESSABLE_ENTITY, &json!("concurrency_key")));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_says_which_job_has_enqueued_it() {
+    let served = Served::start(None).await;
+    // Whether there is such a job is not looked at.
+    let parent = JobId::generate().to_string();
+    let shown = async |job: Value| {
+        let (status, enqueued) = served.enqueue(&job).await;
+        assert_eq!(status, StatusCode::CREATED, "{job}");
+        let path = format!("/v1/jobs/{}", enqueued["id"].as_str().unwrap());
+        served.get(&path).await.1["parent"].clone()
+    };
+    assert_eq!(shown(json!({"url": "/x", "parent": null})).await, Value::Null);
+    assert_eq!(shown(json!({"url": "/x", "parent": parent.to_uppercase()})).await, parent.as_str());
+    let (_, page) = served.get("/v1/jobs").await;
+    assert_eq!(page["jobs"][0]["parent"], parent.as_str());
+    assert_eq!(page["jobs"][1].get("parent"), Some(&Value::Null), "it is not left out");
+    for wrong in [json!("7"), json!(7), json!("")] {
+        let (status, told) = served.enqueue(&json!({"url": "/x", "parent": wrong})).await;
+        let field = &told["errors"][0]["field"];
+        assert_eq!((status, field), (StatusCode::UNPROCESSABLE_ENTITY, &json!("parent")));
+    }
+    let of_a_schedule = json!({"cron": "@daily", "url": "/x", "parent": parent});
+    let (status, told) = served.put("/v1/schedules/s", &of_a_schedule).await;
+    assert_eq!(
+        (status, &told["errors"][0]["field"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("parent"))
+    );
+}

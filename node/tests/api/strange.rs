@@ -74,6 +74,7 @@ impl Chance {
             "asynchronous",
             "heartbeat",
             "id",
+            "parent",
             "batch",
             "after",
             "on",

@@ -275,6 +275,24 @@ fn a_concurrency_key_is_of_as_many_jobs_as_want_it() {
 }
 
 #[test]
+fn a_job_says_which_job_has_enqueued_it() {
+    let place = Place::migrated();
+    let parent = place.enqueue(&["/jobs/import"]);
+    let id = place.enqueue(&["/jobs/part", "--parent", &parent.to_uppercase()]);
+    assert_eq!(place.show(&id)["parent"], parent.as_str());
+    assert_eq!(place.list(&[])[0]["parent"], parent.as_str());
+    let text = place.run(&["jobs", "show", &id]).ok();
+    assert!(text.contains(&format!("\nparent     {parent}\n")), "{text}");
+    assert_eq!(place.show(&parent)["parent"], Value::Null);
+    assert!(!place.run(&["jobs", "show", &parent]).ok().contains("parent"));
+    // Whether there is such a job is not looked at.
+    assert_eq!(place.show(&place.enqueue(&["/x", "--parent", NOBODY]))["parent"], NOBODY);
+    place.run(&["enqueue", "/x", "--parent", "7"]).fails(2, &["--parent", "7"]);
+    let set = ["schedules", "set", "s", "@daily", "/x", "--parent", NOBODY];
+    place.run(&set).fails(2, &["--parent"]);
+}
+
+#[test]
 fn a_job_is_cancelled_once_and_may_be_retried() {
     let place = Place::migrated();
     let id = place.enqueue(&["/x", "--in", "1h"]);

@@ -140,7 +140,7 @@ pub(crate) fn away() -> String {
 }
 
 pub(crate) const NOBODY: &str = "01936c5e-7d1a-7cc3-98c4-dc0c0c07398f";
-pub(crate) const JOB_KEYS: [&str; 14] = [
+pub(crate) const JOB_KEYS: [&str; 15] = [
     "id",
     "queue",
     "method",
@@ -155,4 +155,5 @@ pub(crate) const JOB_KEYS: [&str; 14] = [
     "node",
     "unique_key",
     "concurrency_key",
+    "parent",
 ];

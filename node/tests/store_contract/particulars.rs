@@ -39,16 +39,25 @@ pub(crate) async fn a_job_says_how_it_is_tried_again<W: World>(w: W) {
     // With a unique key, and by a beat.
     let unique = Some(turnwise_node::job::Unique { key: "k".parse().unwrap(), window: None });
     let concurrency_key = "c".parse().ok();
-    let keyed = enqueue(&a.store, NewJob { unique, retry, concurrency_key, ..job() }).await;
+    let parent = Some(said);
+    let keyed = enqueue(&a.store, NewJob { unique, retry, concurrency_key, parent, ..job() }).await;
     let (view, _) = a.store.job(keyed).await.unwrap().unwrap();
+    assert_eq!(view.particulars.parent_id(), parent);
     assert_eq!(view.particulars.concurrency_key.as_deref(), Some("c"));
     w.set_clock(NOON + SECOND).await;
     let mut a = a;
     let jobs = a.beat_for(9, 5).await.jobs;
     assert_eq!(jobs[0].particulars.retry_wait_max_ms, Some(60_000));
+    assert_eq!(jobs[0].particulars.parent_id(), parent);
+    // Who has enqueued it is said by itself too.
+    let child = enqueue(&a.store, NewJob { parent, ..job() }).await;
+    let claimed = a.claim_one(8).await;
+    assert_eq!((claimed.id, claimed.particulars.parent_id()), (child, parent));
+    let recovered = a.store.recover(a.id, claimed.token, &Default::default()).await.unwrap();
+    assert_eq!(recovered.jobs[0].particulars.parent_id(), parent);
     // Most say nothing.
     let silent = enqueue(&a.store, job()).await;
-    assert_eq!(a.claim_one(10).await.particulars, Particulars::default());
+    assert_eq!(a.claim_one(12).await.particulars, Particulars::default());
     assert_eq!(a.store.job(silent).await.unwrap().unwrap().0.particulars, Particulars::default());
 }
 

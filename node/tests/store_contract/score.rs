@@ -68,11 +68,12 @@ impl Score {
 /// Try each of these promises.
 macro_rules! promises {
     ($score:expr, $world:ty, $state:ident; $($module:ident :: $promise:ident),* $(,)?) => {
-        $($score.on::<$world, _, _>(
+        // (Boxed: all of them together do not fit on a stack.)
+        $(Box::pin($score.on::<$world, _, _>(
             stringify!($promise),
             crate::world::State::$state,
             $module::$promise,
-        ).await;)*
+        )).await;)*
     };
 }
 pub(crate) use promises;

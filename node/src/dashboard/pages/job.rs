@@ -157,6 +157,9 @@ fn facts(farm: &Farm, job: &JobView, now: ServerInstant) -> Markup {
             dt { "Queue" } dd { (page::short(&job.queue, 128)) }
             @if let Some(key) = &job.unique_key { dt { "Unique key" } dd { (page::short(key, 256)) } }
             @if let Some(key) = &job.particulars.concurrency_key { dt { "Concurrency key" } dd { (page::short(key, 256)) } }
+            @if let Some(parent) = job.particulars.parent_id() {
+                dt { "Parent" } dd { a href=(format!("/jobs/{parent}")) { code { (parent) } } }
+            }
             @if let Some(schedule) = &job.particulars.schedule { dt { "Schedule" } dd { (page::short(schedule, 128)) } }
             @if let Some(batch) = job.particulars.batch_id() {
                 dt { "Batch" } dd { a href=(format!("/batches/{batch}")) { code { (batch) } } }

@@ -57,7 +57,7 @@ fn particulars(attempt: &str) -> String {
     );
     format!(
         "CONVERT(IF(
-            COALESCE(j.retry_wait_ms, j.retry_wait_max_ms, j.asynchronous, j.schedule, j.batch, {previous}) IS NOT NULL
+            COALESCE(j.retry_wait_ms, j.retry_wait_max_ms, j.asynchronous, j.schedule, j.batch, j.parent, {previous}) IS NOT NULL
             OR EXISTS (
                 SELECT 1 FROM turnwise_queues q WHERE q.name = j.queue
                     AND COALESCE(q.retry_wait_ms, q.retry_wait_max_ms, q.permanent_statuses, q.slow_down_ms) IS NOT NULL),
@@ -69,7 +69,7 @@ fn particulars(attempt: &str) -> String {
                 'permanent', (SELECT q.permanent_statuses FROM turnwise_queues q WHERE q.name = j.queue),
                 'slow_down_ms', (SELECT q.slow_down_ms FROM turnwise_queues q WHERE q.name = j.queue),
                 'asynchronous', j.asynchronous, 'heartbeat_ms', j.heartbeat_ms, 'schedule', j.schedule,
-                'batch', j.batch, 'previous_status', {previous}),
+                'batch', j.batch, 'parent', j.parent, 'previous_status', {previous}),
             NULL) USING utf8mb4)"
     )
 }

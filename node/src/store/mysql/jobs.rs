@@ -30,7 +30,7 @@ macro_rules! is_held {
 /// What few jobs say, as a list of jobs has it; NULL: nothing.
 const SELDOM_SAID: &str = concat!(
     "CONVERT(IF(COALESCE(j.unique_key, j.awaits_since, j.progress, j.progress_note, j.retry_wait_ms,
-        j.retry_wait_max_ms, j.asynchronous, j.schedule, j.batch, j.concurrency_key) IS NULL AND NOT (",
+        j.retry_wait_max_ms, j.asynchronous, j.schedule, j.batch, j.concurrency_key, j.parent) IS NULL AND NOT (",
     is_held!(),
     "), NULL,
     JSON_OBJECT('unique_key', CONVERT(j.unique_key USING utf8mb4), 'awaits_since', ",
@@ -38,7 +38,7 @@ const SELDOM_SAID: &str = concat!(
     ", 'progress', JSON_OBJECT('percent', GREATEST(LEAST(j.progress, 100), 0), 'note', j.progress_note),
         'retry_wait_ms', j.retry_wait_ms, 'retry_wait_max_ms', j.retry_wait_max_ms, 'asynchronous', j.asynchronous,
         'heartbeat_ms', j.heartbeat_ms, 'schedule', j.schedule, 'batch', j.batch,
-        'concurrency_key', CONVERT(j.concurrency_key USING utf8mb4),
+        'concurrency_key', CONVERT(j.concurrency_key USING utf8mb4), 'parent', j.parent,
         'after', IF(",
     is_held!(),
     ", (SELECT w.batch FROM turnwise_waits w WHERE w.job = j.id), NULL))) USING utf8mb4)"
@@ -306,7 +306,7 @@ macro_rules! new_rows {
             "INSERT INTO turnwise_jobs
                 (id, queue, method, url, headers, body, priority, scheduled_at, created_at,
                 queued_at, max_attempts, deadline_ms, unique_key, unique_until, retry_wait_ms, retry_wait_max_ms,
-                asynchronous, heartbeat_ms, concurrency_key",
+                asynchronous, heartbeat_ms, concurrency_key, parent",
             $of_batches,
             ") VALUES "
         )
@@ -420,7 +420,7 @@ fn new_row(job: &NewJob, named: &Named, now: i64) -> String {
         }
     };
     format!(
-        "('{}', {}, {}, {}, {}, {}, {}, {}, {now}, {now}, {}, {}, {}, {}, {}, {}, {}, {}, {}{of_batches})",
+        "('{}', {}, {}, {}, {}, {}, {}, {}, {now}, {now}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}{of_batches})",
         job.id,
         text(&job.queue),
         text(&job.method),
@@ -438,6 +438,7 @@ fn new_row(job: &NewJob, named: &Named, now: i64) -> String {
         number_or_null(said.asynchronous),
         number_or_null(said.heartbeat_ms),
         bytes_or_null(said.concurrency_key.as_deref().map(str::as_bytes)),
+        text_or_null(said.parent.as_deref()),
     )
 }
 

@@ -41,7 +41,7 @@ impl Callbacks for PgStore {
                 j.attempt::bigint, j.max_attempts::bigint, j.hand_backs::bigint, j.deadline_ms,
                 turnwise.micros(j.scheduled_at), j.priority::bigint, NULL::bigint, NULL::bigint,
                 turnwise.particulars(turnwise.queue_policies(), j.queue, j.retry_wait_ms, j.retry_wait_max_ms,
-                    j.asynchronous, j.heartbeat_ms, j.schedule, j.batch, j.attempt, j.last_status),
+                    j.asynchronous, j.heartbeat_ms, j.schedule, j.batch, j.attempt, j.last_status, j.parent),
                 j.node::text, j.state, j.state = 'running' OR j.state = 'queued' AND j.awaits_since IS NOT NULL
              FROM turnwise.jobs j WHERE j.id = $1::text::uuid AND j.node IS NOT NULL AND j.token IS NOT NULL",
         );

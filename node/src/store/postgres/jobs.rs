@@ -28,13 +28,13 @@ const VIEW_COLUMNS: &str =
     CASE WHEN j.unique_key IS NOT NULL OR j.awaits_since IS NOT NULL OR j.progress IS NOT NULL
             OR j.progress_note IS NOT NULL OR j.retry_wait_ms IS NOT NULL OR j.retry_wait_max_ms IS NOT NULL
             OR j.asynchronous IS NOT NULL OR j.schedule IS NOT NULL OR j.batch IS NOT NULL
-            OR j.concurrency_key IS NOT NULL
+            OR j.concurrency_key IS NOT NULL OR j.parent IS NOT NULL
             OR j.scheduled_at = timestamptz '2260-01-01 00:00:00+00'
         THEN jsonb_build_object('unique_key', j.unique_key, 'awaits_since', turnwise.micros(j.awaits_since),
             'progress', jsonb_build_object('percent', j.progress, 'note', j.progress_note),
             'retry_wait_ms', j.retry_wait_ms, 'retry_wait_max_ms', j.retry_wait_max_ms,
             'asynchronous', j.asynchronous::integer, 'heartbeat_ms', j.heartbeat_ms, 'schedule', j.schedule, 'batch', j.batch,
-            'concurrency_key', j.concurrency_key,
+            'concurrency_key', j.concurrency_key, 'parent', j.parent,
             'after', CASE WHEN j.state = 'queued' AND j.scheduled_at = timestamptz '2260-01-01 00:00:00+00'
                 THEN (SELECT w.batch FROM turnwise.waits w WHERE w.job = j.id) END)::text
         END

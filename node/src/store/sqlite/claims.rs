@@ -24,7 +24,7 @@ pub(super) const PRIORITY_US: i64 = 10_000_000;
 /// What few jobs say, as JSON; NULL: nothing. What they do not say themselves is their queue's to say.
 macro_rules! particulars {
     () => {
-        "CASE WHEN coalesce(retry_wait_ms, retry_wait_max_ms, asynchronous, schedule, batch) IS NOT NULL
+        "CASE WHEN coalesce(retry_wait_ms, retry_wait_max_ms, asynchronous, schedule, batch, parent) IS NOT NULL
                 OR attempt > 1 AND last_status IS NOT NULL
                 OR queue IN (SELECT q.name FROM turnwise_queues q
                     WHERE coalesce(q.retry_wait_ms, q.retry_wait_max_ms, q.permanent_statuses, q.slow_down_ms) IS NOT NULL)
@@ -36,7 +36,7 @@ macro_rules! particulars {
                 'permanent', (SELECT q.permanent_statuses FROM turnwise_queues q WHERE q.name = queue),
                 'slow_down_ms', (SELECT q.slow_down_ms FROM turnwise_queues q WHERE q.name = queue),
                 'asynchronous', asynchronous, 'heartbeat_ms', heartbeat_ms, 'schedule', schedule,
-                'batch', batch, 'previous_status', iif(attempt > 1, last_status, NULL)) END"
+                'batch', batch, 'parent', parent, 'previous_status', iif(attempt > 1, last_status, NULL)) END"
     };
 }
 

@@ -54,8 +54,8 @@ pub(super) async fn enqueue<B: Sabotage>(
             "INSERT INTO turnwise_jobs
                 (id, queue, method, url, headers, body, priority, scheduled_at, created_at, queued_at,
                 max_attempts, deadline_ms, unique_key, unique_until, retry_wait_ms, retry_wait_max_ms, asynchronous,
-                heartbeat_ms, batch, concurrency_key)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
+                heartbeat_ms, batch, concurrency_key, parent)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
              ON CONFLICT DO NOTHING",
         )
         .bind(job.id.to_string())
@@ -77,6 +77,7 @@ pub(super) async fn enqueue<B: Sabotage>(
         .bind(said.heartbeat_ms)
         .bind(job.batch.map(|batch| batch.to_string()))
         .bind(said.concurrency_key)
+        .bind(said.parent)
         .execute(&mut *connection)
         .await?;
         if let Some((after, state)) = job.after.zip(waited)
@@ -147,13 +148,13 @@ const JOB_COLUMNS: &str = concat!(
     "SELECT id, queue, method, url, state, priority, attempt, max_attempts,
     scheduled_at, created_at, finished_at, node, last_status, last_error, c.now,
     CASE WHEN coalesce(unique_key, awaits_since, progress, progress_note, retry_wait_ms, retry_wait_max_ms, asynchronous,
-            schedule, batch, concurrency_key) IS NOT NULL OR scheduled_at = ",
+            schedule, batch, concurrency_key, parent) IS NOT NULL OR scheduled_at = ",
     held_until!(),
     "
         THEN json_object('unique_key', unique_key, 'awaits_since', iif(awaits_since >= started_at, awaits_since, NULL),
             'progress', json_object('percent', progress, 'note', progress_note),
             'retry_wait_ms', retry_wait_ms, 'retry_wait_max_ms', retry_wait_max_ms, 'asynchronous', asynchronous,
-            'heartbeat_ms', heartbeat_ms, 'schedule', schedule, 'batch', batch, 'concurrency_key', concurrency_key,
+            'heartbeat_ms', heartbeat_ms, 'schedule', schedule, 'batch', batch, 'concurrency_key', concurrency_key, 'parent', parent,
             'after', iif(state = 'queued' AND scheduled_at = ",
     held_until!(),
     ",

@@ -1,7 +1,8 @@
 -- least-binary: 0.1.0
 --
 -- Concurrency keys: of the jobs of a queue that have the same one, no more run at once than the queue says. And queues that are held
--- back for a while since a target asks for it. Claims of every binary that uses these functions keep to both.
+-- back for a while since a target asks for it. Claims of every binary that uses these functions keep to both. And which job has
+-- enqueued a job.
 
 ALTER TABLE turnwise.queues
     -- So many jobs with the same concurrency key run at once; null: any number.
@@ -13,7 +14,10 @@ ALTER TABLE turnwise.queues
     -- Until when it is held back.
     ADD COLUMN slowed_until timestamptz;
 
-ALTER TABLE turnwise.jobs ADD COLUMN concurrency_key text COLLATE "C";
+ALTER TABLE turnwise.jobs
+    ADD COLUMN concurrency_key text COLLATE "C",
+    -- The job that has enqueued it.
+    ADD COLUMN parent uuid;
 ALTER TABLE turnwise.jobs ADD CONSTRAINT concurrency_key_has_1_to_256_bytes
     CHECK (octet_length(concurrency_key) BETWEEN 1 AND 256) NOT VALID;
 -- Finds the first job of each key of a lane, however many wait for the same one.
@@ -348,6 +352,85 @@ BEGIN
     RETURN QUERY SELECT * FROM turnwise.taken(p_node, p_token, p_at, places);
 END $$;
 
+-- What few jobs say, as 0017 has it, with the job that has enqueued them.
+CREATE FUNCTION turnwise.particulars(
+    p_policies jsonb, p_queue text, p_retry_wait_ms bigint, p_retry_wait_max_ms bigint, p_asynchronous boolean,
+    p_heartbeat_ms bigint, p_schedule text, p_batch uuid, p_attempt integer, p_last_status integer, p_parent uuid
+) RETURNS text[] LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN p_policies IS NOT NULL OR p_retry_wait_ms IS NOT NULL OR p_retry_wait_max_ms IS NOT NULL
+            OR p_asynchronous IS NOT NULL OR p_schedule IS NOT NULL OR p_batch IS NOT NULL
+            OR p_attempt > 1 AND p_last_status IS NOT NULL OR p_parent IS NOT NULL
+        THEN ARRAY[jsonb_strip_nulls(coalesce(p_policies -> p_queue, '{}') || jsonb_strip_nulls(jsonb_build_object(
+            'retry_wait_ms', p_retry_wait_ms, 'retry_wait_max_ms', p_retry_wait_max_ms,
+            'asynchronous', p_asynchronous::integer, 'heartbeat_ms', p_heartbeat_ms, 'schedule', p_schedule,
+            'batch', p_batch, 'parent', p_parent,
+            'previous_status', CASE WHEN p_attempt > 1 THEN p_last_status END)))::text]
+        END
+$$;
+
+-- These rows, which are held, run under this claim from now on.
+CREATE OR REPLACE FUNCTION turnwise.taken(p_node uuid, p_token bigint, p_at timestamptz, p_places tid[])
+RETURNS SETOF turnwise.claim_answer LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
+SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    policies CONSTANT jsonb := turnwise.queue_policies();
+BEGIN
+    RETURN QUERY
+    WITH taken AS (
+        UPDATE turnwise.jobs j SET
+            state = 'running', node = p_node, token = p_token, started_at = p_at,
+            attempt = j.attempt + 1, awaits_since = NULL, progress = NULL, progress_note = NULL
+        WHERE j.ctid = ANY (p_places)
+        RETURNING j.id, j.queue, j.method, j.url, j.headers, j.body, j.attempt, j.max_attempts,
+            j.hand_backs, j.deadline_ms, j.scheduled_at, j.priority, j.last_status,
+            j.retry_wait_ms, j.retry_wait_max_ms, j.asynchronous, j.heartbeat_ms, j.schedule, j.batch, j.parent
+    )
+    SELECT t.id::text, p_token, t.queue, t.method, t.url, t.headers::text,
+        CASE WHEN octet_length(t.body) <= 262144 THEN t.body END,
+        coalesce(octet_length(t.body), 0)::bigint, t.attempt::bigint, t.max_attempts::bigint,
+        t.hand_backs::bigint, t.deadline_ms, turnwise.micros(t.scheduled_at), t.priority::bigint,
+        NULL::bigint, NULL::bigint,
+        turnwise.particulars(policies, t.queue, t.retry_wait_ms, t.retry_wait_max_ms, t.asynchronous, t.heartbeat_ms,
+            t.schedule, t.batch, t.attempt, t.last_status, t.parent),
+        NULL::smallint[], NULL::boolean
+    FROM taken t
+    ORDER BY t.scheduled_at - t.priority * interval '10 s', t.id;
+END $$;
+
+-- As 0017 has it.
+CREATE OR REPLACE FUNCTION turnwise.jobs_recovered(
+    p_node uuid, p_token bigint,
+    p_running integer, p_offset_us bigint, p_offset_error_us bigint, p_transit_us bigint
+) RETURNS SETOF turnwise.claim_answer LANGUAGE plpgsql AS $$
+DECLARE
+    policies jsonb := turnwise.queue_policies();
+    lost CONSTANT boolean := turnwise.check_in(
+        p_node, turnwise.clock(), turnwise.period_ms(),
+        p_running, p_offset_us, p_offset_error_us, p_transit_us) IS NULL;
+BEGIN
+    IF NOT lost THEN
+        UPDATE turnwise.nodes n SET token_floor = greatest(n.token_floor, p_token + 1)
+        WHERE n.id = p_node;
+        RETURN QUERY
+        SELECT j.id::text, j.token, j.queue, j.method, j.url, j.headers::text,
+            CASE WHEN octet_length(j.body) <= 262144 THEN j.body END,
+            coalesce(octet_length(j.body), 0)::bigint, j.attempt::bigint, j.max_attempts::bigint,
+            j.hand_backs::bigint, j.deadline_ms, turnwise.micros(j.scheduled_at), j.priority::bigint,
+            NULL::bigint, NULL::bigint,
+            turnwise.particulars(policies, j.queue, j.retry_wait_ms, j.retry_wait_max_ms, j.asynchronous,
+                j.heartbeat_ms, j.schedule, j.batch, j.attempt, j.last_status, j.parent),
+            NULL::smallint[], NULL::boolean
+        FROM turnwise.jobs j
+        WHERE j.state = 'running' AND j.node = p_node AND j.token = p_token
+        ORDER BY j.scheduled_at - j.priority * interval '10 s', j.id;
+    END IF;
+    RETURN QUERY SELECT
+        NULL::text, NULL::bigint, NULL::text, NULL::text, NULL::text, NULL::text, NULL::bytea,
+        NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint,
+        NULL::bigint, NULL::bigint, NULL::bigint, NULL::text[], NULL::smallint[], lost;
+END $$;
+
 -- Enqueuing ---------------------------------------------------------------------------------------------
 
 DROP FUNCTION turnwise.enqueue_unique(
@@ -360,7 +443,8 @@ CREATE FUNCTION turnwise.enqueue_unique(
     p_scheduled_at timestamptz, p_moment timestamptz, p_max_attempts integer, p_deadline_ms bigint,
     p_unique_key text, p_unique_until timestamptz,
     p_retry_wait_ms bigint DEFAULT NULL, p_retry_wait_max_ms bigint DEFAULT NULL, p_asynchronous boolean DEFAULT NULL,
-    p_heartbeat_ms bigint DEFAULT NULL, p_concurrency_key text DEFAULT NULL
+    p_heartbeat_ms bigint DEFAULT NULL, p_concurrency_key text DEFAULT NULL,
+    p_parent uuid DEFAULT NULL
 ) RETURNS uuid LANGUAGE plpgsql AS $$
 DECLARE
     holder uuid;
@@ -374,11 +458,11 @@ BEGIN
         INSERT INTO turnwise.jobs (
             id, queue, method, url, headers, body, priority, scheduled_at, created_at, queued_at,
             max_attempts, deadline_ms, unique_key, unique_until, retry_wait_ms, retry_wait_max_ms, asynchronous, heartbeat_ms,
-            concurrency_key)
+            concurrency_key, parent)
         VALUES (
             p_id, p_queue, p_method, p_url, p_headers, p_body, p_priority, p_scheduled_at, p_moment, p_moment,
             p_max_attempts, p_deadline_ms, p_unique_key, p_unique_until,
-            p_retry_wait_ms, p_retry_wait_max_ms, p_asynchronous, p_heartbeat_ms, p_concurrency_key)
+            p_retry_wait_ms, p_retry_wait_max_ms, p_asynchronous, p_heartbeat_ms, p_concurrency_key, p_parent)
         ON CONFLICT DO NOTHING;
         IF FOUND THEN
             RETURN p_id;
@@ -409,11 +493,12 @@ DECLARE
 BEGIN
     INSERT INTO turnwise.jobs (
         id, queue, method, url, headers, body, priority, scheduled_at, created_at, queued_at,
-        max_attempts, deadline_ms, retry_wait_ms, retry_wait_max_ms, asynchronous, heartbeat_ms, concurrency_key)
+        max_attempts, deadline_ms, retry_wait_ms, retry_wait_max_ms, asynchronous, heartbeat_ms, concurrency_key, parent)
     SELECT n.id, n.queue, n.method, n.url, n.headers, n.body, n.priority,
         coalesce(turnwise.instant(n.at), moment + n.wait_us * interval '1 microsecond'), moment, moment,
         n.max_attempts, n.deadline_ms, (n.more ->> 'retry_wait_ms')::bigint, (n.more ->> 'retry_wait_max_ms')::bigint,
-        (n.more ->> 'asynchronous')::integer <> 0, (n.more ->> 'heartbeat_ms')::bigint, n.more ->> 'concurrency_key'
+        (n.more ->> 'asynchronous')::integer <> 0, (n.more ->> 'heartbeat_ms')::bigint, n.more ->> 'concurrency_key',
+        (n.more ->> 'parent')::uuid
     FROM unnest(p_ids, p_queues, p_methods, p_urls, p_headers, p_bodies, p_priorities, p_at, p_waits_us,
             p_max_attempts, p_deadlines_ms, p_keys, p_particulars)
         n (id, queue, method, url, headers, body, priority, at, wait_us, max_attempts, deadline_ms, key, more)
@@ -431,12 +516,12 @@ BEGIN
             moment + p_windows_us[place] * interval '1 microsecond',
             (p_particulars[place] ->> 'retry_wait_ms')::bigint, (p_particulars[place] ->> 'retry_wait_max_ms')::bigint,
             (p_particulars[place] ->> 'asynchronous')::integer <> 0, (p_particulars[place] ->> 'heartbeat_ms')::bigint,
-            p_particulars[place] ->> 'concurrency_key');
+            p_particulars[place] ->> 'concurrency_key', (p_particulars[place] ->> 'parent')::uuid);
     END LOOP;
     RETURN ids::text[];
 END $$;
 
--- For apps: one more argument. --------------------------------------------------------------------------
+-- For apps: two more arguments. --------------------------------------------------------------------------
 
 DROP FUNCTION turnwise.enqueue(
     text, jsonb, bytea, text, timestamptz, integer, integer, interval, text, jsonb, uuid, text, interval, interval, interval,
@@ -463,7 +548,8 @@ CREATE FUNCTION turnwise.enqueue(
     retry_wait_max interval DEFAULT NULL,
     asynchronous boolean DEFAULT NULL,
     heartbeat interval DEFAULT NULL,
-    concurrency_key text DEFAULT NULL
+    concurrency_key text DEFAULT NULL,
+    parent uuid DEFAULT NULL
 ) RETURNS uuid LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -485,18 +571,18 @@ BEGIN
             turnwise.checked_body(enqueue.json, enqueue.body), coalesce(enqueue.priority, 0),
             coalesce(enqueue.scheduled_at, moment), moment, coalesce(enqueue.max_attempts, 20),
             coalesce(turnwise.checked_deadline_ms(enqueue.deadline), 600000), enqueue.unique_key, until,
-            wait_ms, wait_max_ms, enqueue.asynchronous, beat_ms, enqueue.concurrency_key);
+            wait_ms, wait_max_ms, enqueue.asynchronous, beat_ms, enqueue.concurrency_key, enqueue.parent);
     END IF;
     INSERT INTO turnwise.jobs (
         id, queue, method, url, headers, body, priority, scheduled_at, created_at, queued_at,
-        max_attempts, deadline_ms, retry_wait_ms, retry_wait_max_ms, asynchronous, heartbeat_ms, concurrency_key)
+        max_attempts, deadline_ms, retry_wait_ms, retry_wait_max_ms, asynchronous, heartbeat_ms, concurrency_key, parent)
     VALUES (
         job, coalesce(enqueue.queue, 'default'), coalesce(enqueue.method, 'POST'),
         turnwise.checked_url(enqueue.url), turnwise.checked_headers(enqueue.headers),
         turnwise.checked_body(enqueue.json, enqueue.body), coalesce(enqueue.priority, 0),
         coalesce(enqueue.scheduled_at, moment), moment, moment, coalesce(enqueue.max_attempts, 20),
         coalesce(turnwise.checked_deadline_ms(enqueue.deadline), 600000),
-        wait_ms, wait_max_ms, enqueue.asynchronous, beat_ms, enqueue.concurrency_key)
+        wait_ms, wait_max_ms, enqueue.asynchronous, beat_ms, enqueue.concurrency_key, enqueue.parent)
     ON CONFLICT (id) DO NOTHING;
     RETURN job;
 END $$;
@@ -515,23 +601,23 @@ BEGIN
             turnwise.checked_unique_until(g.unique_key, g.unique_for, moment),
             turnwise.checked_millis('retry_wait', g.retry_wait, 1) AS retry_wait_ms,
             turnwise.checked_millis('retry_wait_max', g.retry_wait_max, 1) AS retry_wait_max_ms, g.asynchronous,
-            turnwise.checked_millis('heartbeat', g.heartbeat, 1000) AS heartbeat_ms, g.concurrency_key, e.place
+            turnwise.checked_millis('heartbeat', g.heartbeat, 1000) AS heartbeat_ms, g.concurrency_key, g.parent, e.place
         FROM jsonb_array_elements(enqueue_array.jobs) WITH ORDINALITY e (job, place)
         CROSS JOIN LATERAL jsonb_to_record(e.job) AS g (
             url text, json jsonb, body text, queue text, scheduled_at timestamptz, priority integer,
             max_attempts integer, deadline interval, method text, headers jsonb, id uuid,
             unique_key text, unique_for interval, retry_wait interval, retry_wait_max interval, asynchronous boolean,
-            heartbeat interval, concurrency_key text)
+            heartbeat interval, concurrency_key text, parent uuid)
     ), enqueued AS (
         INSERT INTO turnwise.jobs (
             id, queue, method, url, headers, body, priority, scheduled_at, created_at, queued_at,
-            max_attempts, deadline_ms, retry_wait_ms, retry_wait_max_ms, asynchronous, heartbeat_ms, concurrency_key)
+            max_attempts, deadline_ms, retry_wait_ms, retry_wait_max_ms, asynchronous, heartbeat_ms, concurrency_key, parent)
         SELECT g.id, coalesce(g.queue, 'default'), coalesce(g.method, 'POST'),
             turnwise.checked_url(g.url), turnwise.checked_headers(g.headers),
             turnwise.checked_body(g.json, convert_to(g.body, 'UTF8')), coalesce(g.priority, 0),
             coalesce(g.scheduled_at, moment), moment, moment, coalesce(g.max_attempts, 20),
             coalesce(turnwise.checked_deadline_ms(g.deadline), 600000),
-            g.retry_wait_ms, g.retry_wait_max_ms, g.asynchronous, g.heartbeat_ms, g.concurrency_key
+            g.retry_wait_ms, g.retry_wait_max_ms, g.asynchronous, g.heartbeat_ms, g.concurrency_key, g.parent
         FROM given g WHERE g.unique_key IS NULL ORDER BY g.place
         ON CONFLICT (id) DO NOTHING
     )
@@ -542,14 +628,14 @@ BEGIN
             url text, json jsonb, body text, queue text, scheduled_at timestamptz, priority integer,
             max_attempts integer, deadline interval, method text, headers jsonb, id uuid,
             unique_key text, unique_for interval, retry_wait interval, retry_wait_max interval, asynchronous boolean,
-            heartbeat interval, concurrency_key text)
+            heartbeat interval, concurrency_key text, parent uuid)
         WHERE g.unique_key IS NOT NULL ORDER BY g.unique_key, e.place
     LOOP
         ids[keyed.place] := turnwise.enqueue(
             keyed.url, keyed.json, convert_to(keyed.body, 'UTF8'), keyed.queue, keyed.scheduled_at,
             keyed.priority, keyed.max_attempts, keyed.deadline, keyed.method, keyed.headers, keyed.id,
             keyed.unique_key, keyed.unique_for, keyed.retry_wait, keyed.retry_wait_max, keyed.asynchronous,
-            keyed.heartbeat, keyed.concurrency_key);
+            keyed.heartbeat, keyed.concurrency_key, keyed.parent);
     END LOOP;
     RETURN QUERY SELECT i.id FROM unnest(ids) WITH ORDINALITY i (id, place) ORDER BY i.place;
 END $$;
@@ -559,7 +645,7 @@ CREATE OR REPLACE FUNCTION turnwise.enqueue_many(jobs jsonb) RETURNS SETOF uuid 
 DECLARE
     known CONSTANT text[] := ARRAY['url', 'json', 'body', 'queue', 'scheduled_at', 'priority',
         'max_attempts', 'deadline', 'method', 'headers', 'id',
-        'unique_key', 'unique_for', 'retry_wait', 'retry_wait_max', 'asynchronous', 'heartbeat', 'concurrency_key'];
+        'unique_key', 'unique_for', 'retry_wait', 'retry_wait_max', 'asynchronous', 'heartbeat', 'concurrency_key', 'parent'];
     kind CONSTANT text := coalesce(jsonb_typeof(jobs), 'null');
     place bigint;
     many integer;

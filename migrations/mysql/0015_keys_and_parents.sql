@@ -1,7 +1,8 @@
 -- least-binary: 0.1.0
 --
 -- Concurrency keys: of the jobs of a queue that have the same one, no more run at once than the queue says. And queues that are held
--- back for a while since a target asks for it. A binary that does not know the columns claims all the same.
+-- back for a while since a target asks for it. A binary that does not know the columns claims all the same. And which job has
+-- enqueued a job.
 --
 -- The key that counts while a job waits is computed: of a job without one, the entry of the index does not change with its state. The three
 -- indexes of other computed columns go while columns are added and are made again (see 0005 and 0014). Each step asks first whether
@@ -52,6 +53,13 @@ EXECUTE turnwise_step;
 -- What it may hold is bounded by its type, and an empty one counts as a key.
 SET @turnwise_step = IF(@turnwise_has = 0,
     'ALTER TABLE turnwise_jobs ADD COLUMN concurrency_key VARBINARY(256)', 'DO 0');
+PREPARE turnwise_step FROM @turnwise_step;
+EXECUTE turnwise_step;
+SET @turnwise_has = (SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE()
+    AND TABLE_NAME = 'turnwise_jobs' AND COLUMN_NAME = 'parent');
+-- The job that has enqueued it.
+SET @turnwise_step = IF(@turnwise_has = 0,
+    'ALTER TABLE turnwise_jobs ADD COLUMN parent VARCHAR(36) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin', 'DO 0');
 PREPARE turnwise_step FROM @turnwise_step;
 EXECUTE turnwise_step;
 SET @turnwise_step = IF(@turnwise_computed = 0,

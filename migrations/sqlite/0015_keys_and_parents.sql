@@ -1,7 +1,8 @@
 -- least-binary: 0.1.0
 --
 -- Concurrency keys: of the jobs of a queue that have the same one, no more run at once than the queue says. And queues that are held
--- back for a while since a target asks for it. A binary that does not know the columns claims all the same.
+-- back for a while since a target asks for it. A binary that does not know the columns claims all the same. And which job has
+-- enqueued a job.
 
 -- So many jobs with the same concurrency key run at once; NULL: any number.
 ALTER TABLE turnwise_queues ADD COLUMN concurrency_per_key INTEGER
@@ -17,6 +18,10 @@ ALTER TABLE turnwise_jobs ADD COLUMN concurrency_key TEXT
 -- Finds the first job of each key of a lane, however many wait for the same one.
 CREATE INDEX turnwise_jobs_keyed ON turnwise_jobs (queue, priority, concurrency_key, scheduled_at)
     WHERE state = 'queued' AND concurrency_key IS NOT NULL;
+
+-- The job that has enqueued it.
+ALTER TABLE turnwise_jobs ADD COLUMN parent TEXT
+    CONSTRAINT parent_has_at_most_64_bytes CHECK (length(CAST(parent AS BLOB)) <= 64);
 
 ALTER TABLE turnwise_schedules ADD COLUMN concurrency_key TEXT
     CONSTRAINT concurrency_key_has_1_to_256_bytes CHECK (length(CAST(concurrency_key AS BLOB)) BETWEEN 1 AND 256);
