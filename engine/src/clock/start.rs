@@ -53,7 +53,7 @@ fn are_apart(some: &[Sample], group: &[Sample]) -> bool {
     let least = group.iter().map(Sample::delay).min().unwrap_or(0);
     let longest = group.iter().map(Sample::delay).max().unwrap_or(0);
     let grain = group.iter().map(|sample| sample.resolution).max().unwrap_or(0);
-    let beyond = APART * longest.saturating_sub(least) + 2 * grain;
+    let beyond = longest.saturating_sub(least).saturating_mul(APART).saturating_add(2 * grain);
     some.iter().all(|sample| {
         let delay = sample.delay();
         delay > longest.saturating_add(beyond) || delay < least.saturating_sub(beyond)

@@ -1,4 +1,4 @@
-//! Decides which jobs the demo enqueues, how often, its batches, its schedule and what holds for its mail. What becomes of them is the nodes' and the sample app's.
+//! Decides which jobs the demo enqueues, how often, its batches, its schedule, its paused queue and what holds for its mail. What becomes of them is the nodes' and the sample app's.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -24,6 +24,8 @@ const BUNDLES_A_SECOND: f64 = 20.0;
 /// The queues of the demo's jobs. A node of the demo takes jobs from no others: in a database that is not the demo's
 /// own, other jobs are left alone.
 pub(crate) const QUEUES: [&str; 3] = ["demo-mail", "demo-reports", "demo-flaky"];
+/// The queue that is paused.
+const PAUSED_QUEUE: &str = "demo-archive";
 /// When the demo's schedule comes.
 const SCHEDULE: &str = "*/15 * * * * *";
 /// How often a batch is made,
@@ -154,6 +156,17 @@ pub(crate) async fn set_schedule(store: &AnyStore) -> Result<(), StoreError> {
     let next = cron.and_then(|cron| cron.next_after(now));
     store.put_schedule(&schedule, next).await?;
     Ok(())
+}
+
+/// A queue that is paused, with a few jobs: they wait for somebody to resume it.
+pub(crate) async fn set_paused(store: &AnyStore) -> Result<(), StoreError> {
+    store.pause(PAUSED_QUEUE).await?;
+    let job = |number| NewJob {
+        queue: PAUSED_QUEUE.to_owned(),
+        max_attempts: MAX_ATTEMPTS,
+        ..NewJob::new(format!("/jobs/report?archive={number}"))
+    };
+    store.enqueue(&[1, 2, 3].map(job)).await.map(drop)
 }
 
 /// Of the letters to a customer one is sent at a time.

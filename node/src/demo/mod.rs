@@ -186,6 +186,7 @@ impl Stage {
         if plan.database_url.is_none() && !plan.rate.is_none() {
             jobs::set_schedule(&store).await?;
             jobs::set_policy(&store).await?;
+            jobs::set_paused(&store).await?;
         }
         let jobs = tokio::spawn(jobs::stream(store.clone(), plan.rate, chance(), said.clone()));
         let buttons = Arc::new(Buttons { farm: Arc::clone(&farm), said });

@@ -244,6 +244,10 @@ const LOCAL_EPOCH: u64 = 5_000_000_000_000;
 /// What the server takes to answer.
 const SERVICE_NANOS: f64 = 60_000.0;
 
+/// No time in a trace is farther from its zero, in nanoseconds (73 years; server time is counted from 1970): of three of them the sum
+/// can be computed.
+const NANOS_MAX: u64 = 1 << 61;
+
 /// Make the trace of a specification.
 pub fn generate(spec: &Spec) -> Vec<Sample> {
     let nanos = |duration: Duration| duration.as_secs_f64() * 1e9;
@@ -366,6 +370,11 @@ pub fn from_csv(csv: &str) -> Result<Vec<Sample>, TraceError> {
                 Err(_) => {
                     return bad(number, format!("{name} is {field:?}, not a whole number"));
                 }
+            }
+        }
+        for (value, name) in values.iter().zip(COLUMNS.split(',')) {
+            if value.unsigned_abs() > NANOS_MAX {
+                return bad(number, format!("{name} is {value}, beyond {NANOS_MAX}"));
             }
         }
         let [sent, arrived, answered, received, true_offset] = values;
