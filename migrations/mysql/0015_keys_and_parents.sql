@@ -11,10 +11,11 @@
 SET @turnwise_has = (SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE()
     AND TABLE_NAME = 'turnwise_queues' AND COLUMN_NAME = 'slowed_until');
 -- So many jobs with the same concurrency key run at once (NULL: any number); for so long the queue is held back at most when a target
--- answers 429 or 503 with Retry-After (NULL: it is not); until when it is held back.
+-- answers 429 or 503 with Retry-After (NULL: it is not); until when it is held back; behind which key the first jobs of keys are
+-- looked for next, where very many wait (NULL: from the first).
 SET @turnwise_step = IF(@turnwise_has = 0,
     'ALTER TABLE turnwise_queues ADD COLUMN concurrency_per_key BIGINT, ADD COLUMN slow_down_ms BIGINT,
-        ADD COLUMN slowed_until DATETIME(6),
+        ADD COLUMN slowed_until DATETIME(6), ADD COLUMN keys_from VARBINARY(256),
         ADD CONSTRAINT concurrency_per_key_is_1_to_a_million CHECK (concurrency_per_key BETWEEN 1 AND 1000000),
         ADD CONSTRAINT slow_down_is_1_s_to_24_h CHECK (slow_down_ms BETWEEN 1000 AND 86400000)', 'DO 0');
 PREPARE turnwise_step FROM @turnwise_step;

@@ -12,7 +12,9 @@ ALTER TABLE turnwise.queues
     ADD COLUMN slow_down_ms bigint
         CONSTRAINT slow_down_is_1_s_to_24_h CHECK (slow_down_ms BETWEEN 1000 AND 86400000),
     -- Until when it is held back.
-    ADD COLUMN slowed_until timestamptz;
+    ADD COLUMN slowed_until timestamptz,
+    -- Behind which key the first jobs of keys are looked for next, where very many wait; null: from the first.
+    ADD COLUMN keys_from text COLLATE "C";
 
 ALTER TABLE turnwise.jobs
     ADD COLUMN concurrency_key text COLLATE "C",
@@ -146,7 +148,7 @@ BEGIN
             UPDATE turnwise.queues q SET rate_full_at = turnwise.instant(room.full_at_us + taken * room.step_us)
             WHERE q.name = room.queue;
         END IF;
-        IF (taken >= room.jobs OR room.per_key IS NOT NULL) AND EXISTS (
+        IF (taken >= room.jobs OR room.per_key IS NOT NULL AND room.queue <> ALL (turnwise.paused_queues())) AND EXISTS (
             SELECT FROM unnest(p_lanes, p_priorities) l (queue, priority)
             CROSS JOIN LATERAL (
                 SELECT FROM turnwise.jobs j
@@ -171,21 +173,57 @@ BEGIN
     END LOOP;
 END $$;
 
--- Which jobs of these lanes may be claimed, of each queue no more than there is room, and of each key no more than may still run. A
--- lane of a queue that bounds its keys is walked from its beginning, up to 1,000 jobs; with `p_by_key` the first job of each key is
--- taken into account as well, up to 1,000 keys of a lane: however many jobs wait for one key, they hold up no other.
+-- Which jobs of these queues, which bound their keys, may be claimed: of each queue no more than there is room, and of each key no more
+-- than may still run. Each lane is walked from its beginning, up to 1,000 jobs. Where that finds fewer of a queue than could be taken and
+-- did not come to the end of a lane (`deep`), the first job of each key can be taken into account as well, of up to 1,000 keys of a lane
+-- (`p_by_key`): however many jobs wait for one key, they hold up no other. They begin behind the key that the last claim came to
+-- (`queues.keys_from`; the row is held), so that each has its turn.
 CREATE FUNCTION turnwise.within_keys(
-    p_rooms turnwise.room[], p_lanes text[], p_priorities smallint[], p_starts timestamptz[], p_limit integer,
-    p_due timestamptz, p_by_key boolean, OUT ids uuid[], OUT is_deep boolean
+    p_rooms turnwise.room[], p_lanes text[], p_priorities smallint[], p_limit integer, p_due timestamptz,
+    p_by_key text[], OUT ids uuid[], OUT places timestamptz[], OUT deep text[]
 ) LANGUAGE plpgsql
-SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = on
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     bounded CONSTANT text[] := ARRAY(SELECT r.queue FROM unnest(p_rooms) r WHERE r.per_key IS NOT NULL);
+    first_ids uuid[] := '{}';
+    reached record;
 BEGIN
+    IF p_by_key IS NOT NULL THEN
+        FOR reached IN
+            WITH RECURSIVE known (queue, priority, key, number) AS (
+                SELECT l.queue, l.priority, coalesce(q.keys_from, ''), 0
+                FROM unnest(p_lanes, p_priorities) l (queue, priority) JOIN turnwise.queues q ON q.name = l.queue
+                WHERE l.queue = ANY (p_by_key)
+                UNION ALL
+                SELECT k.queue, k.priority, (SELECT j.concurrency_key FROM turnwise.jobs j
+                    WHERE j.state = 'queued' AND j.queue = k.queue AND j.priority = k.priority
+                        AND j.concurrency_key > k.key
+                    ORDER BY j.concurrency_key LIMIT 1), k.number + 1
+                FROM known k WHERE k.key IS NOT NULL AND k.number < 1000
+            )
+            SELECT k.queue, k.priority, array_agg(f.id) FILTER (WHERE f.id IS NOT NULL) AS ids,
+                CASE WHEN bool_and(k.key IS NOT NULL) THEN max(k.key) END AS last
+            FROM known k LEFT JOIN LATERAL (
+                -- (Written so that the index of keys is entered at the key, whatever the statistics say.)
+                SELECT j.id FROM turnwise.jobs j
+                WHERE j.state = 'queued' AND j.queue = k.queue AND j.priority = k.priority
+                    AND j.concurrency_key >= k.key AND (j.concurrency_key, j.scheduled_at) <= (k.key, p_due)
+                ORDER BY j.concurrency_key, j.scheduled_at LIMIT 1
+            ) f ON k.number > 0
+            GROUP BY k.queue, k.priority
+            ORDER BY k.queue, last DESC NULLS FIRST
+        LOOP
+            first_ids := first_ids || coalesce(reached.ids, '{}');
+            -- Of several lanes the one that came least far, which is the last; null: all came to their ends.
+            UPDATE turnwise.queues q SET keys_from = reached.last
+            WHERE q.name = reached.queue AND q.keys_from IS DISTINCT FROM reached.last;
+        END LOOP;
+    END IF;
     WITH lane AS MATERIALIZED (
-        SELECT l.queue, l.priority, CASE WHEN r.per_key IS NULL THEN l.start ELSE '-infinity' END AS start, r.jobs, r.per_key
-        FROM unnest(p_lanes, p_priorities, p_starts) l (queue, priority, start)
-        LEFT JOIN unnest(p_rooms) r ON r.queue = l.queue
+        SELECT l.queue, l.priority, r.jobs, r.per_key
+        FROM unnest(p_lanes, p_priorities) l (queue, priority) JOIN unnest(p_rooms) r ON r.queue = l.queue
+        WHERE r.per_key IS NOT NULL AND r.jobs IS DISTINCT FROM 0
     ), running AS MATERIALIZED (
         SELECT r.queue, r.concurrency_key, count(*) AS jobs FROM (
             SELECT j.queue, j.concurrency_key FROM turnwise.jobs j
@@ -200,58 +238,38 @@ BEGIN
         SELECT l.queue, l.priority, l.jobs, l.per_key, due.id, due.place, due.concurrency_key
         FROM lane l CROSS JOIN LATERAL (
             SELECT j.id, j.scheduled_at - l.priority * interval '10 s' AS place, j.concurrency_key FROM turnwise.jobs j
-            WHERE j.state = 'queued' AND j.queue = l.queue AND j.priority = l.priority
-                AND j.scheduled_at >= l.start AND j.scheduled_at <= p_due
-            ORDER BY j.scheduled_at
-            -- (Others may hold some of those that have no limit.)
-            LIMIT CASE WHEN l.jobs IS NULL AND l.per_key IS NULL THEN p_limit + 256
-                WHEN l.per_key IS NULL OR l.jobs = 0 THEN least(p_limit, l.jobs) ELSE 1000 END
+            WHERE j.state = 'queued' AND j.queue = l.queue AND j.priority = l.priority AND j.scheduled_at <= p_due
+            ORDER BY j.scheduled_at LIMIT 1000
         ) due
-    ), first_of_keys AS (
-        SELECT l.queue, l.priority, l.jobs, l.per_key, first.id, first.place, first.concurrency_key
-        FROM lane l CROSS JOIN LATERAL (
-            WITH RECURSIVE known (key, number) AS (
-                (SELECT j.concurrency_key, 1 FROM turnwise.jobs j
-                    WHERE j.state = 'queued' AND j.queue = l.queue AND j.priority = l.priority
-                        AND j.concurrency_key IS NOT NULL
-                    ORDER BY j.concurrency_key LIMIT 1)
-                UNION ALL
-                SELECT (SELECT j.concurrency_key FROM turnwise.jobs j
-                    WHERE j.state = 'queued' AND j.queue = l.queue AND j.priority = l.priority
-                        AND j.concurrency_key > k.key
-                    ORDER BY j.concurrency_key LIMIT 1), k.number + 1
-                FROM known k WHERE k.key IS NOT NULL AND k.number < 1000
-            )
-            SELECT f.* FROM known k CROSS JOIN LATERAL (
-                SELECT j.id, j.scheduled_at - l.priority * interval '10 s' AS place, j.concurrency_key FROM turnwise.jobs j
-                WHERE j.state = 'queued' AND j.queue = l.queue AND j.priority = l.priority
-                    AND j.concurrency_key = k.key AND j.scheduled_at <= p_due
-                ORDER BY j.scheduled_at LIMIT 1
-            ) f
-        ) first
-        WHERE p_by_key AND l.per_key IS NOT NULL AND l.jobs IS DISTINCT FROM 0
     ), seen AS (
         SELECT w.* FROM walked w
         UNION ALL
-        SELECT f.* FROM first_of_keys f WHERE f.id NOT IN (SELECT w.id FROM walked w)
-    ), allowed AS (
+        SELECT l.queue, l.priority, l.jobs, l.per_key, j.id, j.scheduled_at - l.priority * interval '10 s', j.concurrency_key
+        FROM turnwise.jobs j JOIN lane l ON l.queue = j.queue AND l.priority = j.priority
+        WHERE j.id = ANY (first_ids) AND j.state = 'queued' AND j.id NOT IN (SELECT w.id FROM walked w)
+    ), allowed AS MATERIALIZED (
         SELECT a.queue, a.id, a.place, a.jobs,
             row_number() OVER (PARTITION BY a.queue ORDER BY a.place, a.id) AS number
         FROM (
             SELECT s.*, row_number() OVER (PARTITION BY s.queue, s.concurrency_key ORDER BY s.place, s.id) AS of_key
             FROM seen s
         ) a
-        WHERE a.per_key IS NULL OR a.concurrency_key IS NULL OR a.of_key <= a.per_key - coalesce((
-            SELECT r.jobs FROM running r WHERE r.queue = a.queue AND r.concurrency_key = a.concurrency_key), 0)
+        LEFT JOIN running r ON r.queue = a.queue AND r.concurrency_key = a.concurrency_key
+        WHERE a.concurrency_key IS NULL OR a.of_key <= a.per_key - coalesce(r.jobs, 0)
+    ), taken AS (
+        SELECT a.id, a.place FROM allowed a WHERE a.jobs IS NULL OR a.number <= a.jobs
+        ORDER BY a.place, a.id LIMIT p_limit
     )
-    SELECT (SELECT array_agg(f.id ORDER BY f.place, f.id) FROM (
-            SELECT a.id, a.place FROM allowed a WHERE a.jobs IS NULL OR a.number <= a.jobs
-            ORDER BY a.place, a.id LIMIT p_limit + 256) f),
-        EXISTS (SELECT FROM walked w WHERE w.per_key IS NOT NULL GROUP BY w.queue, w.priority HAVING count(*) >= 1000)
-    INTO ids, is_deep;
+    SELECT (SELECT array_agg(t.id ORDER BY t.place, t.id) FROM taken t),
+        (SELECT array_agg(t.place ORDER BY t.place, t.id) FROM taken t),
+        (SELECT array_agg(DISTINCT w.queue) FROM (
+                SELECT w.queue, w.jobs FROM walked w GROUP BY w.queue, w.priority, w.jobs HAVING count(*) >= 1000) w
+            WHERE (SELECT count(*) FROM allowed a WHERE a.queue = w.queue) < least(p_limit, w.jobs))
+    INTO ids, places, deep;
 END $$;
 
--- The rows, which are held, that a claim takes where any of these queues bounds its keys.
+-- The rows, which are held, that a claim takes where any of these queues bounds its keys: of the first `p_limit` jobs of all lanes those
+-- that nobody else holds.
 CREATE FUNCTION turnwise.take_within_keys(
     p_rooms turnwise.room[], p_limit integer,
     p_lanes text[], p_priorities smallint[], p_starts timestamptz[], p_due timestamptz, OUT places tid[], OUT bytes bigint
@@ -260,15 +278,49 @@ SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cach
 DECLARE
     found record;
 BEGIN
-    SELECT k.* INTO found FROM turnwise.within_keys(p_rooms, p_lanes, p_priorities, p_starts, p_limit, p_due, false) k;
-    IF found.is_deep AND coalesce(cardinality(found.ids), 0) < p_limit THEN
-        SELECT k.* INTO found FROM turnwise.within_keys(p_rooms, p_lanes, p_priorities, p_starts, p_limit, p_due, true) k;
+    SELECT k.* INTO found FROM turnwise.within_keys(p_rooms, p_lanes, p_priorities, p_limit, p_due, NULL) k;
+    IF found.deep IS NOT NULL THEN
+        SELECT k.* INTO found FROM turnwise.within_keys(p_rooms, p_lanes, p_priorities, p_limit, p_due, found.deep) k;
     END IF;
-    SELECT array_agg(t.ctid), sum(t.bytes) INTO places, bytes FROM (
-        SELECT j.ctid, octet_length(j.body) AS bytes FROM turnwise.jobs j
-        WHERE j.id = ANY (found.ids) AND j.state = 'queued' AND j.scheduled_at <= p_due
-        ORDER BY j.scheduled_at - j.priority * interval '10 s', j.id LIMIT p_limit FOR UPDATE SKIP LOCKED
-    ) t;
+    WITH first AS MATERIALIZED (
+        SELECT f.* FROM (
+            SELECT ranked.queue, ranked.priority, ranked.start, NULL::uuid AS id, ranked.place FROM (
+                SELECT l.queue, l.priority, l.start, due.scheduled_at - l.priority * interval '10 s' AS place, r.jobs,
+                    row_number() OVER (PARTITION BY l.queue
+                        ORDER BY due.scheduled_at - l.priority * interval '10 s', l.priority) AS number
+                FROM unnest(p_lanes, p_priorities, p_starts) l (queue, priority, start)
+                LEFT JOIN unnest(p_rooms) r ON r.queue = l.queue
+                CROSS JOIN LATERAL (
+                    SELECT j.scheduled_at FROM turnwise.jobs j
+                    WHERE j.state = 'queued' AND j.queue = l.queue AND j.priority = l.priority
+                        AND j.scheduled_at >= l.start AND j.scheduled_at <= p_due
+                    ORDER BY j.scheduled_at LIMIT least(p_limit, r.jobs)
+                ) due
+                WHERE r.per_key IS NULL
+            ) ranked
+            WHERE ranked.jobs IS NULL OR ranked.number <= ranked.jobs
+            UNION ALL
+            SELECT NULL, NULL, NULL, k.id, k.place FROM unnest(found.ids, found.places) k (id, place)
+        ) f
+        ORDER BY f.place LIMIT p_limit
+    ), share AS MATERIALIZED (
+        SELECT f.queue, f.priority, f.start, count(*) AS jobs FROM first f WHERE f.id IS NULL
+        GROUP BY f.queue, f.priority, f.start
+    ), of_lanes AS MATERIALIZED (
+        SELECT due.place, due.bytes FROM share s CROSS JOIN LATERAL (
+            SELECT j.ctid AS place, octet_length(j.body) AS bytes FROM turnwise.jobs j
+            WHERE j.state = 'queued' AND j.queue = s.queue AND j.priority = s.priority
+                AND j.scheduled_at >= s.start AND j.scheduled_at <= p_due
+            ORDER BY j.scheduled_at LIMIT s.jobs FOR UPDATE SKIP LOCKED
+        ) due
+    ), of_keys AS MATERIALIZED (
+        SELECT j.ctid AS place, octet_length(j.body) AS bytes FROM turnwise.jobs j
+        WHERE j.id = ANY (ARRAY(SELECT f.id FROM first f WHERE f.id IS NOT NULL))
+            AND j.state = 'queued' AND j.scheduled_at <= p_due
+        FOR UPDATE SKIP LOCKED
+    )
+    SELECT array_agg(t.place), sum(t.bytes) INTO places, bytes
+    FROM (SELECT l.* FROM of_lanes l UNION ALL SELECT k.* FROM of_keys k) t;
 END $$;
 
 -- Claim as 0017 has it; within the limits of keys too.

@@ -12,6 +12,8 @@ ALTER TABLE turnwise_queues ADD COLUMN slow_down_ms INTEGER
     CONSTRAINT slow_down_is_1_s_to_24_h CHECK (slow_down_ms BETWEEN 1000 AND 86400000);
 -- Until when it is held back.
 ALTER TABLE turnwise_queues ADD COLUMN slowed_until INTEGER;
+-- Behind which key the first jobs of keys are looked for next, where very many wait; NULL: from the first.
+ALTER TABLE turnwise_queues ADD COLUMN keys_from TEXT;
 
 ALTER TABLE turnwise_jobs ADD COLUMN concurrency_key TEXT
     CONSTRAINT concurrency_key_has_1_to_256_bytes CHECK (length(CAST(concurrency_key AS BLOB)) BETWEEN 1 AND 256);

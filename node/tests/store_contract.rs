@@ -137,6 +137,7 @@ async fn postgres_keeps_the_contract() {
     contract::<Postgres>(&mut score).await;
     promises! { score, Postgres, Fresh;
         limits::a_queue_that_somebody_holds_keeps_no_other_waiting,
+        keys::what_somebody_holds_beside_keys_is_passed_over,
         batches::a_batch_ends_with_the_last_of_its_jobs_and_what_waits_runs,
         batches::a_batch_of_which_not_all_succeeded_fails,
         batches::an_open_batch_waits_to_be_sealed_and_is_sealed_once,
@@ -241,6 +242,7 @@ async fn mariadb_keeps_the_contract() {
     contract::<MySql>(&mut score).await;
     promises! { score, MySql, Fresh;
         limits::a_queue_that_somebody_holds_keeps_no_other_waiting,
+        keys::what_somebody_holds_beside_keys_is_passed_over,
         batches::a_batch_ends_with_the_last_of_its_jobs_and_what_waits_runs,
         batches::a_batch_of_which_not_all_succeeded_fails,
         batches::an_open_batch_waits_to_be_sealed_and_is_sealed_once,

@@ -224,7 +224,7 @@ pub trait QueueOrders: Store {
     fn resume(&self, queue: &str) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Say what holds for the jobs of this queue, from their next claims on. The default says nothing. A queue need not have jobs.
-    /// A limit that is lower than what runs now lets that go on. Fails as [`pause`](Self::pause) does.
+    /// A limit that is lower than what runs now lets that go on; a queue that is held back goes on. Fails as [`pause`](Self::pause) does.
     fn put_policy(
         &self,
         queue: &str,

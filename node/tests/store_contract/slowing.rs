@@ -79,6 +79,9 @@ pub(crate) async fn only_a_queue_that_heeds_its_targets_is_held_back<W: World>(w
     heed(&a.store, None).await;
     assert_eq!(held_back(&a.store).await, []);
     assert_eq!(ids(&a.claim(3, 10).await), [waits]);
+    // And when it heeds them again, it is not held back by what was asked before.
+    heed(&a.store, Some(60)).await;
+    assert_eq!(held_back(&a.store).await, []);
 }
 
 pub(crate) async fn a_clock_that_is_set_back_holds_no_queue_back<W: World>(w: W) {

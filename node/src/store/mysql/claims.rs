@@ -198,6 +198,7 @@ pub(super) async fn take(
     let (free, bound): (Vec<&Head>, Vec<&Head>) =
         heads.into_iter().partition(|head| !rooms.contains_key(&head.lane.queue));
     let mut sources: Vec<String> = free.into_iter().map(head).collect();
+    let mut entered = Vec::new();
     for (number, (queue, room)) in rooms.iter().enumerate() {
         let lanes = bound.iter().copied().filter(|head| head.lane.queue == *queue);
         if room.per_key().is_some() {
@@ -208,6 +209,7 @@ pub(super) async fn take(
                 within.refuses_keys(queue.clone());
             }
             sources.extend(of_ids(&found.ids));
+            entered.extend(found.entered);
             continue;
         }
         let lanes: Vec<String> = lanes.map(head).collect();
@@ -223,7 +225,7 @@ pub(super) async fn take(
         let entry = within.took(std::iter::empty());
         return Ok(Taken {
             kept: entry.kept,
-            entered: limits::entered(&entry),
+            entered: entered.into_iter().chain(limits::entered(&entry)).collect(),
             ..Taken::default()
         });
     }
@@ -258,7 +260,7 @@ pub(super) async fn take(
         reached: reached.into_iter().filter(|(lane, _)| !by_keys(&lane.queue)).collect(),
         more,
         kept: entry.kept,
-        entered: limits::entered(&entry),
+        entered: entered.into_iter().chain(limits::entered(&entry)).collect(),
     })
 }
 

@@ -5,15 +5,14 @@ use sqlx::mysql::MySqlConnection;
 
 use super::claims::PRIORITY_SECONDS;
 use super::lanes::Head;
-use super::literals::{bytes, bytes_from_hex, instant, text};
+use super::literals::{bytes_from_hex, bytes_or_null, instant, text};
 use super::rows_of;
 use crate::store::errors::Trouble;
 use crate::store::limits::{Room, WALKED_MAX};
 
-/// Where all jobs that were walked wait for their keys, so many keys that are taken are passed over to find others.
-const TAKEN_KEYS_MAX: u32 = 256;
-/// And behind each of them at most so many jobs are looked at.
-const BEHIND_A_KEY_MAX: u32 = 64;
+/// Where too few of the jobs that were walked may be taken, the first jobs of so many keys of the queue are looked at besides: each
+/// costs two statements of a packet.
+const FIRST_KEYS_MAX: usize = 128;
 
 /// Jobs of a queue that may be taken.
 #[derive(Debug, Default)]
@@ -22,13 +21,15 @@ pub(super) struct WithinKeys {
     pub(super) ids: Vec<String>,
     /// There are others that are due, and whose keys are taken.
     pub(super) others_wait: bool,
+    /// What is to be stored: where the first jobs of keys are looked for next.
+    pub(super) entered: Option<String>,
     /// So many were looked at.
     seen: u32,
 }
 
 /// The jobs of these lanes, all of one queue, that may be taken as far as their keys go, no more than there is room in the queue, and
-/// `limit`. Each lane is walked from its beginning. Where that leads to no end, jobs of other keys are looked up. `due` is written as
-/// SQL; so is `unless`, which bars a job.
+/// `limit`. Each lane is walked from its beginning. Where that finds too few, and there may be more, the first jobs of keys are looked
+/// up. `due` is written as SQL; so is `unless`, which bars a job.
 pub(super) async fn within(
     connection: &mut MySqlConnection,
     lanes: &[&Head],
@@ -42,20 +43,73 @@ pub(super) async fn within(
     let limit = limit.min(room.jobs());
     let running = running(&text(&first.lane.queue), due);
     let walk: Vec<String> = lanes.iter().map(|lane| walked(lane, due, unless)).collect();
-    let found = ask(connection, &walk.join(" UNION ALL "), &running, per_key, limit).await?;
+    let walk = walk.join(" UNION ALL ");
+    let found = ask(connection, &walk, &running, per_key, limit).await?;
     if found.seen < WALKED_MAX || found.ids.len() as u32 >= limit {
         return Ok(found);
     }
-    let taken = format!(
-        "SELECT HEX(r.k) FROM ({running}) r WHERE r.jobs >= {per_key} ORDER BY r.k LIMIT {TAKEN_KEYS_MAX}"
-    );
-    let mut keys: Vec<Vec<u8>> = Vec::new();
-    for row in rows_of(connection, taken).await? {
-        keys.extend(bytes_from_hex(row.try_get(0)?));
+    let (ids, entered) = first_of_keys(connection, lanes, due, unless).await?;
+    if ids.is_empty() {
+        return Ok(WithinKeys { entered: Some(entered), ..found });
     }
-    let between = lanes.iter().flat_map(|lane| between(lane, &keys, (due, unless), limit));
-    let seen: Vec<String> = walk.iter().cloned().chain(between).collect();
-    ask(connection, &seen.join(" UNION "), &running, per_key, limit).await
+    let ids: Vec<String> = ids.iter().map(|id| text(id)).collect();
+    let seen = format!(
+        "{walk} UNION (SELECT id, scheduled_at - INTERVAL (priority * {PRIORITY_SECONDS}) SECOND, concurrency_key
+            FROM turnwise_jobs FORCE INDEX (PRIMARY) WHERE id IN ({}))",
+        ids.join(", ")
+    );
+    let found = ask(connection, &seen, &running, per_key, limit).await?;
+    Ok(WithinKeys { entered: Some(entered), ..found })
+}
+
+/// The first jobs of keys of these lanes, and what stores which key they came to: the next claim begins behind that, so that each has
+/// its turn. Neither server can be told to go from one key to the next in its index (see `lanes`), but one probe after the other can, in
+/// one packet, with the key in a variable of the session.
+async fn first_of_keys(
+    connection: &mut MySqlConnection,
+    lanes: &[&Head],
+    due: &str,
+    unless: &str,
+) -> Result<(Vec<String>, String), Trouble> {
+    let Some(queue) = lanes.first().map(|lane| text(&lane.lane.queue)) else {
+        return Ok((Vec::new(), String::new()));
+    };
+    let of_a_lane = (FIRST_KEYS_MAX / lanes.len()).max(1);
+    let mut packet = vec![format!(
+        "SET @turnwise_from = (SELECT COALESCE(q.keys_from, '') FROM turnwise_queues q WHERE q.name = {queue})"
+    )];
+    for lane in lanes.iter().take(FIRST_KEYS_MAX) {
+        let which = format!(
+            "FROM turnwise_jobs j FORCE INDEX (turnwise_jobs_keyed)
+             WHERE j.queue = {queue} AND j.priority = {}",
+            lane.lane.priority
+        );
+        packet.push("SET @turnwise_key = @turnwise_from".to_owned());
+        for _ in 0..of_a_lane {
+            packet.push(format!(
+                "SET @turnwise_key = (SELECT j.queued_key {which} AND j.queued_key > @turnwise_key
+                    ORDER BY j.queued_key LIMIT 1)"
+            ));
+            packet.push(format!(
+                "SELECT j.id, NULL {which} AND j.queued_key = @turnwise_key AND j.scheduled_at <= {due}
+                    AND NOT {unless} ORDER BY j.scheduled_at LIMIT 1"
+            ));
+        }
+        packet.push("SELECT NULL, COALESCE(HEX(@turnwise_key), '')".to_owned());
+    }
+    let (mut ids, mut reached): (Vec<String>, Option<Vec<u8>>) = (Vec::new(), None);
+    for row in rows_of(connection, packet.join("; ")).await? {
+        if let Some(id) = row.try_get(0)? {
+            ids.push(id);
+            continue;
+        }
+        // Of several lanes the one that came least far, of those that did not come to their ends.
+        let last: String = row.try_get(1)?;
+        let last = bytes_from_hex(&last).filter(|last| !last.is_empty());
+        reached = reached.into_iter().chain(last).min();
+    }
+    let from = bytes_or_null(reached.as_deref());
+    Ok((ids, format!("UPDATE turnwise_queues SET keys_from = {from} WHERE name = {queue}")))
 }
 
 /// How many jobs of each key of a queue run; what goes on elsewhere does until it is due.
@@ -72,49 +126,19 @@ fn running(queue: &str, due: &str) -> String {
     )
 }
 
-/// The id, the place and the key of a lane's jobs, which an index leads to.
-fn columns(lane: &Head, index: &str) -> String {
-    let (queue, priority) = (text(&lane.lane.queue), lane.lane.priority);
+/// The id, the place and the key of the first jobs of a lane, in their order.
+fn walked(Head { lane, first_us, .. }: &Head, due: &str, unless: &str) -> String {
     format!(
-        "SELECT id, scheduled_at - INTERVAL {} SECOND AS place, concurrency_key AS k
-         FROM turnwise_jobs FORCE INDEX ({index})
-         WHERE state = 'queued' AND queue = {queue} AND priority = {priority}",
-        priority * PRIORITY_SECONDS
+        "(SELECT id, scheduled_at - INTERVAL {} SECOND AS place, concurrency_key AS k
+          FROM turnwise_jobs FORCE INDEX (turnwise_jobs_queued)
+          WHERE state = 'queued' AND queue = {} AND priority = {}
+            AND scheduled_at BETWEEN {} AND {due} AND NOT {unless}
+          ORDER BY scheduled_at, id LIMIT {WALKED_MAX})",
+        lane.priority * PRIORITY_SECONDS,
+        text(&lane.queue),
+        lane.priority,
+        instant(*first_us)
     )
-}
-
-/// The first jobs of a lane, in their order.
-fn walked(lane: &Head, due: &str, unless: &str) -> String {
-    format!(
-        "({} AND scheduled_at BETWEEN {} AND {due} AND NOT {unless} ORDER BY scheduled_at, id LIMIT {WALKED_MAX})",
-        columns(lane, "turnwise_jobs_queued"),
-        instant(lane.first_us)
-    )
-}
-
-/// Jobs of a lane by their keys, before each of these keys, which are in their order, and behind the last.
-fn between(lane: &Head, keys: &[Vec<u8>], (due, unless): (&str, &str), limit: u32) -> Vec<String> {
-    let lower = std::iter::once(None).chain(keys.iter().map(Some));
-    let upper = keys.iter().map(Some).chain(std::iter::once(None));
-    let bounds = lower.zip(upper).map(|(lower, upper)| {
-        let lower = lower.map_or_else(
-            || "queued_key IS NOT NULL".to_owned(),
-            |key| format!("queued_key > {}", bytes(key)),
-        );
-        let upper =
-            upper.map_or_else(String::new, |key| format!(" AND queued_key < {}", bytes(key)));
-        format!("{lower}{upper}")
-    });
-    let columns = columns(lane, "turnwise_jobs_keyed");
-    let most = limit.min(BEHIND_A_KEY_MAX);
-    bounds
-        .map(|bounds| {
-            format!(
-                "({columns} AND {bounds} AND scheduled_at <= {due} AND NOT {unless}
-                  ORDER BY queued_key, scheduled_at LIMIT {most})"
-            )
-        })
-        .collect()
 }
 
 /// Of the jobs that are `seen` those which may be taken.

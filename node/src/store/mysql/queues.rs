@@ -25,7 +25,8 @@ impl QueueOrders for MySqlStore {
         let row = policy.columns(queue);
         let set = format!(
             "retry_wait_ms = {}, retry_wait_max_ms = {}, permanent_statuses = {}, concurrency = {},
-             concurrency_per_key = {}, rate_jobs = {}, rate_per_ms = {}, rate_burst = {}, slow_down_ms = {}",
+             concurrency_per_key = {}, rate_jobs = {}, rate_per_ms = {}, rate_burst = {}, slow_down_ms = {},
+             slowed_until = NULL",
             number_or_null(row.retry_wait_ms),
             number_or_null(row.retry_wait_max_ms),
             text_or_null(row.permanent_statuses.as_deref()),

@@ -41,7 +41,8 @@ impl QueueOrders for PgStore {
                     retry_wait_max_ms = excluded.retry_wait_max_ms, permanent_statuses = excluded.permanent_statuses,
                     concurrency = excluded.concurrency, concurrency_per_key = excluded.concurrency_per_key,
                     rate_jobs = excluded.rate_jobs, rate_per_ms = excluded.rate_per_ms,
-                    rate_burst = excluded.rate_burst, slow_down_ms = excluded.slow_down_ms"
+                    rate_burst = excluded.rate_burst, slow_down_ms = excluded.slow_down_ms,
+                    slowed_until = NULL"
             ),
         );
         let statement = statement

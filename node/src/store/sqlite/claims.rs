@@ -181,6 +181,9 @@ pub(super) async fn take<B: Sabotage>(
         let found = keys::within::<B>(connection, lanes, room, due, claim.limit).await?;
         let head = |(place, rowid)| Head { place, rowid, queue: queue.clone() };
         heads.extend(found.jobs.into_iter().map(head));
+        if found.others_are_free {
+            within.may_refuse(queue.clone());
+        }
         if found.others_wait {
             within.refuses_keys(queue);
         }

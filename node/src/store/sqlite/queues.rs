@@ -59,7 +59,7 @@ impl<B: Sabotage> QueueOrders for SqliteStore<B> {
                 ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
                  ON CONFLICT (name) DO UPDATE SET retry_wait_ms = ?2, retry_wait_max_ms = ?3, permanent_statuses = ?4,
                     concurrency = ?5, concurrency_per_key = ?6, rate_jobs = ?7, rate_per_ms = ?8, rate_burst = ?9,
-                    slow_down_ms = ?10"
+                    slow_down_ms = ?10, slowed_until = NULL"
             ),
         )
         .bind(row.name)

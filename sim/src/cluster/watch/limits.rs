@@ -23,6 +23,10 @@ pub(in crate::cluster) struct Limited {
     full_at: i64,
     /// When the last of its jobs was given out.
     last: u64,
+    /// The same of each key.
+    last_of_key: BTreeMap<String, u64>,
+    /// Until when it is held back.
+    held_back: u64,
     /// Until when it is held back, by the server's clock, in microseconds.
     held_back_until: i64,
 }
@@ -103,6 +107,7 @@ impl World {
         let is_new = |job: &JobView| given.iter().any(|given| given.id == job.id);
         let key = |job: &&&JobView| job.particulars.concurrency_key.clone();
         for key in running.iter().filter(|job| is_new(job)).filter_map(|job| key(&job)) {
+            self.orders.told.limited.last_of_key.insert(key.clone(), self.now);
             let many = of_key.get(key.as_str()).copied().unwrap_or(0);
             if many > most {
                 self.violated(Invariant::Limits, || {
@@ -124,11 +129,28 @@ impl World {
         let limited = &mut self.orders.told.limited;
         limited.held_back_until =
             limited.held_back_until.max(clock.saturating_add(wait.as_micros() as i64));
-        limited.last = limited.last.max(self.now + wait.as_nanos() as u64);
+        limited.held_back = limited.held_back.max(self.now + wait.as_nanos() as u64);
     }
 
-    /// Whether a job may still wait for the sake of its queue's limits: others of it were given out lately.
-    pub(super) fn waits_for_its_limits(&self, queue: &str, grace: u64) -> bool {
-        queue == LIMITED_QUEUE && self.orders.told.limited.last + grace >= self.now
+    /// Whether a job, one of these, may still wait for the sake of its queue's limits: others of it were given out lately. Where the
+    /// queue bounds nothing but its keys, others of the same key were, or one of them runs.
+    pub(super) fn waits_for_its_limits(&self, job: &JobView, jobs: &[JobView], grace: u64) -> bool {
+        let (limited, orders) = (&self.orders.told.limited, &self.scenario.orders);
+        if job.queue != LIMITED_QUEUE {
+            return false;
+        }
+        let lately = |at: u64| at + grace >= self.now;
+        if lately(limited.held_back) {
+            return true;
+        }
+        if orders.concurrency > 0 || orders.rate > 0 {
+            return lately(limited.last);
+        }
+        let Some(key) = &job.particulars.concurrency_key else { return false };
+        let is_same = |other: &JobView| {
+            let is_of_it = other.particulars.concurrency_key.as_ref() == Some(key);
+            is_of_it && other.queue == LIMITED_QUEUE && other.state == JobState::Running
+        };
+        limited.last_of_key.get(key).is_some_and(|at| lately(*at)) || jobs.iter().any(is_same)
     }
 }

@@ -248,7 +248,7 @@ impl World {
         let lost: Vec<u64> = jobs
             .iter()
             .filter(|job| !self.waits_for_its_queue(&job.queue, grace))
-            .filter(|job| !self.waits_for_its_limits(&job.queue, grace))
+            .filter(|job| !self.waits_for_its_limits(job, jobs, grace))
             .filter(|job| match job.state {
                 JobState::Ready => free && job.scheduled_at < shown,
                 // None of them is for later; but clocks are set.
