@@ -246,7 +246,8 @@ BEGIN
         UNION ALL
         SELECT l.queue, l.priority, l.jobs, l.per_key, j.id, j.scheduled_at - l.priority * interval '10 s', j.concurrency_key
         FROM turnwise.jobs j JOIN lane l ON l.queue = j.queue AND l.priority = j.priority
-        WHERE j.id = ANY (first_ids) AND j.state = 'queued' AND j.id NOT IN (SELECT w.id FROM walked w)
+        -- (Written so that it is looked up by the ids, whatever the statistics say.)
+        WHERE j.id = ANY (first_ids) AND (j.state = 'queued') IS TRUE AND j.id NOT IN (SELECT w.id FROM walked w)
     ), allowed AS MATERIALIZED (
         SELECT a.queue, a.id, a.place, a.jobs,
             row_number() OVER (PARTITION BY a.queue ORDER BY a.place, a.id) AS number
@@ -316,7 +317,7 @@ BEGIN
     ), of_keys AS MATERIALIZED (
         SELECT j.ctid AS place, octet_length(j.body) AS bytes FROM turnwise.jobs j
         WHERE j.id = ANY (ARRAY(SELECT f.id FROM first f WHERE f.id IS NOT NULL))
-            AND j.state = 'queued' AND j.scheduled_at <= p_due
+            AND (j.state = 'queued') IS TRUE AND j.scheduled_at <= p_due
         FOR UPDATE SKIP LOCKED
     )
     SELECT array_agg(t.place), sum(t.bytes) INTO places, bytes

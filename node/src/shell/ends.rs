@@ -90,8 +90,7 @@ impl<C: Clock, S: Store, T: Stage> EndsTask<C, S, T> {
             }
         }
         let order = async {
-            for what in asked.into_values() {
-                let queue = &what.queue;
+            while let Some((queue, what)) = asked.pop_first() {
                 match self.store.slow_down(what).await {
                     Ok(()) => {
                         let wait = humantime::format_duration(what.wait);
@@ -103,7 +102,11 @@ impl<C: Clock, S: Store, T: Stage> EndsTask<C, S, T> {
         };
         // However many they are, the ends wait for no longer than this.
         if tokio::time::timeout(STATEMENT_TIMEOUT, order).await.is_err() {
-            tracing::warn!("queues whose targets ask for less were not held back in time");
+            let queues: Vec<&str> = asked.into_keys().collect();
+            tracing::warn!(
+                ?queues,
+                "the database took too long to hold a queue back; these neither"
+            );
         }
     }
 

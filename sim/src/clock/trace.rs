@@ -196,9 +196,9 @@ impl Queueing {
     pub fn draw_from(self, random: &mut Stream) -> f64 {
         if random.uniform() < self.tail {
             let scale = self.scale * Self::TAIL_WIDTH;
-            scale * (random.uniform().powf(-1.0 / Self::TAIL_SHAPE) - 1.0)
+            scale * (libm::pow(random.uniform(), -1.0 / Self::TAIL_SHAPE) - 1.0)
         } else {
-            -self.scale * (random.uniform().ln() + random.uniform().ln())
+            -self.scale * (random.ln_uniform() + random.ln_uniform())
         }
     }
 
@@ -288,7 +288,7 @@ pub fn generate(spec: &Spec) -> Vec<Sample> {
         }
         let crowd = if congested > 0 { 10.0 } else { 1.0 };
         let there = base_there + crowd * queueing.draw_from(&mut there_queue);
-        let commit = -nanos(spec.commit) * back_queue.uniform().ln();
+        let commit = -nanos(spec.commit) * back_queue.ln_uniform();
         let back = base_back + crowd * queueing.draw_from(&mut back_queue) + commit;
 
         let local = |at: f64| {

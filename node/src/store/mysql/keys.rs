@@ -11,7 +11,7 @@ use crate::store::errors::Trouble;
 use crate::store::limits::{Room, WALKED_MAX};
 
 /// Where too few of the jobs that were walked may be taken, the first jobs of so many keys of the queue are looked at besides: each
-/// costs two statements of a packet.
+/// costs three statements of a packet.
 const FIRST_KEYS_MAX: usize = 128;
 
 /// Jobs of a queue that may be taken.
@@ -86,10 +86,12 @@ async fn first_of_keys(
         );
         packet.push("SET @turnwise_key = @turnwise_from".to_owned());
         for _ in 0..of_a_lane {
+            // (By way of another variable: of one that the statement itself sets no bound of the index is made.)
             packet.push(format!(
-                "SET @turnwise_key = (SELECT j.queued_key {which} AND j.queued_key > @turnwise_key
+                "SET @turnwise_next = (SELECT j.queued_key {which} AND j.queued_key > @turnwise_key
                     ORDER BY j.queued_key LIMIT 1)"
             ));
+            packet.push("SET @turnwise_key = @turnwise_next".to_owned());
             packet.push(format!(
                 "SELECT j.id, NULL {which} AND j.queued_key = @turnwise_key AND j.scheduled_at <= {due}
                     AND NOT {unless} ORDER BY j.scheduled_at LIMIT 1"

@@ -31,6 +31,12 @@ pub(in crate::cluster) struct Limited {
     held_back_until: i64,
 }
 
+/// The concurrency key of a job that was given out.
+fn key_of(store: &Database, job: &ClaimedJob) -> Option<String> {
+    let (view, _) = at_once(store.job(job.id)).ok()??;
+    view.particulars.concurrency_key
+}
+
 impl World {
     /// The database gave these jobs out and told this of limits. `store` is what it holds now.
     pub(in crate::cluster) fn within_limits(
@@ -47,6 +53,13 @@ impl World {
             return;
         }
         self.orders.told.limited.last = self.now;
+        for key in jobs
+            .iter()
+            .filter(|job| job.queue == LIMITED_QUEUE)
+            .filter_map(|job| key_of(store, job))
+        {
+            self.orders.told.limited.last_of_key.insert(key, self.now);
+        }
         // Where a database takes over that knows an older state, it may not know of them.
         if self.sets_clocks() {
             return;
@@ -107,7 +120,6 @@ impl World {
         let is_new = |job: &JobView| given.iter().any(|given| given.id == job.id);
         let key = |job: &&&JobView| job.particulars.concurrency_key.clone();
         for key in running.iter().filter(|job| is_new(job)).filter_map(|job| key(&job)) {
-            self.orders.told.limited.last_of_key.insert(key.clone(), self.now);
             let many = of_key.get(key.as_str()).copied().unwrap_or(0);
             if many > most {
                 self.violated(Invariant::Limits, || {
@@ -143,14 +155,19 @@ impl World {
         if lately(limited.held_back) {
             return true;
         }
-        if orders.concurrency > 0 || orders.rate > 0 {
-            return lately(limited.last);
+        let runs =
+            |other: &&JobView| other.queue == LIMITED_QUEUE && other.state == JobState::Running;
+        let is_full = |most: u32| most > 0 && jobs.iter().filter(runs).count() >= most as usize;
+        if (orders.concurrency > 0 || orders.rate > 0) && lately(limited.last) {
+            return true;
+        }
+        if is_full(orders.concurrency) {
+            return true;
         }
         let Some(key) = &job.particulars.concurrency_key else { return false };
-        let is_same = |other: &JobView| {
-            let is_of_it = other.particulars.concurrency_key.as_ref() == Some(key);
-            is_of_it && other.queue == LIMITED_QUEUE && other.state == JobState::Running
-        };
-        limited.last_of_key.get(key).is_some_and(|at| lately(*at)) || jobs.iter().any(is_same)
+        let mut same = jobs.iter().filter(runs);
+        orders.concurrency_per_key > 0
+            && (limited.last_of_key.get(key).is_some_and(|at| lately(*at))
+                || same.any(|other| other.particulars.concurrency_key.as_ref() == Some(key)))
     }
 }
