@@ -87,7 +87,8 @@ pub(crate) async fn a_key_that_is_taken_holds_up_no_other<W: World>(w: W) {
     let claimed = claim(&a, 1, 10).await;
     let mut wanted: Vec<JobId> = expected.into_iter().map(|(id, _)| id).chain([plain]).collect();
     let mut got = ids(&claimed.jobs);
-    (wanted.sort_unstable(), got.sort_unstable());
+    wanted.sort_unstable();
+    got.sort_unstable();
     assert_eq!(got, wanted, "the first of each key");
     assert_eq!(claimed.kept, UNTIL_ONE_ENDS);
     // The queue's own limit holds as well: it has four places.
@@ -132,7 +133,8 @@ pub(crate) async fn a_deep_backlog_of_one_key_holds_up_no_other<W: World>(w: W) 
     w.set_clock(NOON + 2 * SECOND).await;
     let claimed = claim(&a, 3, 10).await;
     let mut got = ids(&claimed.jobs);
-    (got.sort_unstable(), others.sort_unstable());
+    got.sort_unstable();
+    others.sort_unstable();
     assert_eq!(got, others, "the first of each other key");
     assert_eq!(claimed.kept, UNTIL_ONE_ENDS);
     // No more than are asked for.
@@ -327,6 +329,7 @@ pub(crate) async fn what_somebody_holds_beside_keys_is_passed_over<W: World>(w: 
     let claimed = claim(&a, 1, 3).await;
     w.run("ROLLBACK").await;
     let mut got = ids(&claimed.jobs);
-    (got.sort_unstable(), expected.sort_unstable());
+    got.sort_unstable();
+    expected.sort_unstable();
     assert_eq!(got, expected);
 }
