@@ -13,7 +13,7 @@ use turnwise_node::batch::BatchId;
 use turnwise_node::caller::request::{parse_destination, parse_header, parse_method};
 use turnwise_node::caller::{CallOutcome, Origin, SigningKey, Targets};
 use turnwise_node::config::{parse_age, parse_duration, parse_period, parse_queue};
-use turnwise_node::job::{JobId, UniqueKey};
+use turnwise_node::job::{ConcurrencyKey, JobId, UniqueKey};
 use turnwise_node::rfc3339;
 use turnwise_node::schedule::{Cron, Misfire};
 use turnwise_node::store::{Rate, Statuses};
@@ -75,6 +75,7 @@ fn whatever_is_given_is_read_or_refused() {
     each(r"([a-z]{0,9}|\PC{0,140})", |text| {
         let _ = parse_queue(text).inspect_err(|error| is_said(error, text));
         let _ = text.parse::<UniqueKey>().inspect_err(|error| is_said(error, text));
+        let _ = text.parse::<ConcurrencyKey>().inspect_err(|error| is_said(error, text));
         let _ = parse_method(text).inspect_err(|error| is_said(error, text));
         let _ = parse_header(text, text).inspect_err(|error| is_said(error, text));
     });

@@ -91,6 +91,11 @@ const NOT_TEXTS: &str = "write a text in quotes, or a list of such texts in brac
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use proptest::string::string_regex;
+    use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
     use super::*;
 
     fn parse(text: &str) -> Result<File, String> {
@@ -132,5 +137,32 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert!(error.starts_with(start), "{error}");
         }
+    }
+
+    #[test]
+    fn whatever_stands_in_a_file_is_read_or_refused_with_its_line() {
+        let key = "(target|capacity|queues|fail-fast|period|listen|signing-key|[a-z-]{1,9}|)";
+        let value = r#"('[a-z0-9:/, ]{0,12}'|"[a-z\\\\]{0,4}"|-?[0-9]{1,20}|\[('a')?,? ?[0-9]?\]|true|\{\}|\PC{0,6})"#;
+        let nearly = format!("((# x)?{key} ?=? ?{value}\n){{0,5}}\\PC{{0,12}}");
+        let config = Config { cases: 1_000, failure_persistence: None, ..Config::default() };
+        let chance = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+        let (read, refused) = (Cell::new(0), Cell::new(0));
+        let mut runner = TestRunner::new_with_rng(config, chance);
+        runner
+            .run(&string_regex(&nearly).unwrap(), |text| {
+                match parse(&text) {
+                    Ok(_) => read.set(read.get() + 1),
+                    Err(error) => {
+                        refused.set(refused.get() + 1);
+                        let rest = error.strip_prefix("turnwise.toml:");
+                        let line = rest.and_then(|rest| rest.split(':').next()?.parse().ok());
+                        let lines = text.matches('\n').count() + 1;
+                        assert!(line.is_some_and(|line| (1..=lines).contains(&line)), "{error}");
+                    }
+                }
+                Ok(())
+            })
+            .unwrap();
+        assert!(read.get() > 20 && refused.get() > 20, "{read:?} read, {refused:?} refused");
     }
 }
