@@ -21,7 +21,7 @@ pub const CONCURRENCY_MAX: u32 = 1_000_000;
 pub const RATE_JOBS_MAX: u32 = 1_000_000;
 /// So many jobs of a lane are walked in their order by a claim from a queue that bounds its keys, to find some whose keys are free.
 pub(super) const WALKED_MAX: u32 = 1_000;
-/// Where all of those wait for their keys, so many other keys of the lane are looked at.
+/// Where too few of those have a free key, so many keys of the lane are looked at besides.
 pub(super) const FIRST_KEYS_MAX: u32 = 1_000;
 /// The longest time that a rate may name.
 pub const RATE_PER_MAX: Duration = Duration::from_secs(86_400);
