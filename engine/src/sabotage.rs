@@ -148,6 +148,12 @@ bugs! {
     BacklogIsForgotten = "backlog-is-forgotten",
     /// An answer that brought fewer and says that there are more is taken for one that brought all.
     MoreIsIgnored = "more-is-ignored",
+    /// A queue that gives out its next job later is not asked before the next turn.
+    RateIsNotAwaited = "rate-is-not-awaited",
+    /// A job that ends makes room in its queue, and nobody asks who may have it.
+    RoomIsNotAskedFor = "room-is-not-asked-for",
+    /// A node takes all its claims for answered, and goes.
+    ClaimsAreNotAwaited = "claims-are-not-awaited",
     /// A refused beat claims jobs all the same.
     RefusedBeatClaims = "refused-beat-claims",
 

@@ -175,6 +175,9 @@ impl<S: Sabotage> Work<S> {
 
     /// Whether no claim is on its way or lost.
     pub(crate) fn is_settled(&self) -> bool {
+        if S::plants(Bug::ClaimsAreNotAwaited) {
+            return true;
+        }
         let claiming = self.in_flight.is_some_and(|f| match f.statement {
             WorkStatement::Claim(_) | WorkStatement::Recover(_) | WorkStatement::Release(_) => true,
             WorkStatement::Renew | WorkStatement::Reconcile => false,
@@ -244,7 +247,8 @@ impl<S: Sabotage> Work<S> {
         };
         self.held = self.held.saturating_sub(jobs);
         self.ended_since |= jobs > 0;
-        self.backlog |= jobs > 0 && self.until_one_ends;
+        let asks = self.until_one_ends && !S::plants(Bug::RoomIsNotAskedFor);
+        self.backlog |= jobs > 0 && asks;
     }
 
     pub(crate) fn sent(
@@ -442,7 +446,9 @@ impl<S: Sabotage> Work<S> {
         // One that ended meanwhile may have been counted still.
         self.backlog |= kept.until_one_ends && self.ended_since;
         self.overtake();
-        if let Some(wait) = kept.rate_wait {
+        if let Some(wait) = kept.rate_wait
+            && !S::plants(Bug::RateIsNotAwaited)
+        {
             self.rates.add(now + wait);
         }
         // An answer that ended at its bytes says nothing of how many the road takes.

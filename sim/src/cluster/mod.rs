@@ -72,8 +72,17 @@ const LOOK_EVERY: u64 = 500_000_000;
 /// What does not happen in its swarm, or is not seen by its judge: its rings are small, a statement that is given up takes its
 /// connection with it, what the store does to leases is not looked into, jobs have more attempts than a minute has room for,
 /// and few crashes come alone.
-pub const NEVER_REACHES: &[Mark] =
-    &[Mark::LargeRing, Mark::LateAnswer, Mark::LeaseExtended, Mark::DeadJob, Mark::JudgedCrash];
+pub const NEVER_REACHES: &[Mark] = &[
+    Mark::LargeRing,
+    Mark::LateAnswer,
+    Mark::LeaseExtended,
+    Mark::DeadJob,
+    // Its roads are those of a network that keeps what it is given.
+    Mark::StatementDoubled,
+    Mark::StatementLost,
+    Mark::StatementHeldUp,
+    Mark::JudgedCrash,
+];
 
 /// Run a scenario; with a picture of what happened, if wanted. The scenario must fit ([`misfit`]).
 pub fn run(scenario: &Scenario, picture: bool) -> Report {

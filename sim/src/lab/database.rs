@@ -5,11 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use turnwise_engine::{
-    Bug, Change, Claim, NodeId, Period, Sabotage, ServerIdentity, ServerInstant, Slot, Token,
+    Bug, Change, Claim, Kept, NodeId, Period, Sabotage, ServerIdentity, ServerInstant, Slot, Token,
     TurnKind, TurnRow, TurnStatement, WorkStatement, lease,
 };
 
-use crate::scenario::Load;
+use super::limits::Limits;
+use crate::scenario::{Load, Orders};
 
 /// How much earlier than its time a beat may claim a job that is due on its boundary.
 const EARLY_NANOS: i64 = 5_000_000;
@@ -32,6 +33,7 @@ pub(super) struct Database {
     max_attempts: u32,
     /// The most that a claim brings; zero: what it asks for.
     jobs_a_claim: usize,
+    pub(super) limits: Limits,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +48,7 @@ struct NodeRow {
 struct Job {
     attempt: u32,
     due: i64,
+    queue: usize,
     running: Option<(NodeId, Token)>,
 }
 
@@ -58,6 +61,8 @@ pub(super) struct Done {
     pub(super) claimed: Vec<(u64, Token)>,
     /// There may be more than were handed out, though fewer were than were asked for.
     pub(super) more: bool,
+    /// What limits keep back.
+    pub(super) kept: Kept,
     pub(super) lost: bool,
     /// The commit must be durable.
     pub(super) durable: bool,
@@ -87,7 +92,7 @@ pub(super) enum Ending {
 }
 
 impl Database {
-    pub(super) fn new(period: Period, load: &Load) -> Self {
+    pub(super) fn new(period: Period, load: &Load, orders: &Orders) -> Self {
         Self {
             row: TurnRow::new(period),
             identity: ServerIdentity { started: 1, timeline: 1 },
@@ -97,6 +102,7 @@ impl Database {
             jobs: BTreeMap::new(),
             max_attempts: load.max_attempts,
             jobs_a_claim: load.jobs_a_claim as usize,
+            limits: Limits::new(orders),
         }
     }
 
@@ -105,10 +111,11 @@ impl Database {
         self.nodes.insert(node, NodeRow { lease_until, lost: false, floor: Token(0) });
     }
 
-    pub(super) fn enqueue(&mut self, job: u64, at: ServerInstant) {
+    /// Of a queue, which has limits unless it is number 0.
+    pub(super) fn enqueue(&mut self, job: u64, queue: usize, at: ServerInstant) {
         let due = at.as_nanos();
         self.waiting.insert((due, job));
-        self.jobs.insert(job, Job { attempt: 0, due, running: None });
+        self.jobs.insert(job, Job { attempt: 0, due, queue, running: None });
     }
 
     /// Somebody who is no node changes the period: not while an earlier change is pending.
@@ -148,11 +155,11 @@ impl Database {
                     {
                         let boundary = self.row.cadence.boundary(now);
                         let due = at.max(boundary.min(at.offset(EARLY_NANOS)));
-                        (done.claimed, done.more) = self.take(node, *claim, due);
+                        self.take(node, *claim, due, at, &mut done);
                     }
                     self.beaten_at = Some(at);
                 } else if let (Some(claim), true) = (claim, S::plants(Bug::RefusedBeatClaims)) {
-                    (done.claimed, done.more) = self.take(node, *claim, at);
+                    self.take(node, *claim, at, at, &mut done);
                 }
                 done.durable = !done.claimed.is_empty() || !done.noticed.lapsed.is_empty();
                 accepted
@@ -177,7 +184,7 @@ impl Database {
         match statement {
             WorkStatement::Renew => {}
             WorkStatement::Claim(claim) if claim.token >= floor => {
-                (done.claimed, done.more) = self.take(node, claim, at);
+                self.take(node, claim, at, at, &mut done);
             }
             WorkStatement::Claim(_) | WorkStatement::Reconcile => {}
             WorkStatement::Release(token) => {
@@ -349,7 +356,13 @@ impl Database {
         }
     }
 
-    /// Jobs that are due before `before`, or run under a claim that `holds` denies.
+    /// How many jobs run under a node.
+    pub(super) fn held_by(&self, node: NodeId) -> usize {
+        let holds = |job: &&Job| job.running.is_some_and(|(holder, _)| holder == node);
+        self.jobs.values().filter(holds).count()
+    }
+
+    /// Jobs that are due before `before` and not kept back by limits, or run under a claim that `holds` denies.
     pub(super) fn overdue(
         &self,
         before: ServerInstant,
@@ -359,7 +372,13 @@ impl Database {
         let mut forsaken = Vec::new();
         for (id, job) in &self.jobs {
             match job.running {
-                None if job.due < before.as_nanos() => waiting.push(*id),
+                None if job.due < before.as_nanos() => {
+                    let same = |other: &&Job| other.queue == job.queue && other.running.is_some();
+                    let running = self.jobs.values().filter(same).count() as u32;
+                    if !self.limits.keep_back(job.queue, before, running) {
+                        waiting.push(*id);
+                    }
+                }
                 Some((node, token)) if !holds(node, *id, token) => forsaken.push(*id),
                 _ => {}
             }
@@ -367,29 +386,43 @@ impl Database {
         (waiting, forsaken)
     }
 
-    /// Jobs that are due, and whether there are more than one claim brings.
+    /// Jobs that are due, within the limits of their queues; whether there are more than one claim brings.
     fn take(
         &mut self,
         node: NodeId,
         claim: Claim,
         due: ServerInstant,
-    ) -> (Vec<(u64, Token)>, bool) {
-        let due = due.as_nanos();
-        let mut taken = Vec::new();
+        at: ServerInstant,
+        done: &mut Done,
+    ) {
         let limit = claim.limit as usize;
         let most = if self.jobs_a_claim == 0 { limit } else { limit.min(self.jobs_a_claim) };
-        while taken.len() < most
-            && let Some((at, id)) = self.waiting.first().copied()
-            && at <= due
-        {
-            self.waiting.pop_first();
-            if let Some(job) = self.jobs.get_mut(&id) {
+        let running = self.jobs.values().filter(|job| job.running.is_some() && self.limits.exist());
+        let mut within = self.limits.within(at, running.map(|job| job.queue));
+        let mut taken = Vec::new();
+        for waiting in self.waiting.range(..=(due.as_nanos(), u64::MAX)) {
+            let queue = self.jobs.get(&waiting.1).map_or(0, |job| job.queue);
+            if taken.len() == limit {
+                break;
+            }
+            if !within.has_room(queue) {
+                continue;
+            }
+            if taken.len() == most {
+                done.more = true;
+                break;
+            }
+            within.take(queue);
+            taken.push(*waiting);
+        }
+        done.kept = within.enter(&mut self.limits);
+        for waiting in taken {
+            self.waiting.remove(&waiting);
+            if let Some(job) = self.jobs.get_mut(&waiting.1) {
                 job.attempt += 1;
                 job.running = Some((node, claim.token));
-                taken.push((id, claim.token));
+                done.claimed.push((waiting.1, claim.token));
             }
         }
-        let more = most < limit && self.waiting.first().is_some_and(|(at, _)| *at <= due);
-        (taken, more)
     }
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use turnwise_engine::{LocalInstant, NodeId, RequestId, Slot, Token};
+use turnwise_engine::{LocalInstant, NodeId, RequestId, Slot, Token, WorkStatement};
 
+use super::asks::{Asking, Told};
 use crate::random::Stream;
 use crate::scenario;
 use crate::world::{Local, Mishaps, Roads};
@@ -34,6 +35,8 @@ pub(super) struct Life<D> {
     pub(super) number: u32,
     pub(super) id: NodeId,
     pub(super) machine: D,
+    /// The server's when it began.
+    pub(super) timeline: i64,
     /// The wake-up that counts; older ones are ignored.
     pub(super) wake: u64,
     pub(super) draining: bool,
@@ -57,13 +60,11 @@ pub(super) struct Life<D> {
     /// Statements since the start of this window.
     pub(super) window: (u64, u32),
     pub(super) work_window: (u64, u32),
-    /// How many jobs the statements that are awaited ask for; none: they claim nothing.
-    pub(super) turn_asks: Option<u32>,
-    pub(super) work_asks: Option<u32>,
-    /// The last claim that was answered said that there may be more.
-    pub(super) told_of_more: bool,
-    /// Since when nothing keeps it from asking for them.
-    pub(super) could_ask_since: Option<u64>,
+    /// What the beat that is awaited asks about; none: it claims nothing.
+    pub(super) turn_asks: Option<Asking>,
+    /// The statement on the jobs that is awaited, and what it asks about if it is a claim.
+    pub(super) work_asks: Option<(WorkStatement, Option<Asking>)>,
+    pub(super) told: Told,
     /// When it last held as much as it can.
     pub(super) full_at: u64,
     pub(super) removed: bool,
@@ -78,11 +79,12 @@ impl<D> Host<D> {
 }
 
 impl<D> Life<D> {
-    pub(super) fn new(number: u32, machine: D, now: u64) -> Self {
+    pub(super) fn new(number: u32, machine: D, now: u64, timeline: i64) -> Self {
         Self {
             number,
             id: id_of(number),
             machine,
+            timeline,
             wake: 0,
             draining: false,
             left: false,
@@ -101,8 +103,7 @@ impl<D> Life<D> {
             work_window: (now, 0),
             turn_asks: None,
             work_asks: None,
-            told_of_more: false,
-            could_ask_since: None,
+            told: Told::default(),
             full_at: now,
             removed: false,
             idle_work: 0,

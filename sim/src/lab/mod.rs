@@ -3,20 +3,23 @@
 //!
 //! - `driver`: what a machine that takes turns must offer; `original`: the original design, as the yardstick;
 //! - `database`, `host`: the world, with its clocks and roads from `crate::world`;
-//! - `turns`: statements on the turn row, there and back; `work`: jobs; `faults`: what goes wrong.
+//! - `turns`: statements on the turn row, there and back; `work`: jobs; `limits`: queues that keep some back; `asks`: whether
+//!   who knows of more asks for them; `faults`: what goes wrong.
 //!
 //! This module decides in which order things happen: by time, and at one time in the order in which they
 //! were planned.
 
+mod asks;
 mod database;
 mod driver;
 mod faults;
 mod host;
+mod limits;
 mod original;
 mod turns;
 mod work;
 
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use turnwise_engine::{
     Fate, Input, LocalInstant, NodeId, Note, Output, Reason, RequestId, Token, TurnAnswer,
@@ -52,8 +55,6 @@ pub const NEVER_REACHES: &[Mark] = &[
     Mark::CancelledWaiting,
     Mark::CancelledRunning,
     Mark::QueuePaused,
-    Mark::PlacesTaken,
-    Mark::RateReached,
     Mark::KeyTaken,
     Mark::QueueHeldBack,
     Mark::CalledBack,
@@ -112,6 +113,8 @@ struct Lab<'a, D: Driver> {
     born: Vec<u64>,
     /// Of each life, whether it is up and to stay.
     staying: Vec<bool>,
+    /// The lives that have left, and the server's timeline when they went.
+    departed: BTreeMap<u32, i64>,
     database: Database,
     server: Server,
     out_until: u64,
@@ -119,6 +122,7 @@ struct Lab<'a, D: Driver> {
     snapshots: Vec<Option<Database>>,
     load: Stream,
     runs: Stream,
+    queues: Stream,
     jobs: u64,
     idle_since: u64,
     statements: u64,
@@ -221,6 +225,8 @@ struct Answer {
     answer: TurnAnswer,
     claimed: Vec<(u64, Token)>,
     begun: u64,
+    /// How far from its boundary the statement arrived.
+    error: i64,
 }
 
 impl PartialEq for Event {
@@ -285,13 +291,15 @@ impl<'a, D: Driver> Lab<'a, D> {
             lives: Vec::new(),
             born: Vec::new(),
             staying: Vec::new(),
-            database: Database::new(scenario.period, &scenario.load),
+            departed: BTreeMap::new(),
+            database: Database::new(scenario.period, &scenario.load, &scenario.orders),
             server: Server::new(scenario.database.resolution.0),
             out_until: 0,
             slow: 0,
             snapshots: vec![None; scenario.faults.len()],
             load: Stream::new(seed, "load"),
             runs: Stream::new(seed, "runs"),
+            queues: Stream::new(seed, "queues"),
             jobs: 0,
             idle_since: 0,
             statements: 0,
@@ -427,7 +435,8 @@ impl<'a, D: Driver> Lab<'a, D> {
         self.staying.push(true);
         let local = host.clock.read(now);
         let machine = D::new(id_of(life), host.plan.capacity, host.seeds.bits(), local);
-        host.life = Some(Life::new(life, machine, now));
+        let timeline = self.database.identity.timeline;
+        host.life = Some(Life::new(life, machine, now, timeline));
         self.oracle.clock.reborn(now, number);
         self.database.register(id_of(life), self.server.stamp(now));
         self.disturbed(now, Disturbance::Join);
@@ -478,6 +487,7 @@ impl<'a, D: Driver> Lab<'a, D> {
         self.check_counts(number);
         self.note_whether_it_could_ask(number);
         self.schedule_wake(number);
+        self.stop_if_done(number);
     }
 
     fn schedule_wake(&mut self, number: u32) {
@@ -574,7 +584,6 @@ impl<'a, D: Driver> Lab<'a, D> {
                 let busy = life.holds() > 0;
                 sometimes!(marks, Mark::DrainedWhileBusy, busy);
                 self.oracle.ring.extend(now);
-                self.stop_if_done(number);
             }
             Note::ClockStep => {
                 let Oracle { ring, clock, marks, violations, .. } = &mut self.oracle;
@@ -608,10 +617,12 @@ impl<'a, D: Driver> Lab<'a, D> {
         }
     }
 
-    /// A node that has left stops when it holds nothing any more.
+    /// A node that has left stops when it holds nothing any more, and knows it.
     fn stop_if_done(&mut self, number: u32) {
         let life = self.hosts[number as usize].life.as_ref();
-        if life.is_some_and(|life| life.left && life.holds() == 0) {
+        let knows = |life: &Life<D>| life.machine.held() == Some(0) || !D::PROMISES;
+        if life.is_some_and(|life| life.left && life.holds() == 0 && knows(life)) {
+            self.departs(number);
             self.stop(number, Seen::Left);
         }
     }

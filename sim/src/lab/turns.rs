@@ -1,7 +1,7 @@
 //! Decides what becomes of statements on the turn row: on their way, at the database, and on their way back.
 
 use turnwise_engine::{
-    Exchange, Fate, Input, Kept, LocalInstant, RequestId, Slot, TurnAnswer, TurnKind, TurnStatement,
+    Exchange, Fate, Input, LocalInstant, RequestId, Slot, TurnAnswer, TurnKind, TurnStatement,
 };
 
 use super::host::{id_of, life_of};
@@ -48,7 +48,7 @@ impl<D: Driver> Lab<'_, D> {
         life.turn_awaited = Some(leaving.request);
         life.turn_is_read = matches!(leaving.statement.kind, TurnKind::Read);
         life.turn_asks = match &leaving.statement.kind {
-            TurnKind::Beat { claim: Some(claim) } => Some(claim.limit),
+            TurnKind::Beat { claim: Some(claim) } => Some(life.told.asks(local, claim.limit)),
             _ => None,
         };
         if let TurnKind::Beat { claim } = &leaving.statement.kind {
@@ -84,6 +84,11 @@ impl<D: Driver> Lab<'_, D> {
         let sent = host.clock.read(now);
         if sent > not_after {
             self.oracle.marks.reach(Mark::DroppedEffect);
+            if let Some(life) = &mut self.hosts[number as usize].life
+                && let Some(asking) = life.turn_asks.take()
+            {
+                life.told.came_to_nothing(asking);
+            }
             self.input(number, Input::Failed { request, fate: Fate::NotSent });
             return;
         }
@@ -131,6 +136,7 @@ impl<D: Driver> Lab<'_, D> {
                 *claim = None;
             }
             self.accident(number, Disturbance::Late);
+            self.oracle.marks.reach(Mark::StatementDoubled);
             let statement = Box::new(repeated);
             self.push(again, What::TurnArrives { life: id, request, sent, statement, copy: true });
         }
@@ -143,6 +149,9 @@ impl<D: Driver> Lab<'_, D> {
 
     /// Chance delayed or lost a message.
     fn accident(&mut self, number: u32, what: Disturbance) {
+        let marks = &mut self.oracle.marks;
+        sometimes!(marks, Mark::StatementLost, what == Disturbance::Lost);
+        sometimes!(marks, Mark::StatementHeldUp, what == Disturbance::Late);
         self.disturbed(self.now + self.period, what);
         let lease = self.scenario.longest_lease();
         let host = &mut self.hosts[number as usize];
@@ -181,16 +190,11 @@ impl<D: Driver> Lab<'_, D> {
         self.tell_period();
         self.trace([2 + u64::from(life) * 8, slot.0 as u64, u64::from(done.done)]);
         self.notice(&done);
+        self.check_departed(life, &done);
         let row = &self.database.row;
         let error = clock.nanos_from(row.cadence.boundary(slot));
         match &statement.kind {
             TurnKind::Beat { .. } => {
-                if let Some(here) = &mut self.hosts[number as usize].life
-                    && here.number == life
-                    && awaited
-                {
-                    here.beat_error = error;
-                }
                 self.beat_arrives(life, statement, slot, done.done, error, done.claimed.len());
             }
             TurnKind::Read | TurnKind::Change { .. } => {
@@ -205,6 +209,10 @@ impl<D: Driver> Lab<'_, D> {
                     });
                 }
             }
+        }
+        if copy {
+            // The answer to the first is the one that counts: they come in their order.
+            return;
         }
         let served = now + self.scenario.database.service.0 + self.slow;
         let commit = if done.durable { self.scenario.database.commit.0 } else { 0 };
@@ -246,11 +254,11 @@ impl<D: Driver> Lab<'_, D> {
             row: self.database.row.clone(),
             claimed: done.claimed.len() as u32,
             more: done.more,
-            kept: Kept::default(),
+            kept: done.kept,
             lost: done.lost,
         };
         let begun = self.begun(number, sent);
-        let answer = Box::new(Answer { answer, claimed: done.claimed, begun });
+        let answer = Box::new(Answer { answer, claimed: done.claimed, begun, error });
         self.push(arrives, What::TurnAnswered { life, answer });
     }
 
@@ -337,10 +345,10 @@ impl<D: Driver> Lab<'_, D> {
 
     pub(super) fn turn_answered(&mut self, number: u32, answer: Answer) {
         let now = self.now;
+        let Answer { mut answer, claimed, begun, error } = answer;
         let host = &mut self.hosts[number as usize];
         let local = host.clock.read(now);
         let Some(life) = &mut host.life else { return };
-        let Answer { mut answer, claimed, begun } = answer;
         let awaited = life.turn_awaited == Some(answer.request);
         sometimes!(self.oracle.marks, Mark::LateAnswer, !awaited);
         if let Some(exchange) = &mut answer.exchange {
@@ -351,8 +359,14 @@ impl<D: Driver> Lab<'_, D> {
             return;
         }
         life.turn_awaited = None;
-        if let (Some(asked), true) = (life.turn_asks.take(), answer.done) {
-            life.told_of_more = answer.more || answer.claimed >= asked;
+        life.beat_error = error;
+        match life.turn_asks.take() {
+            Some(asking) if answer.done => {
+                let brought = (answer.claimed, answer.more);
+                life.told.answered(local, asking, brought, answer.kept);
+            }
+            Some(asking) => life.told.came_to_nothing(asking),
+            None => {}
         }
         let (slot, id, identity) = (answer.now, life.number, answer.identity);
         let expected = life.turn_is_read.then(|| life.machine.next_turn()).flatten();

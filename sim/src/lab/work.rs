@@ -1,12 +1,12 @@
 //! Decides what becomes of jobs: enqueued, claimed, run at the target, ended; and whether a node's counts of
 //! them are true.
 
-use turnwise_engine::{
-    Claim, Input, Kept, LocalInstant, RequestId, Token, WorkAnswer, WorkStatement,
-};
+use turnwise_engine::{Claim, Input, LocalInstant, RequestId, Token, WorkAnswer, WorkStatement};
 
+use super::asks::RETRIED_WITHIN;
 use super::database::{Done, Ending};
 use super::host::{id_of, life_of};
+use super::limits::LIMITED;
 use super::{Driver, Lab, STATEMENTS_MAX, What};
 use crate::oracle::{Disturbance, Invariant, Mark, Oracle};
 use crate::report::{Seen, Sort};
@@ -17,11 +17,6 @@ use crate::sometimes;
 const END_AGAIN: u64 = 1_000_000_000;
 /// So many statements on the jobs may follow when there are none any more.
 const IDLE_WORK_MAX: u32 = 8;
-/// So long after it gave up a statement on the jobs a node may wait before it tries again.
-const RETRIED_WITHIN: u64 = 500_000_000;
-/// A node that knows of more jobs asks for them within so long, and so many times its mean lateness.
-const ASKS_WITHIN: u64 = 50_000_000;
-const LATE_WAKES: u64 = 30;
 /// A job that was due for so many periods, and so long, while a node had a free place is lost.
 const OVERDUE_PERIODS: u64 = 8;
 const OVERDUE: u64 = 8_000_000_000;
@@ -35,7 +30,11 @@ impl<D: Driver> Lab<'_, D> {
         // An application that cannot reach the database does not enqueue.
         if self.out_until <= self.now {
             self.jobs += 1;
-            self.database.enqueue(self.jobs, self.server.stamp(self.now));
+            let queue = match self.database.limits.exist() && self.queues.below(2) == 0 {
+                true => 1 + self.queues.below(LIMITED as u64) as usize,
+                false => 0,
+            };
+            self.database.enqueue(self.jobs, queue, self.server.stamp(self.now));
             self.oracle.jobs.enqueued(self.now, self.jobs);
         }
         let wait = -(load.every.0 as f64) * self.load.ln_uniform();
@@ -57,10 +56,11 @@ impl<D: Driver> Lab<'_, D> {
         let host = &mut self.hosts[number as usize];
         let Some(life) = &mut host.life else { return };
         life.work_awaited = Some(request);
-        life.work_asks = match statement {
-            WorkStatement::Claim(claim) => Some(claim.limit),
+        let asking = match statement {
+            WorkStatement::Claim(claim) => Some(life.told.asks(sent, claim.limit)),
             _ => None,
         };
+        life.work_asks = Some((statement, asking));
         let idle = self.oracle.ring.is_calm(now)
             && self.oracle.jobs.open() == 0
             && now > self.idle_since + 5 * period + 10_000_000_000;
@@ -128,6 +128,7 @@ impl<D: Driver> Lab<'_, D> {
         }
         self.trace([3 + u64::from(life) * 8, done.claimed.len() as u64, u64::from(done.lost)]);
         self.notice(&done);
+        self.check_departed(life, &done);
         let marks = &mut self.oracle.marks;
         let claimed = !done.claimed.is_empty();
         sometimes!(marks, Mark::LeaseRenewed, statement == WorkStatement::Renew);
@@ -157,7 +158,7 @@ impl<D: Driver> Lab<'_, D> {
             sent,
             claimed: done.claimed.len() as u32,
             more: done.more,
-            kept: Kept::default(),
+            kept: done.kept,
             lost: done.lost,
         };
         let claimed = done.claimed;
@@ -170,11 +171,20 @@ impl<D: Driver> Lab<'_, D> {
         answer: WorkAnswer,
         claimed: &[(u64, Token)],
     ) {
-        let Some(life) = &mut self.hosts[number as usize].life else { return };
+        let host = &mut self.hosts[number as usize];
+        let local = host.clock.read(self.now);
+        let Some(life) = &mut host.life else { return };
         if life.work_awaited == Some(answer.request) {
             life.work_awaited = None;
-            if let Some(asked) = life.work_asks.take() {
-                life.told_of_more = answer.more || answer.claimed >= asked;
+            match life.work_asks.take() {
+                Some((WorkStatement::Claim(_), Some(asking))) => {
+                    let brought = (answer.claimed, answer.more);
+                    life.told.answered(local, asking, brought, answer.kept);
+                }
+                Some((WorkStatement::Recover(_) | WorkStatement::Release(_), _)) => {
+                    life.told.was_put_right();
+                }
+                _ => {}
             }
             self.start_runs(number, claimed);
         }
@@ -283,13 +293,15 @@ impl<D: Driver> Lab<'_, D> {
         sent: LocalInstant,
         lost: bool,
     ) {
-        let Some(life) = &mut self.hosts[number as usize].life else { return };
+        let host = &mut self.hosts[number as usize];
+        let local = host.clock.read(self.now);
+        let Some(life) = &mut host.life else { return };
         // One that was declared lost is told so by its next check-in.
         if lost || !life.ending.remove(&(job, token)) {
             return;
         }
+        life.told.one_ended(local);
         self.input(number, Input::JobsEnded { jobs: 1, sent });
-        self.stop_if_done(number);
     }
 
     /// What a statement did, told to the judge.
@@ -301,6 +313,8 @@ impl<D: Driver> Lab<'_, D> {
         sometimes!(marks, Mark::LeaseExtended, noticed.leases_extended);
         sometimes!(marks, Mark::StaleEnd, noticed.stale);
         sometimes!(marks, Mark::RetriedJob, noticed.retried);
+        sometimes!(marks, Mark::PlacesTaken, done.kept.until_one_ends);
+        sometimes!(marks, Mark::RateReached, done.kept.rate_wait.is_some());
         if !done.done && !done.claimed.is_empty() {
             violations.add(now, Invariant::ClaimsAllowed, || {
                 format!("a refused beat claimed {} jobs", done.claimed.len())
@@ -346,37 +360,30 @@ impl<D: Driver> Lab<'_, D> {
         });
     }
 
-    /// Who knows of more jobs and could run some asks for them without being woken by anything else.
-    pub(super) fn check_drains(&mut self, number: u32) {
-        let now = self.now;
-        let host = &self.hosts[number as usize];
-        let Some(life) = &host.life else { return };
-        let late = LATE_WAKES * host.plan.clock.late_wake.0;
-        let Some(since) = life.could_ask_since else { return };
-        if since + ASKS_WITHIN + late < now && self.oracle.ring.is_calm(now) && D::PROMISES {
-            let (id, waited) = (life.number, (now - since) / 1_000_000);
-            self.violated(Invariant::Drains, || {
-                format!("life {id}, told of more jobs and with places free, has not asked for {waited} ms")
+    /// Nothing is given to a node that has left: it waited until it knew of all its claims what they came to. (A server that takes
+    /// over with an older state does not know that a claim is barred.)
+    pub(super) fn check_departed(&mut self, life: u32, done: &Done) {
+        let timeline = self.database.identity.timeline;
+        if !done.claimed.is_empty() && self.departed.get(&life) == Some(&timeline) && D::PROMISES {
+            let many = done.claimed.len();
+            self.violated(Invariant::ClaimsAllowed, || {
+                format!("life {life}, which has left, claims {many} jobs")
             });
         }
     }
 
-    /// Note since when a node could ask for more.
-    pub(super) fn note_whether_it_could_ask(&mut self, number: u32) {
-        let now = self.now;
-        let host = &mut self.hosts[number as usize];
-        let (capacity, paused) = (host.plan.capacity, host.is_paused(now));
-        let Some(life) = &mut host.life else { return };
-        let waits = life.turn_awaited.is_some() || life.work_awaited.is_some() || paused;
-        let retries = life.work_given_up.is_some_and(|given_up| now <= given_up + RETRIED_WITHIN);
-        let could = life.told_of_more
-            && life.holds() < capacity
-            && life.target_told
-            && !life.draining
-            && !waits
-            && !retries
-            && life.machine.held().is_some();
-        life.could_ask_since = could.then(|| life.could_ask_since.unwrap_or(now));
+    /// A node that goes in good order leaves no job behind that is its own.
+    pub(super) fn departs(&mut self, number: u32) {
+        let Some(life) = &self.hosts[number as usize].life else { return };
+        let (id, born) = (life.number, life.timeline);
+        let timeline = self.database.identity.timeline;
+        self.departed.insert(id, timeline);
+        let left = self.database.held_by(id_of(id));
+        if left > 0 && born == timeline && D::PROMISES {
+            self.violated(Invariant::ClaimsAllowed, || {
+                format!("life {id} goes and leaves {left} jobs that nobody else may run")
+            });
+        }
     }
 
     /// What a machine counts as its own is what it has; and when nothing is on its way it can tell.

@@ -34,6 +34,8 @@ pub struct JobsTally {
     pub lost: u64,
     /// Ran at two places at once, lease or no lease.
     pub overlapped: u64,
+    /// How long they had been there when they ran for the first time, all together, in nanoseconds.
+    pub waited: u64,
     /// The most that stood in the table when somebody looked for those to be removed.
     pub most_kept: u64,
 }
@@ -41,6 +43,8 @@ pub struct JobsTally {
 #[derive(Clone, Debug)]
 struct Open {
     enqueued: u64,
+    /// It has run.
+    begun: bool,
     /// The lives that execute it.
     running: Vec<u32>,
 }
@@ -49,7 +53,7 @@ impl JobsJudge {
     /// A job was enqueued.
     pub fn enqueued(&mut self, now: u64, job: u64) {
         self.tally.enqueued += 1;
-        self.open.insert(job, Open { enqueued: now, running: Vec::new() });
+        self.open.insert(job, Open { enqueued: now, begun: false, running: Vec::new() });
     }
 
     /// How many have not ended.
@@ -71,12 +75,15 @@ impl JobsJudge {
 
     /// A job whose end was lost with a failover runs again.
     pub fn reopened(&mut self, now: u64, job: u64) {
-        self.open.entry(job).or_insert(Open { enqueued: now, running: Vec::new() });
+        self.open.entry(job).or_insert(Open { enqueued: now, begun: false, running: Vec::new() });
     }
 
     /// A node calls the target for the job.
     pub fn runs(&mut self, now: u64, job: u64, life: u32, violations: &mut Violations) {
         let Some(open) = self.open.get_mut(&job) else { return };
+        if !std::mem::replace(&mut open.begun, true) {
+            self.tally.waited += now.saturating_sub(open.enqueued);
+        }
         if let Some(other) = open.running.first().copied() {
             self.tally.overlapped += 1;
             if !self.lapsed.contains(&other) && !self.lapsed.contains(&life) {

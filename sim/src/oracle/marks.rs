@@ -88,6 +88,9 @@ marks! {
     LateRequest = "a statement arrived after it had been given up",
     LateAnswer = "an answer arrived after its statement had been given up",
     DroppedEffect = "an effect was dropped since it would have been too late",
+    StatementDoubled = "a road gave a statement to the database twice",
+    StatementLost = "a road lost a statement or its answer, by chance",
+    StatementHeldUp = "a road held up a statement or its answer, by chance",
     JudgedAlone = "a fault was judged alone by its row of the table",
     JudgedCrash = "a crash was judged alone",
 }

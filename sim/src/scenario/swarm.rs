@@ -33,7 +33,20 @@ pub fn swarm(seed: u64) -> Scenario {
         5..=9 => 3 + random.below(5),
         _ => 8 + random.below(12),
     } as u32;
-    drawn(seed, random, period, count, Course { calm: 40, faulty: 60 })
+    let mut scenario = drawn(seed, random, period, count, Course { calm: 40, faulty: 60 });
+    let unheard = unheard_before_drains(seed, u64::from(period) * 1_000_000, &scenario.faults);
+    scenario.faults.extend(unheard);
+    scenario.faults.sort_by_key(|planned| planned.at);
+    let spoilt = spoilt_roads(seed);
+    for node in &mut scenario.nodes {
+        for road in [&mut node.there, &mut node.back] {
+            (road.loss_ppm, road.duplicate_ppm, road.spike_ppm) = spoilt;
+        }
+    }
+    if scenario.load.every > Span::ZERO {
+        scenario.orders = limits(seed);
+    }
+    scenario
 }
 
 /// The scenario of a seed for whole processes, which take longer to simulate than engines: fewer of them, for
@@ -84,6 +97,44 @@ fn short_retention(seed: u64) -> Retention {
         return Retention::default();
     }
     Retention { succeeded: Some(succeeded), dead: (!forever).then_some(dead) }
+}
+
+/// A third of those that leave do not know what their last claims came to: the answers are lost.
+fn unheard_before_drains(seed: u64, unit: u64, faults: &[Planned]) -> Vec<Planned> {
+    let mut random = Stream::new(seed, "swarm drains");
+    let mut unheard = Vec::new();
+    for planned in faults {
+        let Fault::Drain { node } = planned.fault else { continue };
+        let (wanted, before) = (random.below(3) == 0, random.below(2 * unit));
+        if wanted {
+            let at = Span(planned.at.0.saturating_sub(before));
+            unheard.push(Planned { at, fault: Fault::LoseAnswer { node } });
+            unheard.push(Planned { at, fault: Fault::LoseWork { node } });
+        }
+    }
+    unheard
+}
+
+/// In a twelfth of the runs each: roads that lose a message now and then, or double it, or hold it up for long. Whatever they do
+/// disturbs the ring, which is then seldom calm.
+fn spoilt_roads(seed: u64) -> (u32, u32, u32) {
+    let mut random = Stream::new(seed, "swarm roads");
+    let mut some = || {
+        let (wanted, ppm) = (random.below(12) == 0, 100 + random.below(3_000));
+        if wanted { ppm as u32 } else { 0 }
+    };
+    (some(), some(), some())
+}
+
+/// In a third of the runs each: queues that have a limit of what runs at once, and of what is claimed in a time.
+fn limits(seed: u64) -> Orders {
+    let mut random = Stream::new(seed, "swarm limits");
+    let mut some = |most: u64| {
+        let (wanted, many) = (random.below(3) == 0, 1 + random.below(most));
+        if wanted { many as u32 } else { 0 }
+    };
+    let (concurrency, rate) = (some(4), some(6));
+    Orders { concurrency, rate, ..Orders::default() }
 }
 
 /// In a third of the runs each: unique keys, cancelled jobs, a queue that is paused now and then, schedules, jobs that go on elsewhere, a queue that has a

@@ -89,22 +89,23 @@ pub(crate) fn assert_the_clock_is_as_good_as_before() {
     assert_no_worse(&now, ACCURACY, 3, |was| ALLOWED * was + 0.002);
 }
 
-/// In no group of farms more statements are sent, more slots missed or longer gaps left than when that was written down.
+/// In no group of farms more statements are sent, more slots missed, longer gaps left or jobs left waiting for longer than when that was written down.
 pub(crate) fn assert_it_costs_no_more_than_before(marks: &mut Marks) {
-    let mut now = String::from("seeds,statements,missed,gaps,doubled\n");
+    let mut now = String::from("seeds,statements,missed,gaps,doubled,waited\n");
     for group in 0..GROUPS {
         let seeds = group * OF_A_GROUP..(group + 1) * OF_A_GROUP;
-        let mut costs = [0_u64; 4];
+        let mut costs = [0_u64; 5];
         for seed in seeds.clone() {
             let report = run(&swarm(seed));
             marks.add(&report.marks);
             assert!(report.violations.is_empty(), "seed {seed}: {:#?}", report.violations);
             let gap = report.max_gap / 1_000_000;
-            let of_it = [report.statements, report.missed, gap, report.doubled];
+            let waited = report.jobs.waited / 1_000_000;
+            let of_it = [report.statements, report.missed, gap, report.doubled, waited];
             costs.iter_mut().zip(of_it).for_each(|(sum, one)| *sum += one);
         }
-        let [statements, missed, gaps, doubled] = costs;
-        now += &format!("{seeds:?},{statements},{missed},{gaps},{doubled}\n");
+        let [statements, missed, gaps, doubled, waited] = costs;
+        now += &format!("{seeds:?},{statements},{missed},{gaps},{doubled},{waited}\n");
     }
     keep_if_asked("costs.csv", &now);
     assert_no_worse(&now, COSTS, 1, |was| COSTS_ALLOWED * was + 2.0);
