@@ -52,6 +52,7 @@ pub const POSTGRES: &[Migration] = &[
     migration!(18, "postgres", "0018_limits_of_many_queues"),
     migration!(19, "postgres", "0019_keys_and_parents"),
     migration!(20, "postgres", "0020_looks_of_batches"),
+    migration!(21, "postgres", "0021_leases_begin_anew"),
 ];
 
 /// The schema for MariaDB and MySQL.

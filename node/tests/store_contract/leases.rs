@@ -228,6 +228,62 @@ pub(crate) async fn a_clock_set_back_makes_nothing_wait<W: World>(w: W) {
     assert_eq!(ids(&a.beat_for(9, 5).await.jobs), [running]);
 }
 
+pub(crate) async fn a_clock_set_back_keeps_no_job_of_a_node_that_left<W: World>(w: W) {
+    let mut a = Member::register(&w, 1).await;
+    let b = Member::register(&w, 2).await;
+    let held = enqueue(&a.store, job()).await;
+    a.beat().await;
+    // It does not wait for its job, which runs again once its lease is over.
+    b.claim_one(1).await;
+    b.store.deregister(b.id).await.unwrap();
+    let back = NOON - 3_600 * SECOND;
+    w.set_clock(back).await;
+    assert!(!a.beat().await.done, "the slot of before");
+    for second in 1..=3 {
+        w.set_clock(back + second * SECOND).await;
+        let beat = a.beat_for(second, 5).await;
+        assert!(beat.done && beat.jobs.is_empty());
+    }
+    w.set_clock(back + 4 * SECOND).await;
+    assert_eq!(ids(&a.beat_for(4, 5).await.jobs), [held]);
+}
+
+pub(crate) async fn an_outage_after_a_clock_was_set_back_kills_nobody<W: World>(w: W) {
+    let mut a = Member::register(&w, 1).await;
+    let mut b = Member::register(&w, 2).await;
+    let mut dead = Member::register(&w, 3).await;
+    let mut gone = Member::register(&w, 4).await;
+    enqueue(&a.store, job()).await;
+    let held = a.claim_one(1).await;
+    let again = enqueue(&a.store, job()).await;
+    assert_eq!(dead.claim_one(1).await.id, again);
+    assert!(b.beat().await.done);
+    // Three check in on the new clock before anybody beats on it. One leaves then.
+    let back = NOON - 3_600 * SECOND;
+    w.set_clock(back).await;
+    for member in [&mut a, &mut dead, &mut gone] {
+        assert!(!member.read().await.lost);
+    }
+    gone.store.deregister(gone.id).await.unwrap();
+    // A minute without the database.
+    w.set_clock(back + 60 * SECOND).await;
+    let beat = b.beat_for(1, 5).await;
+    assert!(beat.done && beat.jobs.is_empty(), "a job of a surviving node was rescued");
+    assert_eq!(a.renew().await, CheckIn::Alive);
+    assert_eq!(state(&a.store, held.id).await, JobState::Running);
+    assert_eq!(a.end(&held, JobFate::Succeeded).await, EndOutcome::Ended);
+    let lease =
+        format!("SELECT {} FROM turnwise.nodes WHERE id = '{}'", W::micros("lease_until"), gone.id);
+    assert_eq!(w.number(&lease).await, Some(back + 2_500_000), "one that left stays gone");
+    // One that did die meanwhile is found a lease later.
+    for second in 61..=62 {
+        w.set_clock(back + second * SECOND).await;
+        assert!(b.beat_for(second, 5).await.jobs.is_empty());
+    }
+    w.set_clock(back + 63 * SECOND).await;
+    assert_eq!(ids(&b.beat_for(63, 5).await.jobs), [again]);
+}
+
 pub(crate) async fn gone_nodes_are_forgotten<W: World>(w: W) {
     let mut a = Member::register(&w, 1).await;
     let b = Member::register(&w, 2).await;

@@ -122,6 +122,8 @@ pub(crate) async fn contract<W: World>(score: &mut Score) {
         leases::a_dead_nodes_jobs_run_again_in_time_whichever_slot_is_missed,
         leases::a_clock_set_forward_kills_nobody,
         leases::a_clock_set_back_makes_nothing_wait,
+        leases::a_clock_set_back_keeps_no_job_of_a_node_that_left,
+        leases::an_outage_after_a_clock_was_set_back_kills_nobody,
         rows::enqueueing_again_changes_nothing,
         rows::all_jobs_of_an_enqueue_or_none,
         rows::a_plain_insert_is_enough,

@@ -437,12 +437,14 @@ impl Farm<'_> {
             let lease_end = instant(lease_end(self.at, period));
             let beaten = instant(beaten_at.as_micros());
             if self.at < beaten_at {
-                // The clock was set back: what was due stays due, and no lease outlasts its length.
+                // The clock was set back: what was due stays due, and every lease of a live node begins anew. By the last
+                // beat, which is of the clock before, nobody can tell who has checked in since, or for how long the
+                // database was away. No other lease outlasts its length.
                 rows_of(
                     connection,
                     format!(
                         "UPDATE turnwise_nodes SET lease_until = {lease_end}
-                         WHERE lease_until > {lease_end}"
+                         WHERE state = 'live' OR lease_until > {lease_end}"
                     ),
                 )
                 .await?;

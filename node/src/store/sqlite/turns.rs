@@ -226,11 +226,15 @@ async fn look_after<B: Sabotage>(
     let lease_end = lease_end(at, stored.row.cadence.period);
     let at_us = at.as_micros();
     if stored.beaten_at.is_some_and(|beaten_at| at < beaten_at) {
-        // The clock was set back: what was due stays due, and no lease outlasts its length.
-        sqlx::query("UPDATE turnwise_nodes SET lease_until = ?1 WHERE lease_until > ?1")
-            .bind(lease_end)
-            .execute(&mut *connection)
-            .await?;
+        // The clock was set back: what was due stays due, and every lease of a live node begins anew. By the last
+        // beat, which is of the clock before, nobody can tell who has checked in since, or for how long the
+        // database was away. No other lease outlasts its length.
+        sqlx::query(
+            "UPDATE turnwise_nodes SET lease_until = ?1 WHERE state = 'live' OR lease_until > ?1",
+        )
+        .bind(lease_end)
+        .execute(&mut *connection)
+        .await?;
         sqlx::query(
             "UPDATE turnwise_jobs SET
                 queued_at = ?1,
