@@ -21,9 +21,14 @@ const PATIENCE_LONGEST: i64 = 2;
 /// ... nor earlier than this ...
 const PATIENCE_MIN: Duration = Duration::from_millis(100);
 /// ... and after every so many failures in a row one statement is given that much more time again, in case the
-/// database has become slow: answers that were given up teach nothing.
+/// database has become slow: answers that were given up teach nothing ...
 const PATIENCE_GROWS_AFTER: u32 = 4;
-/// ... and while nothing is known of the road, after a second or a period. In no case after more than this.
+/// ... but no more than this, or so many periods: an outage that ends in the middle lasts so much longer for it ...
+const PATIENCE_GROWN: Duration = Duration::from_secs(1);
+const PATIENCE_GROWN_PERIODS: u32 = 2;
+/// ... until so many have failed, more than a minute's at a period of a second: from then on one of so many has all the time there is.
+const PATIENCE_IS_FULL_AFTER: u32 = 64;
+/// While nothing is known of the road, a statement is given up after a second or a period. In no case after more than this.
 const PATIENCE_UNKNOWN: Duration = Duration::from_secs(5);
 /// After this many failures in a row, reads are at least [`READ_SPACING`] apart.
 const EAGER_FAILURES: u32 = 4;
@@ -215,28 +220,18 @@ impl<S: Sabotage> Turns<S> {
             Sent::Beat(slot) => self.period_at(slot),
             _ => slot.map_or(self.period(), |slot| self.period_at(slot)),
         };
-        let slowness = match self.failures {
-            failures if failures.is_multiple_of(PATIENCE_GROWS_AFTER) => {
-                1 + failures.min(1_000) / PATIENCE_GROWS_AFTER
-            }
-            _ => 1,
-        };
         let patience = match clock.round_trips() {
-            None => {
-                let first = period.as_duration().max(Duration::from_secs(1));
-                (first * slowness).min(PATIENCE_UNKNOWN)
-            }
+            None => period.as_duration().max(Duration::from_secs(1)),
             Some((shortest, longest)) => {
                 let (part, whole) = PATIENCE_OF_PERIOD;
                 let nanos = (period.as_nanos() * part / whole)
                     .max(shortest.saturating_mul(PATIENCE_ROUND_TRIPS))
                     .max(longest.saturating_mul(PATIENCE_LONGEST))
-                    .max(nanos(PATIENCE_MIN))
-                    .saturating_mul(i64::from(slowness))
-                    .min(nanos(PATIENCE_UNKNOWN));
+                    .max(nanos(PATIENCE_MIN));
                 Duration::from_nanos(nanos.unsigned_abs())
             }
         };
+        let patience = self.grown(patience, period.as_duration()).min(PATIENCE_UNKNOWN);
         let patience = if S::plants(Bug::PatienceIsEndless) {
             Duration::from_secs(1_000_000)
         } else if S::plants(Bug::PatienceIsShort) {
@@ -247,6 +242,20 @@ impl<S: Sabotage> Turns<S> {
         self.in_flight =
             Some(InFlight { request, kind, slot, again_until, patience: now + patience });
         self.plan = Plan::Nothing;
+    }
+
+    /// The usual patience, or more of it after many failures.
+    fn grown(&self, usual: Duration, period: Duration) -> Duration {
+        let failures = self.failures;
+        if failures == 0 || !failures.is_multiple_of(PATIENCE_GROWS_AFTER) {
+            return usual;
+        }
+        let grown = usual.saturating_mul(1 + failures.min(1_000) / PATIENCE_GROWS_AFTER);
+        if failures.is_multiple_of(PATIENCE_IS_FULL_AFTER) {
+            return grown;
+        }
+        let most = (period * PATIENCE_GROWN_PERIODS).max(PATIENCE_GROWN);
+        grown.min(most.max(usual))
     }
 
     pub(crate) fn is_in_flight(&self, request: RequestId) -> bool {

@@ -1,6 +1,21 @@
-//! Decides how the file of a node's journal is read. A node that was killed leaves half a line at its end, or nothing.
+//! Decides how the file of a node's journal is read, and written by a simulator. A node that was killed leaves half a line
+//! at its end, or nothing.
 
 use turnwise_engine::journal::{Entry, Header};
+
+/// A journal as the text of its file.
+///
+/// # Errors
+/// What of it cannot be written as JSON: nothing of what an engine is told or asks for.
+pub fn text(header: &Header, entries: &[Entry]) -> Result<String, serde_json::Error> {
+    let mut text = serde_json::to_string(header)?;
+    text.push('\n');
+    for entry in entries {
+        text.push_str(&serde_json::to_string(entry)?);
+        text.push('\n');
+    }
+    Ok(text)
+}
 
 /// What a journal begins with; none: this text is no journal, or one whose node was killed as it began.
 pub fn header(text: &str) -> Option<Header> {
@@ -26,9 +41,26 @@ pub fn entries(text: &str) -> Result<Vec<Entry>, String> {
 
 #[cfg(test)]
 mod tests {
-    use turnwise_engine::{Input, LocalInstant};
+    use turnwise_engine::journal::VERSION;
+    use turnwise_engine::{Input, LocalInstant, NodeId};
 
     use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let written = Header {
+            version: VERSION,
+            id: NodeId::from_u128(7),
+            capacity: 4,
+            seed: 3,
+            now: LocalInstant::from_nanos(1),
+            node: "desk".to_owned(),
+        };
+        let wake = Entry::Input { at: LocalInstant::from_nanos(3), input: Input::Wake };
+        let all = [wake, Entry::End];
+        let text = text(&written, &all).unwrap();
+        assert_eq!((header(&text), entries(&text)), (Some(written), Ok(all.to_vec())));
+    }
 
     #[test]
     fn half_a_line_at_the_end_is_left_out_and_one_in_the_middle_is_named() {

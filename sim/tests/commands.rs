@@ -126,8 +126,17 @@ fn nonsense_is_refused_with_its_name_and_a_reason() {
     refused(&["lab", "--latency", "9ms..5ms"], 2, &["--latency", "first end"]);
     refused(&["lab", "--period", "20ms"], 2, &["--period", "50 ms to 10 s"]);
     refused(&["lab", "--crash-rate", "often"], 2, &["--crash-rate", "1/60s"]);
-    refused(&["lab", "--drift", "900ppm"], 1, &["drift_ppb", "400000"]);
+    refused(&["lab", "--drift", "900ppm"], 2, &["--drift", "0 to 400 ppm"]);
+    refused(&["lab", "--wander", "1ppm"], 2, &["--wander", "50ppb"]);
+    refused(&["lab", "--clock-resolution", "2s"], 2, &["--clock-resolution", "1ns to 1s"]);
+    refused(&["lab", "--late-wake", "2s"], 2, &["--late-wake", "0 to 1s"]);
+    refused(&["lab", "--skew", "2h"], 2, &["--skew", "4000s"]);
     refused(&["lab", "--step", "1h"], 2, &["--step", "when"]);
+    refused(&["lab", "--step", "1h@1h"], 1, &["--step", "faults[0].at", "after the end", "10m"]);
+    refused(&["cluster", "--duplicates", "5ppm"], 1, &["--duplicates", "TCP", "lab"]);
+    refused(&["chaos", "--late-wake", "5ms"], 1, &["--late-wake", "real processes"]);
+    let sweep = ["sweep", "--seeds", "0..9", "--tier", "cluster", "--duplicates", "5ppm"];
+    refused(&sweep, 1, &["--duplicates", "TCP"]);
     refused(&["sweep", "--seeds", "9..3"], 2, &["--seeds", "no seed"]);
     refused(&["sabotage", "--bug", "unheard-of"], 2, &["unheard-of", "step-is-ignored"]);
     refused(&["sabotage", "--bug", "id-is-kept"], 1, &["lab", "id-is-kept"]);
@@ -191,8 +200,51 @@ fn a_malformed_scenario_is_refused_by_line_and_field() {
     refused(&["replay", path.to_str().unwrap()], 1, &["line 3", "sead"]);
     let path = file("older.json", "{\"version\": 0}");
     refused(&["replay", path.to_str().unwrap()], 1, &["version 0", "version 1"]);
+    refused(&["replay", path.to_str().unwrap()], 1, &["line 1, column 13"]);
     let path = file("broken.json", "{\"version\": ");
     refused(&["shrink", path.to_str().unwrap()], 1, &["line 1"]);
+}
+
+#[test]
+fn a_number_out_of_its_range_is_refused_by_line_and_field() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("within.json");
+    let write = path.to_str().unwrap();
+    let options = ["lab", "--step", "1h@10s", "--duration", "1m", "--write", write];
+    assert!(sim(&options).status.success());
+    let text = std::fs::read_to_string(&path).unwrap();
+    let by = "\"by\": \"1h\"";
+    let line = text.lines().position(|line| line.contains(by)).unwrap() + 1;
+    let line = format!("line {line}, column ");
+    for by_other in ["250y", "-250y"] {
+        let path = file("beyond.json", &text.replace(by, &format!("\"by\": \"{by_other}\"")));
+        let words = [line.as_str(), "faults[0].fault.by: ", "250years", "from -10years to 10years"];
+        refused(&["replay", path.to_str().unwrap()], 1, &words);
+    }
+    let path = file("beyond.json", &text.replacen("loss_ppm\": 0", "loss_ppm\": 4294967295", 1));
+    let words = ["line ", "nodes[0].there.loss_ppm: 4294967295 of a million", "0 to 1000000"];
+    refused(&["replay", path.to_str().unwrap()], 1, &words);
+}
+
+#[test]
+fn a_seed_of_a_sweep_is_the_same_run_as_a_lab_of_that_seed() {
+    let options = ["--crash-rate", "1/20s", "--duration", "2m", "--latency", "1ms..40ms", "--json"];
+    for seed in [3_u64, 4] {
+        let seeds = format!("{seed}..{}", seed + 1);
+        let swept = json(&[&["sweep", "--seeds", &seeds], &options[..]].concat());
+        let ran = json(&[&["lab", "--seed", &seed.to_string()], &options[..]].concat());
+        assert_eq!(swept["trace_hash"], ran["trace_hash"], "{seed}");
+    }
+}
+
+#[test]
+fn a_sweep_makes_the_first_that_fails_smaller() {
+    let options = ["--nodes", "3", "--latency", "1700ms", "--duration", "2m", "--shrink"];
+    let output = sim(&[&["sweep", "--seeds", "5..7"], &options[..]].concat());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("turnwise-lab-seed-5.small.json"), "{said}");
+    let smaller = std::env::temp_dir().join("turnwise-lab-seed-5.small.json");
+    refused(&["replay", smaller.to_str().unwrap()], 1, &["turnwise-sim shrink"]);
 }
 
 #[test]

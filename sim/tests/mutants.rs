@@ -9,13 +9,14 @@ mod figures;
 
 use std::ops::Range;
 
+use turnwise_engine::journal::{Entry, Summary, replay};
 use turnwise_sim::clock::judge::{floor, judge};
 use turnwise_sim::clock::judging::tuning;
 use turnwise_sim::clock::trace::generate;
-use turnwise_sim::lab::{NEVER_REACHES, run};
+use turnwise_sim::lab::{Journal, NEVER_REACHES, run, run_with_journals};
 use turnwise_sim::model::Farm;
 use turnwise_sim::oracle::Marks;
-use turnwise_sim::scenario::swarm;
+use turnwise_sim::scenario::{Scenario, Span, swarm};
 
 /// So many seeds find half of the planted bugs ...
 const FIRST_SEEDS: u64 = 20;
@@ -34,6 +35,8 @@ fn simulations_find_no_fault() {
     for members in 1..=3 {
         assert_searched(Farm::new(members, 1, 1));
     }
+    assert_journals_are_replayed();
+    assert_periods_are_checked();
     assert_the_clock_is_good();
     figures::assert_the_clock_is_as_good_as_before();
     figures::assert_it_costs_no_more_than_before(&mut marks);
@@ -54,6 +57,47 @@ fn assert_searched(farm: Farm) {
     let found = farm.search(1);
     assert!(found.broken.is_empty(), "{found}");
     assert!(found.costliest().paths > 1, "nothing was searched");
+}
+
+/// What was told and asked for in two lives, one after the other, written down and read again.
+fn assert_journals_are_replayed() {
+    for seed in 0..FIRST_SEEDS {
+        let (_, journals) = run_with_journals(&swarm(seed), false);
+        let [Journal { header, entries: first, .. }, second, ..] = &journals[..] else { continue };
+        let mut entries = first.clone();
+        entries.push(Entry::Life(second.header.clone()));
+        entries.extend(second.entries.iter().cloned());
+        let text = serde_json::to_string(&entries).unwrap();
+        let read: Vec<Entry> = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, entries, "seed {seed}");
+        let count =
+            |is: fn(&Entry) -> bool| entries.iter().filter(|entry| is(entry)).count() as u64;
+        let until = entries.iter().rev().find_map(|entry| match entry {
+            Entry::Input { at, .. } => Some(*at),
+            _ => None,
+        });
+        let told = Summary {
+            lives: 2,
+            inputs: count(|entry| matches!(entry, Entry::Input { .. })),
+            outputs: count(|entry| matches!(entry, Entry::Output(_))),
+            until,
+            ended: matches!(entries.last(), Some(Entry::End)),
+        };
+        assert_eq!(replay(header, read).unwrap(), told, "seed {seed}");
+        let lost = entries.iter().position(|entry| matches!(entry, Entry::Input { .. })).unwrap();
+        entries.remove(lost);
+        assert!(replay(header, entries).is_err(), "seed {seed}: an input less makes no difference");
+    }
+}
+
+/// A scenario may have any period that a farm may have, and no other.
+fn assert_periods_are_checked() {
+    for (millis, may) in [(49, false), (50, true), (10_000, true), (10_001, false)] {
+        let mut scenario = serde_json::to_value(Scenario::calm(1, 1, Span::from_secs(10))).unwrap();
+        assert_eq!(scenario["period"], 1_000);
+        scenario["period"] = millis.into();
+        assert_eq!(Scenario::from_json(&scenario.to_string()).is_ok(), may, "{millis} ms");
+    }
 }
 
 /// As `clock.rs` holds it, on other traces of the same kinds.

@@ -1,5 +1,5 @@
 //! Files that come from outside are read or refused, whatever stands in them: scenarios, traces and journals that are nearly right.
-//! A run tries the same ones each time.
+//! What is read can be run: nothing panics, and every run comes to an end. A run tries the same ones each time.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,11 +11,17 @@ use turnwise_sim::clock::judging::tuning;
 use turnwise_sim::clock::trace::{from_csv, generate, to_csv};
 use turnwise_sim::cluster::{fit, run_with_journals};
 use turnwise_sim::journal::{entries, header};
+use turnwise_sim::lab::run;
 use turnwise_sim::random::Stream;
-use turnwise_sim::scenario::{Scenario, Span, swarm};
+use turnwise_sim::scenario::{Fault, Planned, Scenario, Shift, Span, swarm};
 
 /// So many texts of each kind.
 const CASES: u64 = 2_000;
+/// So many of the scenarios that are read are run too.
+const RUNS: u64 = 300;
+/// For so long at most, of so many nodes at most.
+const RUN_LASTS: Span = Span::from_secs(5);
+const RUN_NODES: usize = 4;
 
 /// What stands in the place of a number.
 const NUMBERS: [&str; 12] = [
@@ -64,6 +70,25 @@ fn is_said(error: impl Display) {
     assert!(!error.to_string().is_empty());
 }
 
+/// What a scenario says, within a few seconds.
+fn shortened(mut scenario: Scenario) -> Scenario {
+    scenario.duration = scenario.duration.min(RUN_LASTS);
+    let end = scenario.duration.0;
+    scenario.nodes.truncate(RUN_NODES);
+    for node in &mut scenario.nodes {
+        node.start.0 %= end;
+    }
+    let nodes = scenario.nodes.len() as u32;
+    scenario.faults.retain(|planned| planned.fault.node().is_none_or(|node| node < nodes));
+    for planned in &mut scenario.faults {
+        planned.at.0 %= end;
+    }
+    if scenario.load.every > Span::ZERO {
+        scenario.load.every = scenario.load.every.max(Span::from_millis(5));
+    }
+    scenario
+}
+
 #[test]
 fn a_scenario_is_read_as_it_is_written_or_refused() {
     let mut chance = Stream::new(1, "spoilt scenarios");
@@ -73,13 +98,110 @@ fn a_scenario_is_read_as_it_is_written_or_refused() {
         match Scenario::from_json(&text) {
             Ok(scenario) => {
                 read += 1;
-                let again = Scenario::from_json(&scenario.to_json());
-                assert_eq!(again.ok(), Some(scenario), "{text}");
+                let again = Scenario::from_json(&scenario.to_json()).unwrap();
+                assert_eq!(again, scenario, "{text}");
+                if read <= RUNS {
+                    run(&shortened(scenario));
+                }
             }
             Err(error) => is_said(error),
         }
     }
     assert!(0 < read && read < CASES, "{read} of {CASES} were read");
+}
+
+/// Every number of a scenario at an end of its range, or near it.
+fn at_the_ends() -> Vec<Scenario> {
+    let text = |text: &str| -> Span { text.parse().unwrap() };
+    let (month, hour, second) = (text("30days"), text("1h"), text("1s"));
+    let far = text("10s");
+    let years = |text: &str| -> Shift { text.parse().unwrap() };
+    let mut calm = Scenario::calm(1, 4, RUN_LASTS);
+    calm.load.every = Span::from_millis(20);
+    calm.load.until = RUN_LASTS;
+    let mut all = Vec::new();
+    let mut add = |change: &dyn Fn(&mut Scenario)| {
+        let mut changed = calm.clone();
+        change(&mut changed);
+        all.push(changed);
+    };
+    let at = Span::from_secs(2);
+    for fault in [
+        Fault::Restart { node: 1, after: month },
+        Fault::Pause { node: 1, lasts: month },
+        Fault::Freeze { node: 1, lasts: month },
+        Fault::Freeze { node: 1, lasts: second },
+        Fault::Stall { node: 1, lasts: month },
+        Fault::HoldChange { node: 1, lasts: month },
+        Fault::Errors { node: 1, lasts: month },
+        Fault::CutThere { node: 1, lasts: month },
+        Fault::Hold { node: 1, lasts: month },
+        Fault::Congestion { node: 1, lasts: month, factor: 1_000 },
+        Fault::Route { node: 1, there: far, back: far },
+        Fault::TargetDown { node: 1, lasts: month },
+        Fault::ServerSlew { ppm: 100_000, lasts: month },
+        Fault::ServerSlew { ppm: -100_000, lasts: second },
+        Fault::Outage { lasts: month },
+        Fault::ServerRestart { lasts: month },
+        Fault::Failover { lasts: Span(1), loses: month, clock: years("10years") },
+        Fault::Failover { lasts: Span(1), loses: month, clock: years("-10years") },
+        Fault::Deploy { lasts: month },
+        Fault::Slow { by: hour, lasts: month },
+    ] {
+        add(&|s| s.faults.push(Planned { at, fault }));
+    }
+    for by in ["10years", "-10years"].map(years) {
+        let step = |number: u64| Planned {
+            at: Span::from_millis(500 * number),
+            fault: Fault::ServerStep { by },
+        };
+        add(&|s| s.faults = (0..5).map(step).collect());
+    }
+    for drift_ppb in [-400_000, 400_000] {
+        add(&|s| {
+            for node in &mut s.nodes {
+                node.clock.shows = text("100years");
+                node.clock.drift_ppb = drift_ppb;
+                node.clock.wander_ppb = 10_000;
+                node.clock.late_wake = second;
+                node.clock.resolution = second;
+            }
+        });
+    }
+    for loss_ppm in [0, 1_000_000] {
+        add(&|s| {
+            for node in &mut s.nodes {
+                for road in [&mut node.there, &mut node.back] {
+                    (road.base, road.spread, road.loss_ppm) = (Span::ZERO, far, loss_ppm);
+                    (road.tail_ppm, road.spike_ppm) = (1_000_000, 1_000_000);
+                    road.duplicate_ppm = 1_000_000;
+                }
+            }
+            let factor = 1_000;
+            s.faults.push(Planned { at, fault: Fault::Congestion { node: 1, lasts: far, factor } });
+        });
+    }
+    add(&|s| {
+        (s.database.service, s.database.commit) = (hour, hour);
+        s.database.resolution = second;
+    });
+    add(&|s| {
+        (s.load.runs, s.load.fails_ppm, s.load.max_attempts) = (hour, 1_000_000, 1);
+        (s.orders.concurrency, s.orders.rate) = (1_000_000, 1_000_000);
+        s.nodes[0].capacity = 10_000;
+    });
+    add(&|s| s.duration = Span::from_millis(1));
+    all
+}
+
+#[test]
+fn what_is_within_its_range_can_be_run() {
+    for mut scenario in at_the_ends() {
+        let end = scenario.duration;
+        scenario.faults.retain(|planned| planned.at <= end);
+        assert_eq!(scenario.check(), Ok(()));
+        run(&scenario);
+    }
 }
 
 #[test]

@@ -171,8 +171,9 @@ fn a_connection_that_died_while_it_was_idle_costs_nothing() {
 fn an_outage_is_not_a_death() {
     for nodes in 1..=6 {
         for seed in 0..20 {
-            let outage = Fault::Outage { lasts: Span::from_millis(1_000 + seed * 750) };
-            let scenario = with(nodes, seed, &[(seed as f64 / 20.0, outage)]);
+            let outage = Fault::Outage { lasts: Span::from_millis(1_000 + seed * 3_105) };
+            let mut scenario = with(nodes, seed, &[(seed as f64 / 20.0, outage)]);
+            scenario.duration.0 += 60_000_000_000;
             let report = judged("outage", &scenario);
             let ring = report.row.roster.last().unwrap().ring.len() as u32;
             assert_eq!(ring, nodes, "somebody was removed");

@@ -104,6 +104,12 @@ fn scenario(arguments: &Arguments) -> Result<Scenario, String> {
         Some(file) => load(file)?,
         None => arguments.farm.scenario()?,
     };
+    if let (None, Some(option)) = (&arguments.scenario, arguments.farm.of_simulated_clocks()) {
+        return Err(format!(
+            "real processes cannot do this: {option}: of their clocks only the time and the rate can be wrong; the \
+             simulated tiers can"
+        ));
+    }
     let replica = arguments.replica;
     if replica && arguments.database != Kind::Postgres {
         return Err("--replica: of PostgreSQL alone a standby is made here; leave out --database"

@@ -6,9 +6,9 @@ use clap::Args;
 use turnwise_engine::journal::Entry;
 
 use super::options::Farm;
-use super::replay::report_on;
+use super::replay::{report_on, write_journals};
 use super::{Outcome, write_file};
-use crate::cluster::{fit, run_with_journals};
+use crate::cluster::run_with_journals;
 use crate::scenario::Scenario;
 use crate::tier::Tier;
 
@@ -42,30 +42,23 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Outcome {
-    let scenario = fit(arguments.farm.scenario()?);
+    let scenario = arguments.farm.scenario_in(Tier::Cluster)?;
     if let Some(path) = &arguments.write {
         write_file(path, &scenario.to_json())?;
     }
     if let Some(folder) = &arguments.journals {
-        write_journals(&scenario, folder)?;
+        journals_alone(&scenario, folder)?;
     }
     report_on(&scenario, Tier::Cluster, arguments.plot.as_deref(), arguments.json)
 }
 
 /// Run the scenario for its journals alone: it runs again for its report, to the same end.
-fn write_journals(scenario: &Scenario, folder: &Path) -> Result<(), String> {
-    std::fs::create_dir_all(folder)
-        .map_err(|error| format!("{} cannot be made: {error}", folder.display()))?;
+fn journals_alone(scenario: &Scenario, folder: &Path) -> Result<(), String> {
     let (_, journals) = run_with_journals(scenario, false);
-    for (node, entries) in journals.iter().enumerate() {
-        let line = |(number, entry): (usize, &Entry)| match entry {
-            Entry::Life(header) if number == 0 => serde_json::to_string(header),
-            entry => serde_json::to_string(entry),
-        };
-        let lines: Result<Vec<_>, _> = entries.iter().enumerate().map(line).collect();
-        let mut text = lines.map_err(|error| error.to_string())?.join("\n");
-        text.push('\n');
-        write_file(&folder.join(format!("node-{node}.journal")), &text)?;
-    }
-    Ok(())
+    let named = journals.iter().enumerate().filter_map(|(node, entries)| {
+        // A node without any never came up.
+        let (Entry::Life(header), entries) = entries.split_first()? else { return None };
+        Some((format!("node-{node}"), header, entries))
+    });
+    write_journals(folder, named)
 }

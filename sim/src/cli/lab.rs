@@ -1,12 +1,13 @@
 //! `turnwise-sim lab`: one farm, one report.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::options::{Design, Farm};
+use super::replay::write_journals;
 use super::{Outcome, show, write_file};
-use crate::lab::{Original, Product, run_with};
+use crate::lab::{Original, Product, run_with, run_with_journals};
 use crate::report::Report;
 use crate::scenario::Scenario;
 
@@ -17,7 +18,8 @@ use crate::scenario::Scenario;
   turnwise-sim lab --nodes 5 --skew 900ms --latency 1ms..80ms --duration 24h --seed 7
   turnwise-sim lab --nodes 5 --crash-rate 1/60s --jobs-rate 5/s --duration 1h
   turnwise-sim lab --clock original --duration 1h
-  turnwise-sim lab --step -1h@60s --plot run.svg")]
+  turnwise-sim lab --step -1h@60s --plot run.svg
+  turnwise-sim lab --crash-rate 1/60s --journals journals")]
 pub(super) struct Arguments {
     #[command(flatten)]
     farm: Farm,
@@ -29,6 +31,10 @@ pub(super) struct Arguments {
     /// Write the scenario, to be replayed
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
+
+    /// Write the journal of each life of each node into this folder, to be replayed
+    #[arg(long, value_name = "FOLDER")]
+    journals: Option<PathBuf>,
 
     /// Draw beats, gaps and faults as SVG
     #[arg(long, value_name = "FILE")]
@@ -44,7 +50,11 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     if let Some(path) = &arguments.write {
         write_file(path, &scenario.to_json())?;
     }
-    let report = simulate(&scenario, arguments.clock, arguments.plot.is_some());
+    let picture = arguments.plot.is_some();
+    let report = match &arguments.journals {
+        Some(folder) => simulate_and_write(&scenario, arguments.clock, picture, folder)?,
+        None => simulate(&scenario, arguments.clock, picture),
+    };
     if let (Some(path), Some(picture)) = (&arguments.plot, &report.picture) {
         write_file(path, &crate::plot::timeline(picture))?;
     }
@@ -61,6 +71,25 @@ pub(super) fn simulate(scenario: &Scenario, design: Design, picture: bool) -> Re
         Design::Transit => run_with::<Product>(scenario, picture),
         Design::Original => run_with::<Original>(scenario, picture),
     }
+}
+
+/// Simulate the engine, and write the journals of all lives, a file each.
+fn simulate_and_write(
+    scenario: &Scenario,
+    design: Design,
+    picture: bool,
+    folder: &Path,
+) -> Result<Report, String> {
+    if design == Design::Original {
+        return Err("--journals: the original design keeps none; leave out --clock".to_owned());
+    }
+    let (report, journals) = run_with_journals(scenario, picture);
+    let named = journals.iter().map(|journal| {
+        let name = format!("node-{}-life-{}", journal.node, journal.life);
+        (name, &journal.header, &journal.entries[..])
+    });
+    write_journals(folder, named)?;
+    Ok(report)
 }
 
 pub(super) fn print(report: &Report, design: Design, json: bool) {

@@ -3,7 +3,9 @@
 use clap::{Args, ValueEnum};
 use turnwise_engine::Period;
 
-use crate::scenario::{Every, Options, Orders, Range, Retention, Scenario, Shift, Span};
+use crate::cluster::fit;
+use crate::scenario::{Every, Options, Orders, Range, Retention, Scenario, Shift, Span, SpanError};
+use crate::tier::Tier;
 
 /// The farm.
 #[derive(Args, Debug)]
@@ -16,13 +18,26 @@ pub(super) struct Farm {
     #[arg(long, default_value = "1s", value_parser = period)]
     period: Period,
 
-    /// How far the nodes' clocks are from each other
-    #[arg(long, value_name = "TIME", default_value = "900ms")]
+    /// How far the nodes' clocks are from each other, up to 4000s
+    #[arg(long, value_name = "TIME", default_value = "900ms", value_parser = skew)]
     skew: Span,
 
     /// How fast the nodes' clocks drift, at most; up to 400ppm
-    #[arg(long, value_name = "PPM", default_value = "50ppm", value_parser = ppm)]
+    #[arg(long, value_name = "PPM", default_value = "50ppm", value_parser = drift)]
     drift: f64,
+
+    /// How the rates of the nodes' clocks wander: the standard deviation of their change over a second, up to 10000ppb;
+    /// in the lab and the cluster
+    #[arg(long, value_name = "PPB", default_value = "0ppb", value_parser = ppb)]
+    wander: u32,
+
+    /// The resolution of the nodes' clocks, 1ns to 1s; in the lab and the cluster
+    #[arg(long, value_name = "TIME", default_value = "1ns", value_parser = resolution)]
+    clock_resolution: Span,
+
+    /// How late a node wakes up, on average, up to 1s; in the lab and the cluster
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = late)]
+    late_wake: Span,
 
     /// The way to the database and the way back; each node draws its own from this range
     #[arg(long, value_name = "LEAST..MOST", default_value = "1ms..80ms")]
@@ -36,9 +51,21 @@ pub(super) struct Farm {
     #[arg(long, value_name = "-1..1", default_value_t = 0.0, allow_negative_numbers = true, value_parser = share)]
     asymmetry: f64,
 
+    /// How many of a million messages meet with a long queue: ten times the jitter, heavy-tailed, such as 20000ppm
+    #[arg(long, value_name = "PPM", default_value = "0ppm", value_parser = ppm)]
+    tail: f64,
+
+    /// How many of a million messages wait for a retransmission, of 200 ms and more, such as 1000ppm
+    #[arg(long, value_name = "PPM", default_value = "0ppm", value_parser = ppm)]
+    spikes: f64,
+
     /// How many of a million messages are lost
     #[arg(long, value_name = "PPM", default_value = "0ppm", value_parser = ppm)]
     loss: f64,
+
+    /// How many of a million messages to the turn row arrive twice, such as 1000ppm; in the lab
+    #[arg(long, value_name = "PPM", default_value = "0ppm", value_parser = ppm)]
+    duplicates: f64,
 
     /// How often a node is killed, such as 1/60s; it comes back after 2 to 30 periods
     #[arg(long, value_name = "RATE", default_value = "0")]
@@ -133,16 +160,55 @@ pub(super) enum Design {
 }
 
 impl Farm {
+    /// Its scenario, with its own seed.
     pub(super) fn scenario(&self) -> Result<Scenario, String> {
+        self.drawn(self.seed)
+    }
+
+    /// Its scenario in a tier, as near to the options as the tier can express.
+    pub(super) fn scenario_in(&self, tier: Tier) -> Result<Scenario, String> {
+        self.scenario_of(self.seed, tier)
+    }
+
+    /// The same with another seed, from which the nodes and the faults are drawn.
+    pub(super) fn scenario_of(&self, seed: u64, tier: Tier) -> Result<Scenario, String> {
+        let scenario = self.drawn(seed)?;
+        match tier {
+            Tier::Lab => Ok(scenario),
+            Tier::Cluster if self.duplicates > 0.0 => Err(format!(
+                "the {tier} cannot run this: --duplicates: the nodes' connections are TCP, which delivers once; the \
+                 lab can"
+            )),
+            Tier::Cluster => Ok(fit(scenario)),
+        }
+    }
+
+    /// The first option that says what real processes cannot be given; none: there is none.
+    pub(super) fn of_simulated_clocks(&self) -> Option<&'static str> {
+        let all = [
+            ("--wander", self.wander > 0),
+            ("--clock-resolution", self.clock_resolution > Span(1)),
+            ("--late-wake", self.late_wake > Span::ZERO),
+        ];
+        all.into_iter().find(|(_, is_given)| *is_given).map(|(name, _)| name)
+    }
+
+    fn drawn(&self, seed: u64) -> Result<Scenario, String> {
         let options = Options {
             nodes: self.nodes,
             period: self.period,
             skew: self.skew,
             drift_ppm: self.drift,
+            wander_ppb: self.wander,
+            resolution: self.clock_resolution,
+            late_wake: self.late_wake,
             latency: self.latency,
             jitter: self.jitter,
             asymmetry: self.asymmetry,
+            tail_ppm: self.tail as u32,
+            spike_ppm: self.spikes as u32,
             loss_ppm: self.loss as u32,
+            duplicate_ppm: self.duplicates as u32,
             crashes: self.crash_rate,
             pauses: self.pause_rate,
             partitions: self.partition_rate,
@@ -163,15 +229,33 @@ impl Farm {
                 rate: self.queue_rate,
             },
             duration: self.duration,
-            seed: self.seed,
+            seed,
         };
-        if self.skew > Span::from_secs(4_000) {
-            return Err(format!("--skew {}: it must be at most 4000 s", self.skew));
-        }
         let scenario = options.scenario();
-        scenario.check().map_err(|error| error.to_string())?;
+        scenario.check().map_err(|error| match error.field.as_deref().and_then(option_of) {
+            Some(option) => format!("{option}: {error}"),
+            None => error.to_string(),
+        })?;
         Ok(scenario)
     }
+}
+
+/// The option that a field of the scenario comes from.
+fn option_of(field: &str) -> Option<&'static str> {
+    let name = field.rsplit_once("].").map_or(field, |(_, name)| name);
+    Some(match name {
+        "there.base" | "back.base" => "--latency",
+        "there.spread" | "back.spread" => "--jitter",
+        "at" | "fault.by" => "--step",
+        "faults" => "--crash-rate, --pause-rate, --partition-rate, --db-fault-rate, --step",
+        "load.every" => "--jobs-rate",
+        "retention.succeeded" => "--keep-succeeded",
+        "retention.dead" => "--keep-dead",
+        "orders.pauses_every" => "--queue-pause-rate",
+        "orders.batches_every" => "--batch-rate",
+        "duration" => "--duration",
+        _ => return None,
+    })
 }
 
 fn period(text: &str) -> Result<Period, String> {
@@ -188,6 +272,46 @@ fn ppm(text: &str) -> Result<f64, String> {
         return Err(format!("{text:?} is not from 0 to 1000000 ppm"));
     }
     Ok(value)
+}
+
+fn drift(text: &str) -> Result<f64, String> {
+    let value = ppm(text)?;
+    if value > 400.0 {
+        return Err(format!("{text:?} is not from 0 to 400 ppm"));
+    }
+    Ok(value)
+}
+
+fn ppb(text: &str) -> Result<u32, String> {
+    let number = text.trim().trim_end_matches("ppb").trim();
+    let value: u32 = number
+        .parse()
+        .map_err(|_| format!("{text:?} is no number of parts per billion such as 50ppb"))?;
+    if value > 10_000 {
+        return Err(format!("{text:?} is not from 0 to 10000 ppb"));
+    }
+    Ok(value)
+}
+
+fn skew(text: &str) -> Result<Span, String> {
+    within(text, Span::ZERO, Span::from_secs(4_000), "0 to 4000s")
+}
+
+fn resolution(text: &str) -> Result<Span, String> {
+    within(text, Span(1), Span::from_secs(1), "1ns to 1s")
+}
+
+fn late(text: &str) -> Result<Span, String> {
+    within(text, Span::ZERO, Span::from_secs(1), "0 to 1s")
+}
+
+/// A length of time that lies between two others, which are told as `range`.
+fn within(text: &str, least: Span, most: Span, range: &str) -> Result<Span, String> {
+    let span: Span = text.parse().map_err(|error: SpanError| error.to_string())?;
+    if span < least || span > most {
+        return Err(format!("{text:?} is not from {range}"));
+    }
+    Ok(span)
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -209,12 +333,67 @@ fn step(text: &str) -> Result<(Shift, Span), String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        farm: Farm,
+    }
+
+    fn farm(options: &[&str]) -> Farm {
+        Arguments::try_parse_from([&["sim"][..], options].concat()).unwrap().farm
+    }
+
+    #[test]
+    fn each_seed_has_faults_of_its_own() {
+        let farm = farm(&["--crash-rate", "1/20s", "--seed", "3"]);
+        let of = |seed| farm.drawn(seed).unwrap();
+        assert_eq!(farm.scenario().unwrap(), of(3));
+        assert!(of(3).faults.len() > 5 && of(4).faults.len() > 5);
+        assert_ne!(of(3).faults, of(4).faults);
+    }
+
+    #[test]
+    fn a_number_that_is_out_of_its_range_is_refused_by_its_option() {
+        for (options, option) in [
+            (["--duration", "2y"], "--duration: "),
+            (["--latency", "11s"], "--latency: nodes[0].there.base: "),
+            (["--jitter", "11s"], "--jitter: nodes[0].there.spread: "),
+            (["--jobs-rate", "1000/1us"], "--jobs-rate: load.every: "),
+            (["--crash-rate", "1/1ns"], "--crash-rate"),
+            (["--step", "1h@11m"], "--step: faults[0].at: "),
+            (["--step", "11y@1m"], "--step: faults[0].fault.by: "),
+            (["--keep-dead", "1ms"], "--keep-dead: "),
+            (["--batch-rate", "1/1us"], "--batch-rate: "),
+        ] {
+            let error = farm(&options).scenario().unwrap_err();
+            assert!(error.starts_with(option), "{options:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_a_tier_cannot_express_is_refused_and_not_left_out() {
+        let twice = farm(&["--duplicates", "5ppm"]);
+        assert!(twice.scenario_in(Tier::Lab).is_ok());
+        assert!(twice.scenario_in(Tier::Cluster).unwrap_err().contains("--duplicates"));
+        assert!(farm(&["--tail", "5ppm"]).scenario_in(Tier::Cluster).is_ok());
+        assert_eq!(farm(&["--wander", "1ppb"]).of_simulated_clocks(), Some("--wander"));
+        assert_eq!(farm(&["--spikes", "1ppm"]).of_simulated_clocks(), None);
+    }
 
     #[test]
     fn nonsense_is_refused_by_name() {
         assert!(period("10ms").unwrap_err().contains("50 ms"));
         assert!(ppm("-3ppm").unwrap_err().contains("0 to"));
+        assert!(drift("401").unwrap_err().contains("0 to 400 ppm"));
+        assert!(ppb("10001ppb").unwrap_err().contains("0 to 10000 ppb"));
+        assert!(ppb("often").unwrap_err().contains("50ppb"));
+        assert!(skew("2h").unwrap_err().contains("0 to 4000s"));
+        assert!(resolution("0").unwrap_err().contains("1ns to 1s"));
+        assert!(late("-1ms").unwrap_err().contains("negative"));
         assert!(share("1.5").unwrap_err().contains("-1 to 1"));
         assert!(step("1h").unwrap_err().contains("when"));
         assert_eq!(step("-1h@90s"), Ok((Shift(-3_600_000_000_000), Span::from_secs(90))));

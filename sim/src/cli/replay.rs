@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use turnwise_engine::journal::{self, Header, Summary};
+use turnwise_engine::journal::{self, Entry, Header, Summary};
 
 use super::lab::{print, simulate};
 use super::options::Design;
@@ -12,7 +12,8 @@ use crate::scenario::Scenario;
 use crate::tier::Tier;
 
 /// Run a scenario file again: the same events, the same hash. Or tell a new engine what the journal of a node
-/// (`turnwise run --journal FILE`) was told, and compare what it asks for, entry by entry.
+/// (`turnwise run --journal FILE`, or of a simulated one: `lab --journals`, `cluster --journals`) was told, and compare what
+/// it asks for, entry by entry.
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
     /// The scenario, as `sweep`, `shrink` and `lab --write` leave it; or a journal
@@ -104,13 +105,27 @@ fn replay_journal(arguments: &Arguments, header: &Header, text: &str) -> Outcome
             println!("  {outputs} outputs, all as they were");
             if !ended {
                 println!(
-                    "  it does not hold the end: the node was killed, or the journal broke off"
+                    "  it does not hold the end: the node was killed or lived on, or it broke off"
                 );
             }
             Ok(None)
         }
         Err(difference) => Ok(Some(format!("{name}: {difference}"))),
     }
+}
+
+/// Write journals into a folder, each into a file of its name, to be replayed.
+pub(super) fn write_journals<'a>(
+    folder: &Path,
+    journals: impl IntoIterator<Item = (String, &'a Header, &'a [Entry])>,
+) -> Result<(), String> {
+    std::fs::create_dir_all(folder)
+        .map_err(|error| format!("{} cannot be made: {error}", folder.display()))?;
+    for (name, header, entries) in journals {
+        let text = crate::journal::text(header, entries).map_err(|error| error.to_string())?;
+        write_file(&folder.join(format!("{name}.journal")), &text)?;
+    }
+    Ok(())
 }
 
 pub(super) fn load(path: &Path) -> Result<Scenario, String> {

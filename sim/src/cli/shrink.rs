@@ -1,11 +1,13 @@
 //! `turnwise-sim shrink`: what of a failing scenario is needed to fail.
 
-use std::path::PathBuf;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::replay::load;
 use super::{Outcome, write_file};
+use crate::scenario::Scenario;
 use crate::shrink::{shrink, violated};
 use crate::tier::Tier;
 
@@ -30,18 +32,27 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     if let Some(misfit) = tier.misfit(&scenario) {
         return Err(format!("the {tier} cannot run this: {misfit}"));
     }
-    let wanted = violated(tier, &scenario);
-    let Some(first) = wanted.first().copied() else {
+    let path =
+        arguments.write.clone().unwrap_or_else(|| arguments.file.with_extension("small.json"));
+    let Some(text) = make_smaller(&scenario, tier, &path)? else {
         let file = arguments.file.display();
         return Err(format!("{file} violates nothing: there is nothing to make smaller"));
     };
-    let (smaller, runs) =
-        shrink(&scenario, &|candidate| violated(tier, candidate).contains(&first));
-    let path =
-        arguments.write.clone().unwrap_or_else(|| arguments.file.with_extension("small.json"));
-    write_file(&path, &smaller.to_json())?;
-    println!(
-        "  {}: from {} faults, {} nodes and {} to {} faults, {} nodes and {}, in {runs} runs",
+    println!("{text}");
+    Ok(None)
+}
+
+/// Make a failing scenario smaller and write it; what is left of it, for people. None: it violates nothing.
+pub(super) fn make_smaller(
+    scenario: &Scenario,
+    tier: Tier,
+    path: &Path,
+) -> Result<Option<String>, String> {
+    let Some(first) = violated(tier, scenario).first().copied() else { return Ok(None) };
+    let (smaller, runs) = shrink(scenario, &|candidate| violated(tier, candidate).contains(&first));
+    write_file(path, &smaller.to_json())?;
+    let mut text = format!(
+        "  {}: from {} faults, {} nodes and {} to {} faults, {} nodes and {}, in {runs} runs\n",
         first.as_str(),
         scenario.faults.len(),
         scenario.nodes.len(),
@@ -51,8 +62,8 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
         smaller.duration
     );
     for planned in &smaller.faults {
-        println!("    at {}: {:?}", planned.at, planned.fault);
+        let _ = writeln!(text, "    at {}: {:?}", planned.at, planned.fault);
     }
-    println!("  turnwise-sim replay --tier {tier} {}", path.display());
-    Ok(None)
+    let _ = write!(text, "  turnwise-sim replay --tier {tier} {}", path.display());
+    Ok(Some(text))
 }

@@ -9,8 +9,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::options::Farm;
+use super::shrink::make_smaller;
 use super::{Outcome, keep, show};
-use crate::cluster::fit;
 use crate::oracle::Marks;
 use crate::report::Report;
 use crate::scenario::Scenario;
@@ -27,7 +27,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FROM..TO", value_parser = seeds)]
     seeds: Range<u64>,
 
-    /// Draw the farm, its roads and a random choice of the kinds of faults from each seed
+    /// Draw the farm, its roads and a random choice of the kinds of faults from each seed. Without it, the options
+    /// describe the farm, and each seed draws its nodes and its faults from them, as --seed does for one run
     #[arg(long)]
     swarm: bool,
 
@@ -41,6 +42,10 @@ pub(super) struct Arguments {
     /// How many threads; all cores unless given
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
     threads: Option<u32>,
+
+    /// Make the first scenario with a violation smaller, as the command shrink does
+    #[arg(long)]
+    shrink: bool,
 
     /// Do not fail when something that should happen in some run never did
     #[arg(long)]
@@ -69,6 +74,8 @@ struct Sum {
     hash: u64,
     failed: Vec<(u64, Scenario, Report)>,
     failures: u64,
+    /// A seed whose scenario cannot be run, and why.
+    refused: Option<(u64, String)>,
 }
 
 #[expect(
@@ -76,18 +83,14 @@ struct Sum {
     reason = "how long a run takes is told beside it, and decides nothing"
 )]
 pub(super) fn run_command(arguments: &Arguments) -> Outcome {
-    let base = arguments.farm.scenario()?;
-    let base = if arguments.tier == Tier::Cluster { fit(base) } else { base };
-    let scenario_of = |seed: u64| match arguments.swarm {
-        true => arguments.tier.swarm(seed),
-        false => Scenario { seed, ..base.clone() },
-    };
-    if let (false, Some(misfit)) = (arguments.swarm, arguments.tier.misfit(&base)) {
-        return Err(format!("the {} cannot run this: {misfit}", arguments.tier));
-    }
+    // Whatever is wrong with the options is mostly wrong with those of the first seed.
+    scenario_of(arguments, arguments.seeds.start)?;
     let started = std::time::Instant::now();
-    let sum = sweep(arguments, &scenario_of);
+    let sum = sweep(arguments);
     let wall = started.elapsed().as_secs_f64();
+    if let Some((seed, error)) = sum.refused {
+        return Err(format!("seed {seed}: {error}"));
+    }
     let runs = arguments.seeds.end - arguments.seeds.start;
     let mut missing = if arguments.swarm { sum.marks.missing() } else { Vec::new() };
     missing.retain(|mark| !arguments.tier.never_reaches().contains(mark));
@@ -135,6 +138,11 @@ pub(super) fn run_command(arguments: &Arguments) -> Outcome {
             }
         });
     }
+    if let (true, Some((seed, scenario, _))) = (arguments.shrink, sum.failed.first()) {
+        let name = format!("turnwise-{}-seed-{seed}.small.json", arguments.tier);
+        let path = std::env::temp_dir().join(name);
+        words.extend(make_smaller(scenario, arguments.tier, &path)?);
+    }
     if !words.is_empty() {
         return Ok(Some(words.join("\n")));
     }
@@ -148,7 +156,20 @@ pub(super) fn run_command(arguments: &Arguments) -> Outcome {
     Ok(None)
 }
 
-fn sweep(arguments: &Arguments, scenario_of: &(dyn Fn(u64) -> Scenario + Sync)) -> Sum {
+/// What is run for a seed.
+fn scenario_of(arguments: &Arguments, seed: u64) -> Result<Scenario, String> {
+    let tier = arguments.tier;
+    if arguments.swarm {
+        return Ok(tier.swarm(seed));
+    }
+    let scenario = arguments.farm.scenario_of(seed, tier)?;
+    match tier.misfit(&scenario) {
+        Some(misfit) => Err(format!("the {tier} cannot run this: {misfit}")),
+        None => Ok(scenario),
+    }
+}
+
+fn sweep(arguments: &Arguments) -> Sum {
     let seeds = arguments.seeds.clone();
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
     let threads = arguments.threads.unwrap_or(cores);
@@ -165,7 +186,14 @@ fn sweep(arguments: &Arguments, scenario_of: &(dyn Fn(u64) -> Scenario + Sync)) 
                     if seed >= seeds.end {
                         break;
                     }
-                    let scenario = scenario_of(seed);
+                    let scenario = match scenario_of(arguments, seed) {
+                        Ok(scenario) => scenario,
+                        Err(error) => {
+                            mine.refused = Some((seed, error));
+                            stop.store(true, Ordering::Relaxed);
+                            break;
+                        }
+                    };
                     if let Some(found) = mine.take(arguments.tier, seed, scenario) {
                         // A long sweep may be stopped before it tells what it found.
                         bar.suspend(|| eprintln!("seed {seed}: {found}"));
@@ -221,6 +249,7 @@ impl Sum {
         self.hash = self.hash.wrapping_add(other.hash);
         self.failures += other.failures;
         self.failed.extend(other.failed);
+        self.refused = self.refused.take().or(other.refused);
     }
 }
 

@@ -279,7 +279,7 @@ impl World {
             statements: 0,
             connections: 0,
             hash: 0xcbf2_9ce4_8422_2325,
-            oracle: Oracle::new(period),
+            oracle: Oracle::new(period, !scenario.load.every.is_zero()),
             picture: picture.then(|| Picture::new(scenario)),
             scenario: scenario.clone(),
         }

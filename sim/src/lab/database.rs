@@ -295,9 +295,10 @@ impl Database {
         let end = self.lease_end(at);
         if let Some(beaten_at) = self.beaten_at {
             if at < beaten_at {
-                // The clock was set back: what was due stays due, and no lease outlasts its length.
+                // The clock was set back: what was due stays due, and every lease begins anew. By the last beat, which is
+                // of the clock before, nobody can tell who has checked in since, or for how long the database was away.
                 for row in self.nodes.values_mut() {
-                    row.lease_until = row.lease_until.min(end);
+                    row.lease_until = end;
                 }
                 let back = beaten_at.nanos_from(at);
                 let waiting = std::mem::take(&mut self.waiting);

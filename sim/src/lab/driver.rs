@@ -1,8 +1,9 @@
 //! Decides nothing: what the lab asks of a machine that takes turns, so that the engine and the original
 //! design run in the same farm.
 
+use turnwise_engine::journal::{Divergence, Entry, Header, Summary, replay_as};
 use turnwise_engine::{
-    Config, Engine, Input, LocalInstant, NodeId, Output, Reason, Sabotage, Slot, Sound,
+    Config, Engine, Input, LocalInstant, NodeId, Output, Reason, Sabotage, Slot, Sound, Status,
 };
 
 /// A machine that takes turns, without IO.
@@ -22,15 +23,27 @@ pub trait Driver: Sized {
     fn claim(&self, now: LocalInstant) -> Option<(i64, i64, i64)>;
     /// The jobs that it counts as its own; none while a claim is on its way.
     fn held(&self) -> Option<u32>;
+    /// What it says of itself; none: nothing.
+    fn status(&self, _: LocalInstant) -> Option<Status> {
+        None
+    }
     /// Its next turn, as it sees it.
     fn next_turn(&self) -> Option<Slot>;
     /// Whether the invariants of the turn protocol are promised at all.
     const PROMISES: bool;
+    /// Whether a journal is kept of its lives: another one, told what it says, asks for the same.
+    const KEEPS_JOURNAL: bool = false;
+
+    /// Tell a new machine of this kind what a journal says, up to the first difference. Only of those of which one is kept.
+    fn replay(_: &Header, _: Vec<Entry>) -> Result<Summary, Divergence> {
+        Ok(Summary::default())
+    }
 }
 
 impl<S: Sabotage> Driver for Engine<S> {
     type Rules = S;
     const PROMISES: bool = true;
+    const KEEPS_JOURNAL: bool = true;
 
     fn new(id: NodeId, capacity: u32, seed: u64, now: LocalInstant) -> Self {
         Engine::new(id, Config { capacity }, seed, now)
@@ -57,8 +70,17 @@ impl<S: Sabotage> Driver for Engine<S> {
         self.held()
     }
 
+    fn status(&self, now: LocalInstant) -> Option<Status> {
+        Some(Engine::status(self, now))
+    }
+
     fn next_turn(&self) -> Option<Slot> {
         Engine::next_turn(self)
+    }
+
+    fn replay(header: &Header, entries: Vec<Entry>) -> Result<Summary, Divergence> {
+        // With the bug that is planted here, if one is.
+        replay_as::<S>(header, entries)
     }
 }
 

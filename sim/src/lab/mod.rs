@@ -4,7 +4,8 @@
 //! - `driver`: what a machine that takes turns must offer; `original`: the original design, as the yardstick;
 //! - `database`, `host`: the world, with its clocks and roads from `crate::world`;
 //! - `turns`: statements on the turn row, there and back; `work`: jobs; `limits`: queues that keep some back; `asks`: whether
-//!   who knows of more asks for them; `faults`: what goes wrong.
+//!   who knows of more asks for them; `status`: whether what a node says of itself is so; `faults`: what goes wrong;
+//! - `journals`: what each life was told and asked for, told to a second machine.
 //!
 //! This module decides in which order things happen: by time, and at one time in the order in which they
 //! were planned.
@@ -14,23 +15,28 @@ mod database;
 mod driver;
 mod faults;
 mod host;
+mod journals;
 mod limits;
 mod original;
+mod status;
 mod turns;
 mod work;
 
 use std::collections::{BTreeMap, BinaryHeap};
 
+use turnwise_engine::journal::{Entry, Header, VERSION};
 use turnwise_engine::{
     Fate, Input, LocalInstant, NodeId, Note, Output, Reason, RequestId, Token, TurnAnswer,
     TurnStatement, Version, WorkAnswer, WorkStatement,
 };
 
 pub use driver::{Driver, Product};
+pub use journals::Journal;
 pub use original::Original;
 
 use self::database::{Database, Ending};
 use self::host::{Host, Life, id_of, life_of};
+use self::journals::Journals;
 use crate::oracle::{Disturbance, Invariant, Mark, Oracle};
 use crate::random::Stream;
 use crate::report::{Picture, Report, Seen, Sort};
@@ -46,6 +52,9 @@ const STATEMENTS_MAX: u32 = 64;
 const REBIRTH: u64 = 50_000_000;
 /// A node that left for a new version comes up with it after so long.
 const DEPLOYED: u64 = 500_000_000;
+/// Of so many seeds one has its journals judged though nobody wants them. Each input and output is copied then, and told to a
+/// second engine: too much for every run, and a sweep has thousands of seeds.
+const JUDGED_SEEDS: u64 = 16;
 
 /// What does not happen in its swarm: its database forgets a job with its end, and nobody orders anything of it.
 pub const NEVER_REACHES: &[Mark] = &[
@@ -75,28 +84,40 @@ pub fn run(scenario: &Scenario) -> Report {
 
 /// Run a scenario with any machine; with a picture of what happened, if wanted.
 pub fn run_with<D: Driver>(scenario: &Scenario, picture: bool) -> Report {
-    finish(Lab::<D>::new(scenario, picture))
+    let mut lab = Lab::<D>::new(scenario, picture);
+    if D::KEEPS_JOURNAL && scenario.seed.is_multiple_of(JUDGED_SEEDS) {
+        lab.journals = Some(Journals::new(false));
+    }
+    finish(lab).0
+}
+
+/// Run a scenario with the engine of the product, and keep the journals of all lives, each of which is judged; with a picture
+/// of what happened, if wanted.
+pub fn run_with_journals(scenario: &Scenario, picture: bool) -> (Report, Vec<Journal>) {
+    let mut lab = Lab::<Product>::new(scenario, picture);
+    lab.journals = Some(Journals::new(true));
+    finish(lab)
 }
 
 /// Run a scenario whose nodes that come up within the first period find themselves in the ring, as after a restart of
-/// all at once; with a picture of what happened. A large ring need not grow first.
+/// all at once; with a picture of what happened, and without journals. A large ring need not grow first.
 pub fn run_settled<D: Driver>(scenario: &Scenario) -> Report {
     let mut lab = Lab::<D>::new(scenario, true);
     lab.settle();
-    finish(lab)
+    finish(lab).0
 }
 
 #[expect(
     clippy::disallowed_methods,
     reason = "how long a run takes is told beside it, and decides nothing"
 )]
-fn finish<D: Driver>(mut lab: Lab<'_, D>) -> Report {
+fn finish<D: Driver>(mut lab: Lab<'_, D>) -> (Report, Vec<Journal>) {
     let started = std::time::Instant::now();
     lab.run();
-    let Lab { scenario, oracle, database, statements, hash, picture, .. } = lab;
+    let Lab { scenario, oracle, database, statements, hash, picture, journals, .. } = lab;
     let mut report = Report::new(scenario, oracle, database.row, statements, hash, picture);
     report.wall_seconds = started.elapsed().as_secs_f64();
-    report
+    (report, journals.map(Journals::handed_out).unwrap_or_default())
 }
 
 struct Lab<'a, D: Driver> {
@@ -129,6 +150,8 @@ struct Lab<'a, D: Driver> {
     hash: u64,
     oracle: Oracle,
     picture: Option<Picture>,
+    /// None: they are neither judged nor wanted.
+    journals: Option<Journals>,
 }
 
 struct Event {
@@ -304,8 +327,9 @@ impl<'a, D: Driver> Lab<'a, D> {
             idle_since: 0,
             statements: 0,
             hash: 0xcbf2_9ce4_8422_2325,
-            oracle: Oracle::new(period),
+            oracle: Oracle::new(period, scenario.load.every > Span::ZERO),
             picture: picture.then(|| Picture::new(scenario)),
+            journals: None,
         };
         for (number, plan) in scenario.nodes.iter().enumerate() {
             lab.push(plan.start.0, What::Start(number as u32));
@@ -434,7 +458,13 @@ impl<'a, D: Driver> Lab<'a, D> {
         self.born.push(now);
         self.staying.push(true);
         let local = host.clock.read(now);
-        let machine = D::new(id_of(life), host.plan.capacity, host.seeds.bits(), local);
+        let (id, capacity, seed) = (id_of(life), host.plan.capacity, host.seeds.bits());
+        let machine = D::new(id, capacity, seed, local);
+        if let Some(journals) = &mut self.journals {
+            let node = format!("node-{number}");
+            let header = Header { version: VERSION, id, capacity, seed, now: local, node };
+            journals.begin(life, number, header);
+        }
         let timeline = self.database.identity.timeline;
         host.life = Some(Life::new(life, machine, now, timeline));
         self.oracle.clock.reborn(now, number);
@@ -464,6 +494,7 @@ impl<'a, D: Driver> Lab<'a, D> {
         }
         self.count_living();
         self.seen(number, seen);
+        self.end_journal(life.number, seen == Seen::Killed);
     }
 
     fn count_living(&mut self) {
@@ -477,17 +508,29 @@ impl<'a, D: Driver> Lab<'a, D> {
         let host = &mut self.hosts[number as usize];
         let Some(life) = &mut host.life else { return };
         let local = host.clock.read(now);
+        if let Some(journals) = &mut self.journals {
+            journals.add(life.number, || Entry::Input { at: local, input: input.clone() });
+        }
         life.machine.handle_input(local, input);
         self.check_drains(number);
-        while let Some(output) =
-            self.hosts[number as usize].life.as_mut().and_then(|life| life.machine.poll_output())
-        {
+        while let Some(output) = self.next_output(number) {
             self.output(number, local, output);
         }
         self.check_counts(number);
+        self.check_status(number, local);
         self.note_whether_it_could_ask(number);
         self.schedule_wake(number);
         self.stop_if_done(number);
+    }
+
+    /// What a node's machine asks for next.
+    fn next_output(&mut self, number: u32) -> Option<Output> {
+        let life = self.hosts[number as usize].life.as_mut()?;
+        let output = life.machine.poll_output()?;
+        if let Some(journals) = &mut self.journals {
+            journals.add(life.number, || Entry::Output(output.clone()));
+        }
+        Some(output)
     }
 
     fn schedule_wake(&mut self, number: u32) {
@@ -663,6 +706,7 @@ impl<'a, D: Driver> Lab<'a, D> {
         if D::PROMISES {
             clock.finish(self.now, violations);
         }
+        self.end_journals();
     }
 }
 

@@ -7,6 +7,9 @@ use super::{Invariant, Mark, Marks, Violations};
 
 /// So many beats of a node in calm are needed to judge its aim.
 const BEATS_JUDGED: usize = 30;
+/// Of a road that is another one so many beats come first by which it is learnt: a queue that was there may be gone, and nobody
+/// told.
+const BEATS_TO_LEARN: usize = 10;
 /// A step that all exchanges of a node must show: found in so many.
 const EXCHANGES_TO_RECOVER: u32 = 3;
 
@@ -35,6 +38,8 @@ struct Node {
     proved: bool,
     /// Exchanges that begin before this knew the old clock.
     stepped_at: u64,
+    /// The road has changed.
+    another_road: bool,
     aims: Vec<i64>,
     noise: i64,
 }
@@ -86,6 +91,7 @@ impl ClockJudge {
     /// The road of the node is another one.
     pub fn road_changed(&mut self, node: u32) {
         let node = self.nodes.entry(node).or_default();
+        node.another_road = true;
         node.aims.clear();
     }
 
@@ -171,10 +177,12 @@ impl ClockJudge {
     /// The run is over: judge the aims.
     pub fn finish(&mut self, now: u64, violations: &mut Violations) {
         for (number, node) in &mut self.nodes {
-            if node.aims.len() < BEATS_JUDGED {
+            let learn = if node.another_road { BEATS_TO_LEARN } else { 0 };
+            let aims = node.aims.get(learn..).unwrap_or_default();
+            if aims.len() < BEATS_JUDGED {
                 continue;
             }
-            let mut sizes: Vec<_> = node.aims.iter().map(|aim| aim.abs()).collect();
+            let mut sizes: Vec<_> = aims.iter().map(|aim| aim.abs()).collect();
             sizes.sort_unstable();
             let median = sizes[sizes.len() / 2];
             if median > node.noise {
@@ -182,7 +190,7 @@ impl ClockJudge {
                     format!(
                         "node {number}: half of its {} beats arrive more than {median} ns off, where \
                          the road's noise explains {}",
-                        node.aims.len(),
+                        aims.len(),
                         node.noise
                     )
                 });

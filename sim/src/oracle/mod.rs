@@ -1,6 +1,6 @@
 //! The judge of both tiers: the invariants, held against what truly happened.
 //!
-//! - `ring`: slots, turns, gaps, what each event may cost, and that the ring is whole again soon after;
+//! - `ring`: slots, turns, gaps, and that the ring is whole again soon after; `rows`: what each event may cost;
 //! - `clock`: the interval holds the truth, steps are found, beats arrive where they were aimed;
 //! - `jobs`: no job lost, none at two places at once, leases kept, tokens never used twice, counts true;
 //! - `marks`: what must have happened somewhere.
@@ -12,6 +12,7 @@ mod clock;
 mod jobs;
 mod marks;
 mod ring;
+mod rows;
 
 use serde::{Deserialize, Serialize};
 use turnwise_engine::{Cadence, Period};
@@ -191,10 +192,10 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    /// A judge of a farm that polls every `period` nanoseconds.
-    pub fn new(period: u64) -> Self {
+    /// A judge of a farm that polls every `period` nanoseconds. `busy`: there are jobs.
+    pub fn new(period: u64, busy: bool) -> Self {
         Self {
-            ring: RingJudge::new(period),
+            ring: RingJudge::new(period, busy),
             clock: ClockJudge::default(),
             jobs: JobsJudge::default(),
             marks: Marks::default(),

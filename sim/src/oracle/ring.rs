@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use turnwise_engine::Slot;
 
+use super::rows::{Event, row};
 use super::{Invariant, Mark, Marks, Violations};
 use crate::scenario::{Fault, Span};
 use crate::sometimes;
@@ -79,6 +80,8 @@ pub struct RingJudge {
     period: u64,
     /// Or the one that follows, if that is longer.
     longest: u64,
+    /// There are jobs.
+    busy: bool,
     living: usize,
     last: Option<Arrival>,
     /// From here on everything must be perfect, unless disturbed again.
@@ -138,22 +141,18 @@ struct Episode {
     reads: u64,
 }
 
-/// What an event may cost.
-#[derive(Clone, Copy, Debug)]
-struct Allowed {
-    missed: Option<u64>,
-    doubled: u64,
-    /// In periods.
-    gap: u64,
-    /// Reads by those who were there before. None: as many as they like.
-    reads: Option<u64>,
+impl Episode {
+    fn event(&self) -> Event {
+        Event { what: self.first, count: self.count, before: self.before, living: self.living }
+    }
 }
 
 impl RingJudge {
-    pub(super) fn new(period: u64) -> Self {
+    pub(super) fn new(period: u64, busy: bool) -> Self {
         Self {
             period,
             longest: period,
+            busy,
             living: 0,
             last: None,
             calm_from: 0,
@@ -412,11 +411,11 @@ impl RingJudge {
         let Some(episode) = self.episode.take() else { return };
         self.calm_from = settled;
         if episode.alone
-            && let Some(allowed) = allowed(&episode, self.period)
+            && let Some((row, allowed)) = row(&episode.event(), self.period)
         {
             marks.reach(Mark::JudgedAlone);
-            sometimes!(marks, Mark::JudgedCrash, episode.first == Disturbance::Crash);
-            let missed = allowed.missed.is_some_and(|allowed| episode.missed > allowed);
+            marks.reach(row.mark(self.busy));
+            let missed = episode.missed > allowed.missed;
             // What arrives a little late makes a gap a little longer.
             let gap = allowed.gap * self.period + self.period / 4;
             let reads = allowed.reads.is_some_and(|allowed| episode.reads > allowed);
@@ -506,54 +505,5 @@ impl RingJudge {
                 format!("the ring is not made of those who live, at {arrival:?}")
             });
         }
-    }
-}
-
-/// The row of the table of bounds for an event that is alone. None: it has none.
-fn allowed(episode: &Episode, period: u64) -> Option<Allowed> {
-    let living = episode.living as u64;
-    // A statement is waited for for 100 ms at least, which is a slot more where periods are shorter.
-    let short = u64::from(period < 200_000_000);
-    let periods = |nanos: u64| nanos.div_ceil(period);
-    let costs =
-        |missed, doubled, gap| Some(Allowed { missed: Some(missed), doubled, gap, reads: None });
-    // What nobody needs to read the row for, but the one that it is about.
-    let quiet =
-        |missed, doubled, gap| Some(Allowed { missed: Some(missed), doubled, gap, reads: Some(0) });
-    match episode.first {
-        Disturbance::Join if episode.before == 0 => None,
-        Disturbance::Join => quiet(0, 0, 1),
-        Disturbance::Crash if living > u64::from(episode.count) => {
-            let k = u64::from(episode.count);
-            if k == 1 { quiet(1, 0, 2) } else { costs(k, 0, k + 1) }
-        }
-        Disturbance::Late | Disturbance::Lost => match living {
-            1 => costs(2 + short, 1, 3 + short),
-            _ => costs(1, 1, 2),
-        },
-        Disturbance::Fault(fault) => match fault {
-            Fault::Drain { .. } if living >= 2 => quiet(0, 0, 1),
-            Fault::Reset { .. } | Fault::Route { .. } | Fault::TargetDown { .. } => costs(0, 0, 1),
-            Fault::LoseWork { .. } => costs(0, 0, 1),
-            Fault::LoseAnswer { .. } => match living {
-                1 => costs(1 + short, 0, 2 + short),
-                _ => costs(0, 0, 1),
-            },
-            Fault::LoseRequest { .. } | Fault::Stall { .. } => match living {
-                1 => costs(2 + short, 1, 3 + short),
-                _ => costs(1, 1, 2),
-            },
-            Fault::Outage { lasts } => {
-                let out = periods(lasts.0);
-                // After four failures a read is given more time than usual: the outage may end in it.
-                let after = if out >= 4 { 3 } else { 2 };
-                costs(out + 1 + after, 1, out + 2 + after)
-            }
-            Fault::ServerStep { .. } => {
-                Some(Allowed { missed: None, doubled: living.max(3), gap: 4, reads: None })
-            }
-            _ => None,
-        },
-        _ => None,
     }
 }

@@ -1,16 +1,19 @@
-//! Decides which texts are scenarios: JSON of this version whose numbers lie in their ranges.
+//! Decides which texts are scenarios: JSON of this version that makes sense.
 
 use std::fmt;
 
 use serde::Deserialize;
 
-use super::{NODES_MAX, Road, Scenario, Span, VERSION};
+use super::place::place;
+use super::{Scenario, VERSION};
 
 /// A text that is no scenario, or one that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScenarioError {
-    /// The line and column, where the text itself is malformed.
+    /// The line and column in the text; none: it was not read from one.
     pub place: Option<(usize, usize)>,
+    /// The path of the field whose value makes no sense, such as `faults[3].fault.ppm`; none: the text is malformed.
+    pub field: Option<String>,
     /// What is wrong, by the name of the field.
     pub reason: String,
 }
@@ -27,15 +30,23 @@ impl fmt::Display for ScenarioError {
 impl std::error::Error for ScenarioError {}
 
 impl ScenarioError {
-    fn new(reason: String) -> Self {
-        Self { place: None, reason }
+    /// What is wrong with the value of a field.
+    pub(super) fn at(field: impl fmt::Display, reason: &str) -> Self {
+        let field = field.to_string();
+        Self { place: None, reason: format!("{field}: {reason}"), field: Some(field) }
+    }
+
+    /// The same, with the place of the field in the text that it was read from.
+    fn within(mut self, text: &str) -> Self {
+        self.place = self.field.as_deref().and_then(|field| place(text, field));
+        self
     }
 
     fn of(error: &serde_json::Error) -> Self {
         // The place is told by itself.
         let reason = error.to_string();
         let reason = reason.split(" at line ").next().unwrap_or_default().to_owned();
-        Self { place: Some((error.line(), error.column())), reason }
+        Self { place: Some((error.line(), error.column())), field: None, reason }
     }
 }
 
@@ -43,8 +54,8 @@ impl Scenario {
     /// Read a scenario from JSON.
     ///
     /// # Errors
-    /// When the text is malformed (with line, column and field), of another version, or when a number is out
-    /// of its range.
+    /// When the text is malformed, of another version, or when a number is out of its range: with line, column and
+    /// field.
     pub fn from_json(text: &str) -> Result<Self, ScenarioError> {
         #[derive(Deserialize)]
         struct Versioned {
@@ -53,14 +64,15 @@ impl Scenario {
         let Versioned { version } =
             serde_json::from_str(text).map_err(|error| ScenarioError::of(&error))?;
         if version != VERSION {
-            return Err(ScenarioError::new(format!(
-                "version: this scenario is of version {version}, and this program runs version \
-                 {VERSION}; replay it with the program that wrote it"
-            )));
+            let reason = format!(
+                "this scenario is of version {version}, and this program runs version {VERSION}; replay it with \
+                 the program that wrote it"
+            );
+            return Err(ScenarioError::at("version", &reason).within(text));
         }
         let scenario: Self =
             serde_json::from_str(text).map_err(|error| ScenarioError::of(&error))?;
-        scenario.check()?;
+        scenario.check().map_err(|error| error.within(text))?;
         Ok(scenario)
     }
 
@@ -68,79 +80,6 @@ impl Scenario {
     pub fn to_json(&self) -> String {
         // Nothing in a scenario can fail to become JSON: no maps, no numbers that are none.
         serde_json::to_string_pretty(self).unwrap_or_default()
-    }
-
-    /// Whether it makes sense.
-    ///
-    /// # Errors
-    /// The first number that is out of its range, by the name of its field.
-    pub fn check(&self) -> Result<(), ScenarioError> {
-        let within = |name: &str, span: Span, least: Span, most: Span| {
-            if span < least || span > most {
-                let reason = format!("{name}: {span} is not from {least} to {most}");
-                return Err(ScenarioError::new(reason));
-            }
-            Ok(())
-        };
-        let hour = Span::from_secs(3_600);
-        let year = Span::from_secs(366 * 86_400);
-        within("duration", self.duration, Span::from_millis(1), year)?;
-        within("database.service", self.database.service, Span::ZERO, hour)?;
-        within("database.commit", self.database.commit, Span::ZERO, hour)?;
-        let second = Span::from_secs(1);
-        within("database.resolution", self.database.resolution, Span(1), second)?;
-        if self.nodes.is_empty() || self.nodes.len() > NODES_MAX {
-            let reason = format!("nodes: {} where 1 to {NODES_MAX} can be", self.nodes.len());
-            return Err(ScenarioError::new(reason));
-        }
-        for (number, node) in self.nodes.iter().enumerate() {
-            let name = |field: &str| format!("nodes[{number}].{field}");
-            if !(1..=10_000).contains(&node.capacity) {
-                let reason = format!("{}: {} is not 1 to 10000", name("capacity"), node.capacity);
-                return Err(ScenarioError::new(reason));
-            }
-            if node.clock.drift_ppb.abs() > 400_000 {
-                let drift = node.clock.drift_ppb;
-                let reason = format!("{}: {drift} is beyond 400000", name("clock.drift_ppb"));
-                return Err(ScenarioError::new(reason));
-            }
-            within(&name("clock.resolution"), node.clock.resolution, Span(1), second)?;
-            within(&name("clock.late_wake"), node.clock.late_wake, Span::ZERO, second)?;
-            within(&name("clock.shows"), node.clock.shows, Span::ZERO, Span(u64::MAX / 4))?;
-            for (way, Road { base, spread, .. }) in [("there", node.there), ("back", node.back)] {
-                let ten = Span::from_secs(10);
-                within(&name(&format!("{way}.base")), base, Span::ZERO, ten)?;
-                within(&name(&format!("{way}.spread")), spread, Span::ZERO, ten)?;
-            }
-        }
-        if self.load.every > Span::ZERO {
-            within("load.every", self.load.every, Span::from_micros(10), year)?;
-            within("load.runs", self.load.runs, Span::ZERO, hour)?;
-            if self.load.max_attempts == 0 {
-                return Err(ScenarioError::new(
-                    "load.max_attempts: 0; it must be 1 or more".into(),
-                ));
-            }
-        }
-        for (name, kept) in [
-            ("retention.succeeded", self.retention.succeeded),
-            ("retention.dead", self.retention.dead),
-        ] {
-            if let Some(kept) = kept {
-                within(name, kept, second, year)?;
-            }
-        }
-        for (number, planned) in self.faults.iter().enumerate() {
-            if let Some(node) = planned.fault.node()
-                && node as usize >= self.nodes.len()
-            {
-                return Err(ScenarioError::new(format!(
-                    "faults[{number}].fault.node: there is no node {node}; the last is {}",
-                    self.nodes.len() - 1
-                )));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -164,11 +103,31 @@ mod tests {
         let error = error.unwrap_err();
         assert!(error.place.is_some_and(|(line, _)| line > 1), "{error}");
         assert!(error.reason.contains("durability"), "{error}");
-        let error = Scenario::from_json(&json.replace("\"version\": 1", "\"version\": 9"));
-        assert!(error.unwrap_err().to_string().contains("version 9"));
-        let mut scenario = swarm(1);
-        scenario.nodes[0].clock.drift_ppb = 1_000_000;
-        assert!(scenario.check().unwrap_err().reason.contains("nodes[0].clock.drift_ppb"));
         assert!(Scenario::from_json("{").unwrap_err().place.is_some());
+    }
+
+    #[test]
+    fn a_scenario_of_another_version_is_refused_by_line() {
+        let json = swarm(1).to_json();
+        let error = Scenario::from_json(&json.replace("\"version\": 1", "\"version\": 9"));
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with("line 2, column 14: version: "), "{error}");
+        assert!(error.contains("version 9"), "{error}");
+    }
+
+    #[test]
+    fn a_number_out_of_its_range_is_refused_by_line_and_field() {
+        let mut scenario = swarm(1);
+        let Some(node) = scenario.nodes.last_mut() else { return };
+        node.clock.drift_ppb = 1_234_567;
+        let field = format!("nodes[{}].clock.drift_ppb", scenario.nodes.len() - 1);
+        let text = scenario.to_json();
+        let line = text.lines().position(|line| line.contains("1234567")).unwrap() + 1;
+        let error = Scenario::from_json(&text).unwrap_err();
+        assert_eq!(error.field.as_deref(), Some(field.as_str()), "{error}");
+        assert_eq!(error.place.map(|(line, _)| line), Some(line), "{error}");
+        let said = error.to_string();
+        assert!(said.starts_with(&format!("line {line}, column ")), "{said}");
+        assert!(said.contains("1234567 is not from -400000 to 400000"), "{said}");
     }
 }

@@ -2,14 +2,17 @@
 //!
 //! - `span`: how lengths of time are written;
 //! - `options`: the scenario that a user's options describe (`--skew 900ms --latency 1ms..80ms`);
-//! - `swarm`: the scenario of a seed, with a random choice of the kinds of faults.
+//! - `swarm`: the scenario of a seed, with a random choice of the kinds of faults;
+//! - `file`: the scenario that stands in a text; `check`: the range of each number; `place`: where in the text it stands.
 //!
 //! A scenario is kept as JSON. It names its version; another version is refused, since the same text would
 //! mean another run. Chance is drawn from streams that are named after what they are for (the road of node 3,
 //! the clock of node 1), so that one more message does not shift every later draw.
 
+mod check;
 mod file;
 mod options;
+mod place;
 mod span;
 mod swarm;
 
@@ -25,6 +28,8 @@ pub use swarm::{swarm, swarm_of_processes};
 pub const VERSION: u32 = 1;
 /// The most nodes, restarts not counted.
 pub const NODES_MAX: usize = 2_000;
+/// The most faults.
+pub const FAULTS_MAX: usize = 1_000_000;
 
 /// What is simulated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use turnwise_engine::Period;
 
 use super::{
-    Database, Fault, Load, LocalClock, Node, Orders, Planned, Retention, Road, Scenario, Shift,
-    Span, SpanError, VERSION,
+    Database, FAULTS_MAX, Fault, Load, LocalClock, Node, Orders, Planned, Retention, Road,
+    Scenario, Shift, Span, SpanError, VERSION,
 };
 use crate::random::Stream;
 
@@ -83,14 +83,26 @@ pub struct Options {
     pub skew: Span,
     /// How wrong their rates are, at most, in parts per million.
     pub drift_ppm: f64,
+    /// How their rates wander: the standard deviation of their change over a second, in parts per billion.
+    pub wander_ppb: u32,
+    /// Their resolution.
+    pub resolution: Span,
+    /// How late a node wakes up, on average.
+    pub late_wake: Span,
     /// The shortest way to the database and back, drawn once a node.
     pub latency: Range,
     /// What queues add to each way, on average.
     pub jitter: Span,
     /// How unevenly the ways are shared, -1 to 1: the way there is `1 + asymmetry` times the latency.
     pub asymmetry: f64,
+    /// Of a million messages, so many meet with a long queue: ten times the jitter, heavy-tailed.
+    pub tail_ppm: u32,
+    /// Of a million messages, so many wait for a retransmission: 200 ms and more.
+    pub spike_ppm: u32,
     /// Of a million messages, so many are lost.
     pub loss_ppm: u32,
+    /// Of a million messages, so many arrive twice.
+    pub duplicate_ppm: u32,
     /// How often a node is killed; it comes back after 2 to 30 periods.
     pub crashes: Every,
     /// How often a node stops for up to ten periods.
@@ -171,12 +183,14 @@ impl Options {
 
     fn node(&self, draw: &mut Stream) -> Node {
         let Range { least, most } = self.latency;
-        let latency = least.0 + draw.below(most.0 - least.0 + 1);
+        let latency = least.0 + draw.below((most.0 - least.0).saturating_add(1));
         let way = |share: f64| Road {
             base: Span((latency as f64 * share) as u64),
             spread: self.jitter,
+            tail_ppm: self.tail_ppm,
+            spike_ppm: self.spike_ppm,
             loss_ppm: self.loss_ppm,
-            ..Road::default()
+            duplicate_ppm: self.duplicate_ppm,
         };
         let drift = (2.0 * draw.uniform() - 1.0) * self.drift_ppm * 1e3;
         let shows = Span::from_secs(5_000).0 + draw.below(2 * self.skew.0 + 1) - self.skew.0;
@@ -185,7 +199,9 @@ impl Options {
             clock: LocalClock {
                 shows: Span(shows),
                 drift_ppb: drift as i64,
-                ..LocalClock::default()
+                wander_ppb: self.wander_ppb,
+                resolution: self.resolution,
+                late_wake: self.late_wake,
             },
             there: way(1.0 + self.asymmetry),
             back: way(1.0 - self.asymmetry),
@@ -193,7 +209,7 @@ impl Options {
         }
     }
 
-    /// Faults of one kind over the whole run but its last thirty periods.
+    /// Faults of one kind over the whole run but its last thirty periods; no more than show that there are too many.
     fn sprinkle(
         &self,
         scenario: &mut Scenario,
@@ -208,7 +224,7 @@ impl Options {
         let mut random = Stream::new(self.seed, name);
         let unit = self.period.as_nanos() as u64;
         let mut at = 0.0;
-        loop {
+        while scenario.faults.len() <= FAULTS_MAX {
             at += -(mean as f64) * random.ln_uniform();
             if at >= self.duration.0.saturating_sub(30 * unit) as f64 {
                 return;
@@ -235,5 +251,64 @@ mod tests {
         assert_eq!((range.least, range.most), (Span::from_millis(1), Span::from_millis(80)));
         assert!("80ms..1ms".parse::<Range>().is_err());
         assert!("-1ms..80ms".parse::<Range>().unwrap_err().to_string().contains("negative"));
+    }
+
+    fn options() -> Options {
+        Options {
+            nodes: 3,
+            period: Period::DEFAULT,
+            skew: Span::from_millis(900),
+            drift_ppm: 400.0,
+            wander_ppb: 7,
+            resolution: Span::from_millis(1),
+            late_wake: Span::from_micros(30),
+            latency: Range { least: Span::from_millis(1), most: Span::from_millis(80) },
+            jitter: Span::from_micros(200),
+            asymmetry: 0.0,
+            tail_ppm: 1,
+            spike_ppm: 2,
+            loss_ppm: 3,
+            duplicate_ppm: 4,
+            crashes: Every(Span::from_secs(10)),
+            pauses: Every::default(),
+            partitions: Every::default(),
+            database_faults: Every::default(),
+            steps: vec![(Shift::from_millis(-1), Span::from_secs(90))],
+            jobs: Every::default(),
+            retention: Retention::default(),
+            orders: Orders::default(),
+            duration: Span::from_secs(600),
+            seed: 1,
+        }
+    }
+
+    #[test]
+    fn every_node_has_the_clock_and_the_roads_that_were_asked_for() {
+        let scenario = options().scenario();
+        assert_eq!(scenario.check(), Ok(()));
+        for Node { clock, there, back, .. } in scenario.nodes {
+            assert_eq!((clock.wander_ppb, clock.late_wake), (7, Span::from_micros(30)));
+            assert_eq!(clock.resolution, Span::from_millis(1));
+            for road in [there, back] {
+                let Road { tail_ppm, spike_ppm, loss_ppm, duplicate_ppm, .. } = road;
+                assert_eq!((tail_ppm, spike_ppm, loss_ppm, duplicate_ppm), (1, 2, 3, 4));
+            }
+        }
+    }
+
+    #[test]
+    fn each_seed_has_faults_of_its_own() {
+        let faults = |seed| Options { seed, ..options() }.scenario().faults;
+        assert_eq!(faults(1), faults(1));
+        assert_ne!(faults(1), faults(2));
+        let kinds = |seed| faults(seed).iter().filter(|fault| fault.fault.node().is_some()).count();
+        assert!(kinds(1) > 10 && kinds(2) > 10);
+    }
+
+    #[test]
+    fn too_many_faults_are_refused_and_not_planned_for_ever() {
+        let often = Options { crashes: Every(Span(1)), pauses: Every(Span(1)), ..options() };
+        let error = often.scenario().check().unwrap_err();
+        assert_eq!(error.field.as_deref(), Some("faults"), "{error}");
     }
 }

@@ -37,6 +37,8 @@ pub fn swarm(seed: u64) -> Scenario {
     let unheard = unheard_before_drains(seed, u64::from(period) * 1_000_000, &scenario.faults);
     scenario.faults.extend(unheard);
     scenario.faults.sort_by_key(|planned| planned.at);
+    let longer = longer_outages(seed, &mut scenario.faults);
+    scenario.duration.0 += longer;
     let spoilt = spoilt_roads(seed);
     for node in &mut scenario.nodes {
         for road in [&mut node.there, &mut node.back] {
@@ -97,6 +99,22 @@ fn short_retention(seed: u64) -> Retention {
         return Retention::default();
     }
     Retention { succeeded: Some(succeeded), dead: (!forever).then_some(dead) }
+}
+
+/// Half of the outages last for up to a minute; by so many nanoseconds more in all.
+fn longer_outages(seed: u64, faults: &mut [Planned]) -> u64 {
+    let mut random = Stream::new(seed, "swarm outages");
+    let mut longer = 0;
+    for planned in faults {
+        if let Fault::Outage { lasts } = &mut planned.fault
+            && random.below(2) == 0
+        {
+            let before = lasts.0;
+            lasts.0 = lasts.0.max(1_000_000_000 + random.below(59_000_000_000));
+            longer += lasts.0 - before;
+        }
+    }
+    longer
 }
 
 /// A third of those that leave do not know what their last claims came to: the answers are lost.

@@ -95,14 +95,18 @@ impl Server {
 
     /// What it shows at true time `now`, with all its digits.
     pub(crate) fn exact(&self, now: u64) -> ServerInstant {
-        let slewed = self.slew.map_or(0, |(since, ppm)| (now - since) as i64 / 1_000_000 * ppm);
-        ServerInstant::from_nanos(START_NANOS + now as i64 + self.step + slewed)
+        let slewed = self.slew.map_or(0, |(since, ppm)| {
+            let millionths = (now - since) as i64 / 1_000_000;
+            millionths.saturating_mul(ppm)
+        });
+        // It stops at its ends, which no scenario that makes sense comes near.
+        ServerInstant::from_nanos(START_NANOS + now as i64).offset(self.step).offset(slewed)
     }
 
     /// What it stamps.
     pub(crate) fn stamp(&self, now: u64) -> ServerInstant {
         let exact = self.exact(now).as_nanos();
-        ServerInstant::from_nanos(exact - exact.rem_euclid(self.resolution))
+        ServerInstant::from_nanos(exact.saturating_sub(exact.rem_euclid(self.resolution)))
     }
 
     pub(crate) fn resolution(&self) -> u32 {
@@ -110,11 +114,11 @@ impl Server {
     }
 
     pub(crate) fn step(&mut self, by: i64) {
-        self.step += by;
+        self.step = self.step.saturating_add(by);
     }
 
     pub(crate) fn slew(&mut self, now: u64, ppm: i64) {
-        self.step = self.exact(now).as_nanos() - START_NANOS - now as i64;
+        self.step = self.exact(now).as_nanos().saturating_sub(START_NANOS + now as i64);
         self.slew = (ppm != 0).then_some((now, ppm));
     }
 }
@@ -156,5 +160,18 @@ mod tests {
         let gained = server.exact(20_000_000_000).as_nanos() - START_NANOS - 20_000_000_000;
         assert_eq!(gained, 1_000_000);
         assert_eq!(server.stamp(20_000_000_999).as_nanos() % 1_000, 0);
+    }
+
+    #[test]
+    fn the_server_stops_at_the_ends_of_its_range() {
+        for by in [i64::MIN, i64::MAX] {
+            let mut server = Server::new(1_000);
+            server.step(by);
+            server.step(by);
+            server.slew(1_000, by.signum() * i64::from(i32::MAX));
+            server.slew(1_000_000_000_000_000, 0);
+            let shown = server.stamp(2_000_000_000_000_000).as_nanos();
+            assert_eq!(shown.signum(), by.signum());
+        }
     }
 }

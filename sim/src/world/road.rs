@@ -57,7 +57,8 @@ impl Way {
             queue = 10.0 * (1.0 / (root * root) - 1.0);
         }
         // No queue is longer than ten seconds.
-        let mut extra = ((queue * spread.0 as f64) as u64 * self.crowd).min(10_000_000_000);
+        let queued = (queue * spread.0 as f64) as u64;
+        let mut extra = queued.saturating_mul(self.crowd).min(10_000_000_000);
         if spike < u64::from(spike_ppm) {
             extra += RETRANSMISSION + (usual * RETRANSMISSION as f64) as u64;
         }

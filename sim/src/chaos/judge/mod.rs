@@ -99,7 +99,7 @@ pub(super) fn judge(
         history,
         period,
         now: 0,
-        oracle: Oracle::new(period),
+        oracle: Oracle::new(period, true),
         hosts: vec![Host::default(); scenario.nodes.len()],
         lives: Vec::new(),
         by_id: BTreeMap::new(),
