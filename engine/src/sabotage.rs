@@ -152,6 +152,8 @@ bugs! {
     RateIsNotAwaited = "rate-is-not-awaited",
     /// A job that ends makes room in its queue, and nobody asks who may have it.
     RoomIsNotAskedFor = "room-is-not-asked-for",
+    /// The answer to a claim takes back that there is more, which another answer has told of since it was sent.
+    OlderAnswerTakesBack = "older-answer-takes-back",
     /// A node takes all its claims for answered, and goes.
     ClaimsAreNotAwaited = "claims-are-not-awaited",
     /// A refused beat claims jobs all the same.

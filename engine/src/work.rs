@@ -459,7 +459,7 @@ impl<S: Sabotage> Work<S> {
 
     /// What is known now is kept from the answers of the claims that are under way.
     fn overtake(&mut self) {
-        if !self.backlog && !self.until_one_ends {
+        if !self.backlog && !self.until_one_ends || S::plants(Bug::OlderAnswerTakesBack) {
             return;
         }
         if let Some((_, asked)) = &mut self.with_beat {

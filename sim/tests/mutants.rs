@@ -38,6 +38,7 @@ fn simulations_find_no_fault() {
     assert_journals_are_replayed();
     assert_periods_are_checked();
     assert_the_clock_is_good();
+    figures::assert_a_step_between_stamps_is_seen();
     figures::assert_the_clock_is_as_good_as_before();
     figures::assert_it_costs_no_more_than_before(&mut marks);
     assert_sound(figures::BEHIND_ALL..SEEDS, &mut marks);

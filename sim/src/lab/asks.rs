@@ -35,6 +35,14 @@ pub(super) struct Asking {
     limit: u32,
     ended: Option<LocalInstant>,
     rate: Option<LocalInstant>,
+    /// Another answer has told of more since it left: its own takes none of that back, whichever is the newer.
+    overtaken: bool,
+}
+
+impl Asking {
+    pub(super) fn overtake(&mut self) {
+        self.overtaken = true;
+    }
 }
 
 impl Told {
@@ -42,7 +50,7 @@ impl Told {
     pub(super) fn asks(&mut self, now: LocalInstant, limit: u32) -> Asking {
         let come = self.rates.partition_point(|at| *at <= now);
         let rate = self.rates.drain(..come).next_back();
-        Asking { limit, ended: std::mem::take(&mut self.ended), rate }
+        Asking { limit, ended: std::mem::take(&mut self.ended), rate, overtaken: false }
     }
 
     /// It was answered at `now`.
@@ -53,8 +61,11 @@ impl Told {
         (claimed, more): (u32, bool),
         kept: Kept,
     ) {
-        self.more = more || claimed >= asking.limit;
-        self.when_one_ends = kept.until_one_ends;
+        if !asking.overtaken {
+            (self.more, self.when_one_ends) = (false, false);
+        }
+        self.more |= more || claimed >= asking.limit;
+        self.when_one_ends |= kept.until_one_ends;
         self.rate_at(kept.rate_wait.map(|wait| now + wait));
     }
 
@@ -71,6 +82,11 @@ impl Told {
 
     pub(super) fn one_ended(&mut self, now: LocalInstant) {
         self.ended.get_or_insert(now);
+    }
+
+    /// Whether it was told of more than it has asked for since.
+    pub(super) fn knows_of_more(&self) -> bool {
+        self.more || self.when_one_ends
     }
 
     fn rate_at(&mut self, at: Option<LocalInstant>) {
@@ -167,6 +183,17 @@ mod tests {
         assert_eq!(waits(&told, 150), None);
         let asking = told.asks(at(100), 8);
         told.answered(at(100), asking, (8, false), Kept::default());
+        assert_eq!(waits(&told, 150), Some(50));
+    }
+
+    #[test]
+    fn an_older_answer_takes_nothing_back() {
+        let mut told = able();
+        let (newer, mut older) = (told.asks(at(100), 8), told.asks(at(100), 8));
+        told.answered(at(110), newer, (8, false), Kept::default());
+        assert!(told.knows_of_more());
+        older.overtake();
+        told.answered(at(120), older, (0, false), Kept::default());
         assert_eq!(waits(&told, 150), Some(50));
     }
 

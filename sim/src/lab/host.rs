@@ -110,6 +110,14 @@ impl<D> Life<D> {
         }
     }
 
+    /// What it knows now is kept from the answers of the claims that are under way.
+    pub(super) fn overtake(&mut self) {
+        if self.told.knows_of_more() {
+            let beside = self.work_asks.as_mut().and_then(|(_, asking)| asking.as_mut());
+            self.turn_asks.as_mut().into_iter().chain(beside).for_each(Asking::overtake);
+        }
+    }
+
     /// The jobs that are truly its own: claimed, and not yet told to the machine as ended.
     pub(super) fn holds(&self) -> u32 {
         (self.running.len() + self.ending.len()) as u32

@@ -364,6 +364,7 @@ impl<D: Driver> Lab<'_, D> {
             Some(asking) if answer.done => {
                 let brought = (answer.claimed, answer.more);
                 life.told.answered(local, asking, brought, answer.kept);
+                life.overtake();
             }
             Some(asking) => life.told.came_to_nothing(asking),
             None => {}

@@ -180,9 +180,11 @@ impl<D: Driver> Lab<'_, D> {
                 Some((WorkStatement::Claim(_), Some(asking))) => {
                     let brought = (answer.claimed, answer.more);
                     life.told.answered(local, asking, brought, answer.kept);
+                    life.overtake();
                 }
                 Some((WorkStatement::Recover(_) | WorkStatement::Release(_), _)) => {
                     life.told.was_put_right();
+                    life.overtake();
                 }
                 _ => {}
             }

@@ -89,6 +89,27 @@ pub(crate) fn assert_the_clock_is_as_good_as_before() {
     assert_no_worse(&now, ACCURACY, 3, |was| ALLOWED * was + 0.002);
 }
 
+/// The server's clock may be set forward while it holds a statement, between the stamps of its arrival and of its answer.
+pub(crate) fn assert_a_step_between_stamps_is_seen() {
+    const STEP: i64 = 50_000_000;
+    let mut samples = generate(&"rtt=5ms,jitter=50us,interval=1s,seed=41".parse().unwrap());
+    let torn = samples.len() / 2;
+    samples[torn].exchange.answered = samples[torn].exchange.answered.offset(STEP);
+    for sample in &mut samples[torn + 1..] {
+        sample.exchange.arrived = sample.exchange.arrived.offset(STEP);
+        sample.exchange.answered = sample.exchange.answered.offset(STEP);
+        sample.true_offset += STEP;
+    }
+    let mut clock = Engine::default();
+    for (number, Sample { exchange, true_offset }) in samples.iter().enumerate() {
+        if number > torn {
+            let (low, high) = clock.bounds(exchange.sent).unwrap();
+            assert!((low..=high).contains(true_offset), "{low}..{high} and {true_offset}");
+        }
+        assert_eq!(clock.observe(exchange), number == torn, "exchange {number} of {torn}");
+    }
+}
+
 /// In no group of farms more statements are sent, more slots missed, longer gaps left or jobs left waiting for longer than when that was written down.
 pub(crate) fn assert_it_costs_no_more_than_before(marks: &mut Marks) {
     let mut now = String::from("seeds,statements,missed,gaps,doubled,waited\n");
