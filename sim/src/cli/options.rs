@@ -119,7 +119,7 @@ pub(super) struct Farm {
     #[arg(long, value_name = "RATE", default_value = "0")]
     batch_rate: Every,
 
-    /// How many jobs of a queue, in which half of them are then, run at once, from 1; 0: any number; in the cluster
+    /// How many jobs of a queue run at once, from 1; 0: any number. Half of the jobs are in it then; in the lab in two such queues
     #[arg(long, value_name = "JOBS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     queue_concurrency: u32,
 
@@ -131,7 +131,7 @@ pub(super) struct Farm {
     #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=86_400))]
     queue_slow_down: u32,
 
-    /// How many jobs of that queue are claimed a second, from 1; 0: any number; in the cluster
+    /// How many jobs of that queue are claimed a second, from 1; 0: any number
     #[arg(long, value_name = "JOBS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     queue_rate: u32,
 

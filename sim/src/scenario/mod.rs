@@ -151,7 +151,8 @@ pub struct Retention {
     pub dead: Option<Span>,
 }
 
-/// What apps and people order of jobs and queues, in the tier that has a store to order it from.
+/// What apps and people order of jobs and queues, in the tier that has a store to order it from. The lab has `concurrency` and
+/// `rate` alone, of two queues with a quarter of the jobs each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Orders {
