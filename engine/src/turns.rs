@@ -26,7 +26,7 @@ const PATIENCE_GROWS_AFTER: u32 = 4;
 /// ... but no more than this, or so many periods: an outage that ends in the middle lasts so much longer for it ...
 const PATIENCE_GROWN: Duration = Duration::from_secs(1);
 const PATIENCE_GROWN_PERIODS: u32 = 2;
-/// ... until so many have failed, more than a minute's at a period of a second: from then on one of so many has all the time there is.
+/// ... until so many have failed, more than a minute's at a period of a second: from then on one of so many has no such bound.
 const PATIENCE_IS_FULL_AFTER: u32 = 64;
 /// While nothing is known of the road, a statement is given up after a second or a period. In no case after more than this.
 const PATIENCE_UNKNOWN: Duration = Duration::from_secs(5);
@@ -220,7 +220,8 @@ impl<S: Sabotage> Turns<S> {
             Sent::Beat(slot) => self.period_at(slot),
             _ => slot.map_or(self.period(), |slot| self.period_at(slot)),
         };
-        let patience = match clock.round_trips() {
+        let road = clock.round_trips();
+        let patience = match road {
             None => period.as_duration().max(Duration::from_secs(1)),
             Some((shortest, longest)) => {
                 let (part, whole) = PATIENCE_OF_PERIOD;
@@ -231,7 +232,8 @@ impl<S: Sabotage> Turns<S> {
                 Duration::from_nanos(nanos.unsigned_abs())
             }
         };
-        let patience = self.grown(patience, period.as_duration()).min(PATIENCE_UNKNOWN);
+        let patience =
+            self.grown(patience, period.as_duration(), road.is_some()).min(PATIENCE_UNKNOWN);
         let patience = if S::plants(Bug::PatienceIsEndless) {
             Duration::from_secs(1_000_000)
         } else if S::plants(Bug::PatienceIsShort) {
@@ -244,14 +246,14 @@ impl<S: Sabotage> Turns<S> {
         self.plan = Plan::Nothing;
     }
 
-    /// The usual patience, or more of it after many failures.
-    fn grown(&self, usual: Duration, period: Duration) -> Duration {
+    /// The usual patience, or more of it after many failures; on a road of which nothing is known there is no bound to it yet.
+    fn grown(&self, usual: Duration, period: Duration, known: bool) -> Duration {
         let failures = self.failures;
         if failures == 0 || !failures.is_multiple_of(PATIENCE_GROWS_AFTER) {
             return usual;
         }
         let grown = usual.saturating_mul(1 + failures.min(1_000) / PATIENCE_GROWS_AFTER);
-        if failures.is_multiple_of(PATIENCE_IS_FULL_AFTER) {
+        if !known || failures.is_multiple_of(PATIENCE_IS_FULL_AFTER) {
             return grown;
         }
         let most = (period * PATIENCE_GROWN_PERIODS).max(PATIENCE_GROWN);

@@ -71,9 +71,11 @@ BEGIN
             changed := changed + turnwise.put_off(r.beaten_at, at);
         END IF;
         IF r.slot - r.previous > 2 THEN
-            -- Nobody beat for a while: the database was away, not the nodes.
+            -- Nobody beat for a while: the database was away, not the nodes. (A live node that holds jobs had its lease at
+            -- the last beat, or would have been declared lost by it. That its lease ends before that beat may be the
+            -- clock's doing, which was set back and has come to that time again.)
             UPDATE turnwise.nodes n SET lease_until = at + turnwise.lease(r.period_ms)
-            WHERE n.lease_until >= r.beaten_at;
+            WHERE n.state = 'live' OR n.lease_until >= r.beaten_at;
             GET DIAGNOSTICS rows = ROW_COUNT;
             changed := changed + rows;
         END IF;

@@ -284,6 +284,22 @@ pub(crate) async fn an_outage_after_a_clock_was_set_back_kills_nobody<W: World>(
     assert_eq!(ids(&b.beat_for(63, 5).await.jobs), [again]);
 }
 
+pub(crate) async fn an_outage_that_outlasts_a_step_back_kills_nobody<W: World>(w: W) {
+    let mut a = Member::register(&w, 1).await;
+    let mut b = Member::register(&w, 2).await;
+    enqueue(&a.store, job()).await;
+    let held = a.claim_one(1).await;
+    assert!(b.beat().await.done);
+    w.set_clock(NOON - 10 * SECOND).await;
+    assert!(!a.read().await.lost);
+    // By the first beat the clock has come to the time of the last one again, and to more.
+    w.set_clock(NOON + 5 * SECOND).await;
+    let beat = b.beat_for(1, 5).await;
+    assert!(beat.done && beat.jobs.is_empty(), "a job of a surviving node was rescued");
+    assert_eq!(a.renew().await, CheckIn::Alive);
+    assert_eq!(a.end(&held, JobFate::Succeeded).await, EndOutcome::Ended);
+}
+
 pub(crate) async fn gone_nodes_are_forgotten<W: World>(w: W) {
     let mut a = Member::register(&w, 1).await;
     let b = Member::register(&w, 2).await;

@@ -124,6 +124,7 @@ pub(crate) async fn contract<W: World>(score: &mut Score) {
         leases::a_clock_set_back_makes_nothing_wait,
         leases::a_clock_set_back_keeps_no_job_of_a_node_that_left,
         leases::an_outage_after_a_clock_was_set_back_kills_nobody,
+        leases::an_outage_that_outlasts_a_step_back_kills_nobody,
         rows::enqueueing_again_changes_nothing,
         rows::all_jobs_of_an_enqueue_or_none,
         rows::a_plain_insert_is_enough,

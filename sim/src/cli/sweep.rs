@@ -88,8 +88,12 @@ pub(super) fn run_command(arguments: &Arguments) -> Outcome {
     let started = std::time::Instant::now();
     let sum = sweep(arguments);
     let wall = started.elapsed().as_secs_f64();
-    if let Some((seed, error)) = sum.refused {
-        return Err(format!("seed {seed}: {error}"));
+    if let Some((seed, error)) = &sum.refused {
+        if sum.failures == 0 {
+            return Err(format!("seed {seed}: {error}"));
+        }
+        // What was found before it is told all the same.
+        eprintln!("seed {seed}: {error}");
     }
     let runs = arguments.seeds.end - arguments.seeds.start;
     let mut missing = if arguments.swarm { sum.marks.missing() } else { Vec::new() };

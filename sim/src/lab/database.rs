@@ -316,9 +316,10 @@ impl Database {
                 }
             }
             if silence > MISSED_SLOTS {
-                // Nobody beat for a while: the database was away, not the nodes.
-                for row in self.nodes.values_mut().filter(|row| row.lease_until >= beaten_at) {
-                    noticed.leases_extended = true;
+                // Nobody beat for a while: the database was away, not the nodes. (Who holds jobs and is not lost had its
+                // lease at the last beat, whatever the clock says since.)
+                for row in self.nodes.values_mut() {
+                    noticed.leases_extended |= row.lease_until >= beaten_at;
                     row.lease_until = end;
                 }
             }

@@ -110,6 +110,15 @@ impl<D> Life<D> {
         }
     }
 
+    /// A statement has failed, or was given up.
+    pub(super) fn awaits_no_more(&mut self, request: RequestId, now: u64) {
+        self.turn_awaited = self.turn_awaited.filter(|awaited| *awaited != request);
+        if self.work_awaited == Some(request) {
+            self.work_awaited = None;
+            self.work_given_up = Some(now);
+        }
+    }
+
     /// What it knows now is kept from the answers of the claims that are under way.
     pub(super) fn overtake(&mut self) {
         if self.told.knows_of_more() {

@@ -10,6 +10,10 @@ use crate::scenario::Orders;
 /// How many queues have limits, each those of the scenario. They are numbered from 1: the jobs of queue 0 have none.
 pub(super) const LIMITED: usize = 2;
 
+/// A bucket that is full again later than it can be, by no more than this, was emptied by a claim that read a later clock and came
+/// first.
+const AHEAD: i64 = 1_000_000_000;
+
 /// The limits, and what has been taken of each queue.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
@@ -67,7 +71,10 @@ impl Limits {
         if let Some(Bucket { step, burst }) = self.bucket {
             // A clock that was set back: the bucket is empty at worst.
             let empty = now.as_nanos() + step * burst;
-            limits.full_at = limits.full_at.map(|at| at.clamp(now.as_nanos(), empty));
+            limits.full_at = limits.full_at.map(|at| match at > empty + AHEAD {
+                true => empty,
+                false => at.max(now.as_nanos()),
+            });
         }
         Within { limits, now: now.as_nanos(), running, taken: [0; LIMITED], refused }
     }
@@ -125,7 +132,7 @@ impl Within {
 
     fn tokens(&self, queue: usize) -> u32 {
         self.limits.bucket.map_or(u32::MAX, |Bucket { step, burst }| {
-            ((step * burst - (self.limits.full_at[queue] - self.now)) / step) as u32
+            ((step * burst - (self.limits.full_at[queue] - self.now)) / step).max(0) as u32
         })
     }
 

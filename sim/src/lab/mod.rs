@@ -55,6 +55,8 @@ const DEPLOYED: u64 = 500_000_000;
 /// Of so many seeds one has its journals judged though nobody wants them. Each input and output is copied then, and told to a
 /// second engine: too much for every run, and a sweep has thousands of seeds.
 const JUDGED_SEEDS: u64 = 16;
+/// Not where there are more nodes than these: every answer holds the whole ring.
+const JUDGED_NODES: usize = 32;
 
 /// What does not happen in its swarm: its database forgets a job with its end, and nobody orders anything of it.
 pub const NEVER_REACHES: &[Mark] = &[
@@ -85,7 +87,8 @@ pub fn run(scenario: &Scenario) -> Report {
 /// Run a scenario with any machine; with a picture of what happened, if wanted.
 pub fn run_with<D: Driver>(scenario: &Scenario, picture: bool) -> Report {
     let mut lab = Lab::<D>::new(scenario, picture);
-    if D::KEEPS_JOURNAL && scenario.seed.is_multiple_of(JUDGED_SEEDS) {
+    let small = scenario.nodes.len() <= JUDGED_NODES;
+    if D::KEEPS_JOURNAL && small && scenario.seed.is_multiple_of(JUDGED_SEEDS) {
         lab.journals = Some(Journals::new(false));
     }
     finish(lab).0
@@ -402,6 +405,9 @@ impl<'a, D: Driver> Lab<'a, D> {
             What::TurnLeaves { statement, .. } => self.turn_leaves(host, *statement),
             What::TurnAnswered { answer, .. } => self.turn_answered(host, *answer),
             What::Failed { request, .. } => {
+                if let Some(life) = &mut self.hosts[host as usize].life {
+                    life.awaits_no_more(request, self.now);
+                }
                 self.input(host, Input::Failed { request, fate: Fate::Unknown });
             }
             What::WorkAnswered { answer, claimed, .. } => {
@@ -575,11 +581,7 @@ impl<'a, D: Driver> Lab<'a, D> {
             }
             Output::Abandon(request) => {
                 if let Some(life) = &mut self.hosts[number as usize].life {
-                    life.turn_awaited = life.turn_awaited.filter(|awaited| *awaited != request);
-                    if life.work_awaited == Some(request) {
-                        life.work_awaited = None;
-                        life.work_given_up = Some(self.now);
-                    }
+                    life.awaits_no_more(request, self.now);
                 }
             }
             Output::Retire(_) => {

@@ -138,6 +138,7 @@ impl<D: Driver> Lab<'_, D> {
             self.accident(number, Disturbance::Late);
             self.oracle.marks.reach(Mark::StatementDoubled);
             let statement = Box::new(repeated);
+            let again = again + hold;
             self.push(again, What::TurnArrives { life: id, request, sent, statement, copy: true });
         }
         let statement = Box::new(statement);

@@ -84,6 +84,7 @@ impl ClockJudge {
             // The exchange that told of the other server is all that it knows: like one that proves a step.
             node.proved = true;
             node.after_step = None;
+            node.another_road = false;
             node.aims.clear();
         }
     }

@@ -14,7 +14,7 @@
 //!
 //! An outage may end just behind a read that is given more time than usual, two periods after eight failures. Where periods are
 //! short, it is not slots that count but how long a statement is waited for: a tenth of a second usually, one second after a few
-//! failures, five after very many. Whether a clock is set by `k` slots or by one more is a matter of chance
+//! failures, five at most after very many. Whether a clock is set by `k` slots or by one more is a matter of chance
 //! where it is set by nearly `k` slots and a half: beats fall on either side of the border between two slots then, and one of
 //! each node may be refused and leave a slot empty, until all have learned where the boundaries are.
 
@@ -22,8 +22,12 @@ use super::Mark;
 use super::ring::Disturbance;
 use crate::scenario::Fault;
 
-/// After so many failures in a row a read is given all the time there is.
+/// After so many failures in a row a read is given more time ...
+const FEW: u64 = 4;
+/// ... and after so many all the time there is.
 const VERY_MANY: u64 = 64;
+/// A statement that fails takes so long at least.
+const FAILURE: u64 = 100_000_000;
 
 /// Something that happened to a farm that was whole, and nothing else until it was whole again.
 #[derive(Clone, Copy, Debug)]
@@ -116,9 +120,14 @@ pub(super) fn row(event: &Event, period: u64) -> Option<(Row, Allowed)> {
             }
             Fault::Outage { lasts } => {
                 let out = lasts.0.div_ceil(period);
-                let seconds = if out < VERY_MANY { 1 } else { 5 };
-                let after =
-                    (seconds * 1_000_000_000_u64).div_ceil(period).max(2 + u64::from(out >= 8));
+                // One fails in a slot, or in so long where slots are shorter.
+                let failures = lasts.0 / period.max(FAILURE);
+                let waited = match failures {
+                    0..FEW => 0,
+                    FEW..VERY_MANY => 1_000_000_000_u64,
+                    VERY_MANY.. => 5_000_000_000,
+                };
+                let after = waited.div_ceil(period).max(2 + short + u64::from(out >= 8));
                 costs(Row::Outage, out + after, 0)
             }
             Fault::ServerStep { by } => Some(step(by.0, event.living as u64, period)),
@@ -143,7 +152,7 @@ fn step(by: i64, living: u64, period: u64) -> (Row, Allowed) {
     let by_chance = if from_half < period * 3 / 20 { living } else { 0 };
     let (missed, doubled) = (missed + by_chance, doubled + by_chance);
     // The boundaries move by up to half a period besides.
-    (row, Allowed { missed, doubled, gap: missed + 2, reads: None })
+    (row, Allowed { missed, doubled, gap: (missed + 2).min(4), reads: None })
 }
 
 #[cfg(test)]

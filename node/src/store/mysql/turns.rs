@@ -470,12 +470,14 @@ impl Farm<'_> {
                 rescue::put_off(connection, beaten_at, self.at).await?;
             }
             if silence > MISSED_SLOTS {
-                // Nobody beat for a while: the database was away, not the nodes.
+                // Nobody beat for a while: the database was away, not the nodes. (A live node that holds jobs had its lease at
+                // the last beat, or would have been declared lost by it. That its lease ends before that beat may be the
+                // clock's doing, which was set back and has come to that time again.)
                 rows_of(
                     connection,
                     format!(
                         "UPDATE turnwise_nodes SET lease_until = {lease_end}
-                         WHERE lease_until >= {beaten}"
+                         WHERE state = 'live' OR lease_until >= {beaten}"
                     ),
                 )
                 .await?;

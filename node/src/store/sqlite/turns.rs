@@ -272,12 +272,16 @@ async fn look_after<B: Sabotage>(
         && silence > MISSED_SLOTS
         && !B::plants(Bug::OutageCountsForLeases)
     {
-        // Nobody beat for a while: the database was away, not the nodes.
-        sqlx::query("UPDATE turnwise_nodes SET lease_until = ?1 WHERE lease_until >= ?2")
-            .bind(lease_end)
-            .bind(beaten_at.as_micros())
-            .execute(&mut *connection)
-            .await?;
+        // Nobody beat for a while: the database was away, not the nodes. (A live node that holds jobs had its lease at
+        // the last beat, or would have been declared lost by it. That its lease ends before that beat may be the
+        // clock's doing, which was set back and has come to that time again.)
+        sqlx::query(
+            "UPDATE turnwise_nodes SET lease_until = ?1 WHERE state = 'live' OR lease_until >= ?2",
+        )
+        .bind(lease_end)
+        .bind(beaten_at.as_micros())
+        .execute(&mut *connection)
+        .await?;
     }
     rescue::rescue::<B>(connection, at).await
 }
