@@ -609,8 +609,14 @@ impl<'a, D: Driver> Lab<'a, D> {
                 }
             }
             Note::TurnSkipped { slot } => {
+                let (twice, id) = (life.skipped == *slot, life.number);
                 life.skipped = life.skipped.max(*slot);
                 marks.reach(Mark::Skipped);
+                if twice && D::PROMISES {
+                    self.violated(Invariant::Accounting, || {
+                        format!("life {id} notes twice that it skipped {slot}")
+                    });
+                }
             }
             Note::Changed { kind, victims } => {
                 use turnwise_engine::ChangeKind::{Join, Leave, Remove, Takeover};
