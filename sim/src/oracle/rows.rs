@@ -24,7 +24,7 @@ use crate::scenario::Fault;
 
 /// After so many failures in a row a read is given more time ...
 const FEW: u64 = 4;
-/// ... and after so many all the time there is.
+/// ... and after so many one of so many is given up to five seconds.
 const VERY_MANY: u64 = 64;
 /// A statement that fails takes so long at least.
 const FAILURE: u64 = 100_000_000;
