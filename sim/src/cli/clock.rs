@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::clock::intervals::check;
 use crate::clock::judge::{Errors, Score, WARM_UP, judge};
-use crate::clock::judging::{Case, Verdict, judge_all, judging, tuning};
+use crate::clock::judging::{Case, Verdict, crossed, crossed_tuning, judge_all, judging, tuning};
 use crate::clock::trace::{Spec, from_csv, generate, to_csv};
 
 /// Over all samples but the first 40: how far each estimator's offset at t0 was from the truth, and how far
@@ -19,6 +19,7 @@ use crate::clock::trace::{Spec, from_csv, generate, to_csv};
   turnwise-sim clock --generate rtt=80ms,routes=10m,commit=2ms --write trace.csv
   turnwise-sim clock --trace trace.csv --json
   turnwise-sim clock --judge
+  turnwise-sim clock --judge --crossed
   turnwise-sim clock --interval-checks 1e8
 
 A specification names seed, samples, interval, rtt, asymmetry (-1 to 1), jitter, tail (0 to 1), commit,
@@ -37,6 +38,10 @@ pub(super) struct Arguments {
     /// Judge all estimators on the judging traces, beside the oracle (minutes)
     #[arg(long, group = "what")]
     judge: bool,
+
+    /// Judge on the traces that cross everything that may befall a road with every road (an hour)
+    #[arg(long, requires = "judge")]
+    crossed: bool,
 
     /// Judge on a set of the traces for tuning instead: 0, 1 or 2
     #[arg(long, value_name = "SET", requires = "judge", value_parser = clap::value_parser!(u64).range(0..=2))]
@@ -73,7 +78,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
         return check_intervals(count, arguments.json);
     }
     if arguments.judge {
-        let cases = arguments.tuning.map_or_else(judging, tuning);
+        let cases = match (arguments.tuning, arguments.crossed) {
+            (None, false) => judging(),
+            (None, true) => crossed(),
+            (Some(set), false) => tuning(set),
+            (Some(set), true) => crossed_tuning(set),
+        };
         show_verdicts(&judge_all(&cases), arguments.json);
         return Ok(());
     }
@@ -231,11 +241,21 @@ fn summary(verdicts: &[Verdict]) -> String {
         let Some(oracle) = score_of(v, "oracle") else { return false };
         v.scores.iter().any(|score| score.offset.p50 < oracle.offset.p50)
     });
+    let own = || verdicts.iter().filter_map(|verdict| score_of(verdict, "transit"));
+    let outside: u64 = own().map(|score| score.interval_violations as u64).sum();
+    let recoveries: Vec<_> = own().filter_map(|score| score.recovery).collect();
+    let worst = |of: fn(&(usize, usize)) -> usize| recoveries.iter().map(of).max().unwrap_or(0);
+    let (median, most) = (worst(|(median, _)| *median), worst(|(_, most)| *most));
     [
         line("offset p50", 1.25, &ratios(|score| score.offset.p50)),
         line("arrival p50", 1.05, &ratios(|score| score.arrival.p50)),
         line("arrival p99", 1.0, &ratios(|score| score.arrival.p99)),
         format!("the oracle's offset was beaten on {} of {}", beaten.count(), verdicts.len()),
+        format!("the truth was outside of the interval {outside} times"),
+        format!(
+            "after a step the offset was good again in {median} exchanges (the highest median), {most} (the worst), on {} traces",
+            recoveries.len()
+        ),
     ]
     .join("\n")
 }
