@@ -2,8 +2,9 @@
 
 use turnwise_engine::Input;
 
+use super::events::What;
 use super::host::Host;
-use super::{Driver, Lab, What};
+use super::{Driver, Lab};
 use crate::oracle::Disturbance;
 use crate::report::Seen;
 use crate::scenario::Fault;

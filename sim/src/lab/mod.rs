@@ -5,18 +5,24 @@
 //! - `database`, `host`: the world, with its clocks and roads from `crate::world`;
 //! - `turns`: statements on the turn row, there and back; `work`: jobs; `limits`: queues that keep some back; `asks`: whether
 //!   who knows of more asks for them; `status`: whether what a node says of itself is so; `faults`: what goes wrong;
+//! - `events`: what is planned to happen; `lives`: how processes come up and go; `inputs`: what follows when a machine is told
+//!   something; `notes`: what is made of what it notes;
 //! - `journals`: what each life was told and asked for, told to a second machine.
 //!
-//! This module decides in which order things happen: by time, and at one time in the order in which they
-//! were planned.
+//! This module decides how a run begins and when it is over, and hands what happens to those who decide what comes of it: by
+//! time, and at one time in the order in which it was planned.
 
 mod asks;
 mod database;
 mod driver;
+mod events;
 mod faults;
 mod host;
+mod inputs;
 mod journals;
 mod limits;
+mod lives;
+mod notes;
 mod original;
 mod status;
 mod turns;
@@ -24,34 +30,24 @@ mod work;
 
 use std::collections::{BTreeMap, BinaryHeap};
 
-use turnwise_engine::journal::{Entry, Header, VERSION};
-use turnwise_engine::{
-    Fate, Input, LocalInstant, NodeId, Note, Output, Reason, RequestId, Token, TurnAnswer,
-    TurnStatement, Version, WorkAnswer, WorkStatement,
-};
+use turnwise_engine::{Fate, Input, Version};
 
 pub use driver::{Driver, Product};
 pub use journals::Journal;
 pub use original::Original;
 
-use self::database::{Database, Ending};
-use self::host::{Host, Life, id_of, life_of};
+use self::database::Database;
+use self::events::{Event, What};
+use self::host::{Host, id_of};
 use self::journals::Journals;
 use crate::oracle::{Disturbance, Invariant, Mark, Oracle};
 use crate::random::Stream;
-use crate::report::{Picture, Report, Seen, Sort};
+use crate::report::{Picture, Report, Seen};
 use crate::scenario::{Scenario, Span};
-use crate::sometimes;
 use crate::world::{Local, Mishaps, Roads, Server};
 
-/// A machine may wake at one and the same instant so often in a row, and no oftener.
-const SAME_INSTANT_MAX: u32 = 100;
 /// A node sends no more statements on the turn row than this in a period.
 const STATEMENTS_MAX: u32 = 64;
-/// A node that was declared lost comes back after so long.
-const REBIRTH: u64 = 50_000_000;
-/// A node that left for a new version comes up with it after so long.
-const DEPLOYED: u64 = 500_000_000;
 /// Of so many seeds one has its journals judged though nobody wants them. Each input and output is copied then, and told to a
 /// second engine: too much for every run, and a sweep has thousands of seeds.
 const JUDGED_SEEDS: u64 = 16;
@@ -155,138 +151,6 @@ struct Lab<'a, D: Driver> {
     picture: Option<Picture>,
     /// None: they are neither judged nor wanted.
     journals: Option<Journals>,
-}
-
-struct Event {
-    at: u64,
-    order: u64,
-    what: What,
-}
-
-enum What {
-    Start(u32),
-    Fault(u32),
-    /// Remember the database as it is, for a failover that loses what comes after.
-    Snapshot(u32),
-    Promote(u32),
-    SlewEnds,
-    SlowEnds(u64),
-    CrowdEnds(u32),
-    TargetBack(u32),
-    Thaw(u32, u64),
-    Leave(u32),
-    Deploy(u32),
-    TargetTold(u32, bool),
-    Enqueue,
-    Reborn(u32),
-    Wake {
-        life: u32,
-        number: u64,
-    },
-    TurnLeaves {
-        life: u32,
-        statement: Box<Leaving>,
-    },
-    TurnArrives {
-        life: u32,
-        request: RequestId,
-        sent: LocalInstant,
-        statement: Box<TurnStatement>,
-        copy: bool,
-    },
-    TurnAnswered {
-        life: u32,
-        answer: Box<Answer>,
-    },
-    Failed {
-        life: u32,
-        request: RequestId,
-    },
-    WorkArrives {
-        life: u32,
-        request: RequestId,
-        sent: LocalInstant,
-        statement: WorkStatement,
-    },
-    WorkAnswered {
-        life: u32,
-        answer: WorkAnswer,
-        claimed: Vec<(u64, Token)>,
-    },
-    RunEnds {
-        life: u32,
-        job: u64,
-        token: Token,
-        ending: Ending,
-    },
-    EndLeaves {
-        life: u32,
-        job: u64,
-        token: Token,
-        ending: Ending,
-    },
-    EndArrives {
-        life: u32,
-        job: u64,
-        token: Token,
-        ending: Ending,
-        sent: LocalInstant,
-    },
-    EndAnswered {
-        life: u32,
-        job: u64,
-        token: Token,
-        sent: LocalInstant,
-        lost: bool,
-    },
-}
-
-struct Leaving {
-    request: RequestId,
-    statement: TurnStatement,
-    not_after: LocalInstant,
-}
-
-struct Answer {
-    answer: TurnAnswer,
-    claimed: Vec<(u64, Token)>,
-    begun: u64,
-    /// How far from its boundary the statement arrived.
-    error: i64,
-}
-
-impl PartialEq for Event {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.order) == (other.at, other.order)
-    }
-}
-impl Eq for Event {}
-impl PartialOrd for Event {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Event {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (other.at, other.order).cmp(&(self.at, self.order))
-    }
-}
-
-impl What {
-    /// The life that it happens to; none: to nobody's process.
-    fn life(&self) -> Option<u32> {
-        match self {
-            Self::Wake { life, .. }
-            | Self::TurnLeaves { life, .. }
-            | Self::TurnAnswered { life, .. }
-            | Self::Failed { life, .. }
-            | Self::WorkAnswered { life, .. }
-            | Self::RunEnds { life, .. }
-            | Self::EndLeaves { life, .. }
-            | Self::EndAnswered { life, .. } => Some(*life),
-            _ => None,
-        }
-    }
 }
 
 impl<'a, D: Driver> Lab<'a, D> {
@@ -441,243 +305,6 @@ impl<'a, D: Driver> Lab<'a, D> {
         }
     }
 
-    fn start(&mut self, number: u32) {
-        let now = self.now;
-        if self.out_until > now {
-            // It cannot register yet.
-            let later = self.out_until + REBIRTH;
-            self.push(later, What::Start(number));
-            return;
-        }
-        let host = &mut self.hosts[number as usize];
-        if host.life.is_some() {
-            return;
-        }
-        if host.is_paused(now) {
-            // Its machine stands still.
-            let later = host.paused_until;
-            self.push(later, What::Start(number));
-            return;
-        }
-        let life = self.lives.len() as u32;
-        self.lives.push(number);
-        self.born.push(now);
-        self.staying.push(true);
-        let local = host.clock.read(now);
-        let (id, capacity, seed) = (id_of(life), host.plan.capacity, host.seeds.bits());
-        let machine = D::new(id, capacity, seed, local);
-        if let Some(journals) = &mut self.journals {
-            let node = format!("node-{number}");
-            let header = Header { version: VERSION, id, capacity, seed, now: local, node };
-            journals.begin(life, number, header);
-        }
-        let timeline = self.database.identity.timeline;
-        host.life = Some(Life::new(life, machine, now, timeline));
-        self.oracle.clock.reborn(now, number);
-        self.database.register(id_of(life), self.server.stamp(now));
-        self.disturbed(now, Disturbance::Join);
-        self.count_living();
-        self.seen(number, Seen::Up);
-        let down = self.hosts[number as usize].target_down_until > now;
-        if down {
-            self.tell_target(number, false);
-        }
-        self.input(number, Input::Wake);
-    }
-
-    /// The process of a node is no more.
-    fn stop(&mut self, number: u32, seen: Seen) {
-        let host = &mut self.hosts[number as usize];
-        let Some(life) = host.life.take() else { return };
-        // What was to befall its next statement dies with its connections.
-        host.next = Mishaps::default();
-        for (job, _) in &life.running {
-            self.oracle.jobs.stops(*job, life.number);
-        }
-        self.staying[life.number as usize] = false;
-        if std::mem::take(&mut host.deployed) && seen == Seen::Left {
-            self.push(self.now + DEPLOYED, What::Start(number));
-        }
-        self.count_living();
-        self.seen(number, seen);
-        self.end_journal(life.number, seen == Seen::Killed);
-    }
-
-    fn count_living(&mut self) {
-        let living = self.staying.iter().filter(|staying| **staying).count();
-        self.oracle.ring.living(living);
-    }
-
-    /// Hand something to a node's machine and do what it asks for.
-    fn input(&mut self, number: u32, input: Input) {
-        let now = self.now;
-        let host = &mut self.hosts[number as usize];
-        let Some(life) = &mut host.life else { return };
-        let local = host.clock.read(now);
-        if let Some(journals) = &mut self.journals {
-            journals.add(life.number, || Entry::Input { at: local, input: input.clone() });
-        }
-        life.machine.handle_input(local, input);
-        self.check_drains(number);
-        while let Some(output) = self.next_output(number) {
-            self.output(number, local, output);
-        }
-        self.check_counts(number);
-        self.check_status(number, local);
-        self.note_whether_it_could_ask(number);
-        self.schedule_wake(number);
-        self.stop_if_done(number);
-    }
-
-    /// What a node's machine asks for next.
-    fn next_output(&mut self, number: u32) -> Option<Output> {
-        let life = self.hosts[number as usize].life.as_mut()?;
-        let output = life.machine.poll_output()?;
-        if let Some(journals) = &mut self.journals {
-            journals.add(life.number, || Entry::Output(output.clone()));
-        }
-        Some(output)
-    }
-
-    fn schedule_wake(&mut self, number: u32) {
-        let now = self.now;
-        let host = &mut self.hosts[number as usize];
-        let Some(life) = &mut host.life else { return };
-        life.wake += 1;
-        let (wake, id) = (life.wake, life.number);
-        let Some((at, reason)) = life.machine.poll_timeout() else { return };
-        if life.same_instant.0 == at && at <= host.clock.read(now) {
-            life.same_instant.1 += 1;
-            if life.same_instant.1 == SAME_INSTANT_MAX {
-                self.violated(Invariant::Bounded, || {
-                    format!("life {id} arms a timer for the same instant for ever: {reason}")
-                });
-            }
-            if life_over(&mut self.hosts[number as usize]) {
-                return;
-            }
-        } else {
-            life.same_instant = (at, 0);
-        }
-        let host = &mut self.hosts[number as usize];
-        let mut at = host.clock.when(at, now);
-        if host.plan.clock.late_wake > Span::ZERO && reason != Reason::TurnPatience {
-            let late = host.plan.clock.late_wake.0 as f64;
-            at += (-late * host.seeds.ln_uniform()) as u64;
-        }
-        self.push(at, What::Wake { life: id, number: wake });
-    }
-
-    fn output(&mut self, number: u32, local: LocalInstant, output: Output) {
-        if let Some(sort) = Sort::of(&output) {
-            self.seen(number, Seen::Sent(sort));
-        }
-        match output {
-            Output::Turn { request, statement, not_after, .. } => {
-                self.turn_asked(number, local, Leaving { request, statement, not_after });
-            }
-            Output::Work { request, statement, .. } => {
-                self.work_asked(number, local, request, statement);
-            }
-            Output::Abandon(request) => {
-                if let Some(life) = &mut self.hosts[number as usize].life {
-                    life.awaits_no_more(request, self.now);
-                }
-            }
-            Output::Retire(_) => {
-                self.oracle.marks.reach(Mark::CameBackLost);
-                self.disturbed(self.now, Disturbance::Reborn);
-                self.stop(number, Seen::Lost);
-                self.push(self.now + REBIRTH, What::Reborn(number));
-            }
-            Output::Note(note) => self.noted(number, &note),
-        }
-    }
-
-    fn noted(&mut self, number: u32, note: &Note) {
-        let now = self.now;
-        let marks = &mut self.oracle.marks;
-        let Some(life) = &mut self.hosts[number as usize].life else { return };
-        match note {
-            Note::Beat { slot, arrival_error, .. } => {
-                let told = *arrival_error;
-                let (truth, id) = (life.beat_error, life.number);
-                if told.is_some_and(|told| told != truth) {
-                    self.violated(Invariant::Accounting, || {
-                        format!("life {id} notes {told:?} for its beat in {slot}, {truth} is true")
-                    });
-                }
-            }
-            Note::TurnSkipped { slot } => {
-                let (twice, id) = (life.skipped == *slot, life.number);
-                life.skipped = life.skipped.max(*slot);
-                marks.reach(Mark::Skipped);
-                if twice && D::PROMISES {
-                    self.violated(Invariant::Accounting, || {
-                        format!("life {id} notes twice that it skipped {slot}")
-                    });
-                }
-            }
-            Note::Changed { kind, victims } => {
-                use turnwise_engine::ChangeKind::{Join, Leave, Remove, Takeover};
-                sometimes!(marks, Mark::Joined, *kind == Join);
-                sometimes!(marks, Mark::CameBack, *kind == Join && life.removed);
-                sometimes!(marks, Mark::Left, *kind == Leave);
-                sometimes!(marks, Mark::Removed, *kind == Remove);
-                sometimes!(marks, Mark::RemovedSeveral, victims.len() > 1);
-                sometimes!(marks, Mark::TookOver, *kind == Takeover);
-                let from = self.database.row.roster.last().map_or(0, |last| last.from.0);
-                self.seen(number, Seen::Changed { kind: *kind, from });
-                self.removed(victims);
-            }
-            Note::Left => {
-                life.left = true;
-                let busy = life.holds() > 0;
-                sometimes!(marks, Mark::DrainedWhileBusy, busy);
-                self.oracle.ring.extend(now);
-            }
-            Note::ClockStep => {
-                let Oracle { ring, clock, marks, violations, .. } = &mut self.oracle;
-                if clock.proved(number, marks) {
-                    ring.step_proven(now, marks, violations);
-                }
-            }
-            Note::ServerChanged => {
-                marks.reach(Mark::ServerChanged);
-                self.oracle.clock.forgot(number);
-            }
-            _ => {}
-        }
-    }
-
-    fn removed(&mut self, victims: &[NodeId]) {
-        for victim in victims {
-            let life = life_of(*victim);
-            let host = self.lives[life as usize];
-            if let Some(life) = &mut self.hosts[host as usize].life
-                && life.id == *victim
-            {
-                life.removed = true;
-                self.oracle.marks.reach(Mark::RemovedAlive);
-                let number = life.number;
-                let Oracle { ring, violations, .. } = &mut self.oracle;
-                if D::PROMISES {
-                    ring.removed_alive(self.now, number, violations);
-                }
-            }
-        }
-    }
-
-    /// A node that has left stops when it holds nothing any more, and knows it.
-    fn stop_if_done(&mut self, number: u32) {
-        let life = self.hosts[number as usize].life.as_ref();
-        let knows = |life: &Life<D>| life.machine.held() == Some(0) || !D::PROMISES;
-        if life.is_some_and(|life| life.left && life.holds() == 0 && knows(life)) {
-            self.departs(number);
-            self.stop(number, Seen::Left);
-        }
-    }
-
     fn disturbed(&mut self, until: u64, what: Disturbance) {
         let Oracle { ring, marks, violations, .. } = &mut self.oracle;
         ring.disturbed(self.now, until.max(self.now), what, marks, violations);
@@ -715,16 +342,5 @@ impl<'a, D: Driver> Lab<'a, D> {
             clock.finish(self.now, violations);
         }
         self.end_journals();
-    }
-}
-
-/// A machine that wakes for ever at one instant would hang the lab: its process is taken away.
-fn life_over<D>(host: &mut Host<D>) -> bool {
-    match &host.life {
-        Some(life) if life.same_instant.1 > 2 * SAME_INSTANT_MAX => {
-            host.life = None;
-            true
-        }
-        _ => false,
     }
 }

@@ -4,8 +4,9 @@ use turnwise_engine::{
     Exchange, Fate, Input, LocalInstant, RequestId, Slot, TurnAnswer, TurnKind, TurnStatement,
 };
 
+use super::events::{Answer, Leaving, What};
 use super::host::{id_of, life_of};
-use super::{Answer, Driver, Lab, Leaving, STATEMENTS_MAX, What};
+use super::{Driver, Lab, STATEMENTS_MAX};
 use crate::oracle::{Arrival, Disturbance, Invariant, Mark, Oracle};
 use crate::report::Seen;
 use crate::scenario::{Fault, Span};

@@ -5,9 +5,10 @@ use turnwise_engine::{Claim, Input, LocalInstant, RequestId, Token, WorkAnswer, 
 
 use super::asks::RETRIED_WITHIN;
 use super::database::{Done, Ending};
-use super::host::{id_of, life_of};
+use super::events::What;
+use super::host::{Life, id_of, life_of};
 use super::limits::LIMITED;
-use super::{Driver, Lab, STATEMENTS_MAX, What};
+use super::{Driver, Lab, STATEMENTS_MAX};
 use crate::oracle::{Disturbance, Invariant, Mark, Oracle};
 use crate::report::{Seen, Sort};
 use crate::scenario::Fault;
@@ -425,7 +426,7 @@ impl<D: Driver> Lab<'_, D> {
                 && host.excused_until < now
                 && !host.is_paused(now);
             let capacity = host.plan.capacity;
-            let free = |life: &super::Life<D>| {
+            let free = |life: &Life<D>| {
                 !life.draining && life.holds() < capacity && life.full_at + grace / 2 < now
             };
             able && host.life.as_ref().is_some_and(free)
