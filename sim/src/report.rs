@@ -101,6 +101,13 @@ pub enum Seen {
         /// Whether it came in place of the ring's own owner.
         deputy: bool,
     },
+    /// The node heard an answer, and believes it knows the server's clock. Of real processes nobody knows the truth.
+    Offset {
+        /// How far from the truth is what it believes, in nanoseconds.
+        error: i64,
+        /// The least and the most that it says is possible, from the truth, in nanoseconds; none: it claims nothing.
+        claimed: Option<(i64, i64)>,
+    },
     /// A job runs.
     Runs {
         /// Which.
@@ -117,6 +124,17 @@ pub enum Seen {
         /// The first slot of the newest version.
         from: i64,
     },
+}
+
+impl Seen {
+    /// What a node guesses of an offset, what it claims it to lie between, and what it is, in nanoseconds.
+    pub(crate) fn offset(guess: i64, claimed: Option<(i64, i64)>, truth: i64) -> Self {
+        let error = |offset: i64| offset.saturating_sub(truth);
+        Self::Offset {
+            error: error(guess),
+            claimed: claimed.map(|(low, high)| (error(low), error(high))),
+        }
+    }
 }
 
 /// Statements, by what they are for.

@@ -176,6 +176,7 @@ fn plan(row: &Row, seed: u32, seeds: u32) -> Plan {
         resolution: Span(1),
         late_wake: Span::ZERO,
         latency: Range { least: Span::from_millis(1), most: Span::from_millis(80) },
+        node_latency: Vec::new(),
         jitter: Span::from_micros(200),
         asymmetry: 0.0,
         tail_ppm: 0,

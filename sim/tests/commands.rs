@@ -124,6 +124,8 @@ fn nonsense_is_refused_with_its_name_and_a_reason() {
     refused(&["lab", "--nodes", "0"], 2, &["--nodes", "1..=2000"]);
     refused(&["lab", "--latency=-1ms..5ms"], 2, &["--latency", "negative"]);
     refused(&["lab", "--latency", "9ms..5ms"], 2, &["--latency", "first end"]);
+    refused(&["lab", "--node-latency", "5ms"], 2, &["--node-latency", "which node"]);
+    refused(&["lab", "--node-latency", "7=5ms"], 1, &["--node-latency 7", "last is 4", "--nodes"]);
     refused(&["lab", "--period", "20ms"], 2, &["--period", "50 ms to 10 s"]);
     refused(&["lab", "--crash-rate", "often"], 2, &["--crash-rate", "1/60s"]);
     refused(&["lab", "--drift", "900ppm"], 2, &["--drift", "0 to 400 ppm"]);
@@ -151,6 +153,35 @@ fn a_cluster_answers_with_the_same_report() {
     assert_eq!(report["tier"], "cluster");
     assert_eq!(report["missed"], 0);
     assert!(report["jobs"]["enqueued"].as_u64() > Some(10), "{report}");
+}
+
+#[test]
+fn a_cluster_is_drawn_too() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("drawn.json");
+    let write = path.to_str().unwrap();
+    let options = ["cluster", "--nodes", "2", "--duration", "40s", "--write", write];
+    assert!(sim(&options).status.success());
+    let plotted = sim(&["plot", "--tier", "cluster", write]);
+    assert!(plotted.status.success(), "{}", String::from_utf8_lossy(&plotted.stderr));
+    let svg = std::fs::read_to_string(path.with_extension("svg")).unwrap();
+    assert!(svg.contains("<svg") && svg.contains("node 1") && svg.contains("offset: microseconds"));
+    // Each empty beat is blue, in its lane and below.
+    assert!(svg.matches("fill=\"#2678B2\"").count() > 40);
+}
+
+#[test]
+fn the_original_design_is_refused_where_whole_nodes_run() {
+    let words = ["--clock original", "stand-in for the engine", "own shell", "--tier lab"];
+    refused(&["cluster", "--clock", "original"], 1, &words);
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("original.json");
+    let write = path.to_str().unwrap();
+    assert!(sim(&["lab", "--duration", "1m", "--write", write]).status.success());
+    for command in ["plot", "replay"] {
+        refused(&[command, "--tier", "cluster", "--clock", "original", write], 1, &words);
+    }
+    assert!(sim(&["plot", "--clock", "original", write]).status.success());
+    let ran = sim(&["cluster", "--clock", "transit", "--nodes", "1", "--duration", "30s"]);
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
 }
 
 /// The journal of an engine that reads, gets no answer, and reads again.

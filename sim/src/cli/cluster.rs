@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use turnwise_engine::journal::Entry;
 
-use super::options::Farm;
+use super::options::{Design, Farm};
 use super::replay::{report_on, write_journals};
 use super::{Outcome, write_file};
 use crate::cluster::run_with_journals;
@@ -23,6 +23,10 @@ use crate::tier::Tier;
 pub(super) struct Arguments {
     #[command(flatten)]
     farm: Farm,
+
+    /// Which design takes turns; the original one in the lab alone
+    #[arg(long, value_enum, default_value_t)]
+    clock: Design,
 
     /// Write the scenario, to be replayed
     #[arg(long, value_name = "FILE")]
@@ -42,6 +46,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Outcome {
+    arguments.clock.check_in(Tier::Cluster)?;
     let scenario = arguments.farm.scenario_in(Tier::Cluster)?;
     if let Some(path) = &arguments.write {
         write_file(path, &scenario.to_json())?;
@@ -53,7 +58,7 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
 }
 
 /// Run the scenario for its journals alone: it runs again for its report, to the same end.
-fn journals_alone(scenario: &Scenario, folder: &Path) -> Result<(), String> {
+pub(super) fn journals_alone(scenario: &Scenario, folder: &Path) -> Result<(), String> {
     let (_, journals) = run_with_journals(scenario, false);
     let named = journals.iter().enumerate().filter_map(|(node, entries)| {
         // A node without any never came up.

@@ -19,6 +19,7 @@ use crate::scenario::Scenario;
   turnwise-sim lab --nodes 5 --crash-rate 1/60s --jobs-rate 5/s --duration 1h
   turnwise-sim lab --clock original --duration 1h
   turnwise-sim lab --step -1h@60s --plot run.svg
+  turnwise-sim lab --nodes 5 --latency 1ms..80ms --node-latency 2=300ms..400ms
   turnwise-sim lab --crash-rate 1/60s --journals journals")]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -74,7 +75,7 @@ pub(super) fn simulate(scenario: &Scenario, design: Design, picture: bool) -> Re
 }
 
 /// Simulate the engine, and write the journals of all lives, a file each.
-fn simulate_and_write(
+pub(super) fn simulate_and_write(
     scenario: &Scenario,
     design: Design,
     picture: bool,

@@ -51,7 +51,7 @@ enum Command {
     Scale(scale::Arguments),
     /// Estimators of the server's clock side by side on one trace
     Clock(clock::Arguments),
-    /// Draw a scenario's beats, gaps and faults as SVG
+    /// Draw a scenario's beats, gaps, faults and errors as SVG
     Plot(plot::Arguments),
 }
 

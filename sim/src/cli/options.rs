@@ -43,6 +43,10 @@ pub(super) struct Farm {
     #[arg(long, value_name = "LEAST..MOST", default_value = "1ms..80ms")]
     latency: Range,
 
+    /// The ways of one node, in place of what it would draw, such as 2=300ms..400ms; nodes count from 0; may be repeated
+    #[arg(long, value_name = "NODE=LEAST..MOST", value_parser = node_latency)]
+    node_latency: Vec<(u32, Range)>,
+
     /// What queues add to each way, on average
     #[arg(long, value_name = "TIME", default_value = "200us")]
     jitter: Span,
@@ -159,6 +163,19 @@ pub(super) enum Design {
     Original,
 }
 
+impl Design {
+    /// Whether it can take turns in this tier.
+    pub(super) fn check_in(self, tier: Tier) -> Result<(), String> {
+        match (self, tier) {
+            (Self::Original, Tier::Cluster) => Err(format!(
+                "--clock original: the original design is a stand-in for the engine alone, and the {tier} runs the \
+                 node's own shell, with the engine in it; run it in the lab, by turnwise-sim lab or --tier lab"
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Farm {
     /// Its scenario, with its own seed.
     pub(super) fn scenario(&self) -> Result<Scenario, String> {
@@ -193,7 +210,27 @@ impl Farm {
         all.into_iter().find(|(_, is_given)| *is_given).map(|(name, _)| name)
     }
 
+    /// Whether each node that has a latency of its own is there, and has one.
+    fn check_node_latency(&self) -> Result<(), String> {
+        for (place, (node, range)) in self.node_latency.iter().enumerate() {
+            if *node >= self.nodes {
+                let last = self.nodes - 1;
+                return Err(format!(
+                    "--node-latency {node}={range}: there is no node {node}; the last is {last}: name another, or \
+                     add nodes by --nodes"
+                ));
+            }
+            if self.node_latency[..place].iter().any(|(other, _)| other == node) {
+                return Err(format!(
+                    "--node-latency {node}={range}: node {node} has a range already; leave one of the two out"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn drawn(&self, seed: u64) -> Result<Scenario, String> {
+        self.check_node_latency()?;
         let options = Options {
             nodes: self.nodes,
             period: self.period,
@@ -203,6 +240,7 @@ impl Farm {
             resolution: self.clock_resolution,
             late_wake: self.late_wake,
             latency: self.latency,
+            node_latency: self.node_latency.clone(),
             jitter: self.jitter,
             asymmetry: self.asymmetry,
             tail_ppm: self.tail as u32,
@@ -232,30 +270,36 @@ impl Farm {
             seed,
         };
         let scenario = options.scenario();
-        scenario.check().map_err(|error| match error.field.as_deref().and_then(option_of) {
-            Some(option) => format!("{option}: {error}"),
-            None => error.to_string(),
+        scenario.check().map_err(|error| {
+            match error.field.as_deref().and_then(|field| self.option_of(field)) {
+                Some(option) => format!("{option}: {error}"),
+                None => error.to_string(),
+            }
         })?;
         Ok(scenario)
     }
-}
 
-/// The option that a field of the scenario comes from.
-fn option_of(field: &str) -> Option<&'static str> {
-    let name = field.rsplit_once("].").map_or(field, |(_, name)| name);
-    Some(match name {
-        "there.base" | "back.base" => "--latency",
-        "there.spread" | "back.spread" => "--jitter",
-        "at" | "fault.by" => "--step",
-        "faults" => "--crash-rate, --pause-rate, --partition-rate, --db-fault-rate, --step",
-        "load.every" => "--jobs-rate",
-        "retention.succeeded" => "--keep-succeeded",
-        "retention.dead" => "--keep-dead",
-        "orders.pauses_every" => "--queue-pause-rate",
-        "orders.batches_every" => "--batch-rate",
-        "duration" => "--duration",
-        _ => return None,
-    })
+    /// The option that a field of the scenario comes from.
+    fn option_of(&self, field: &str) -> Option<&'static str> {
+        let (of, name) = field.rsplit_once("].").unwrap_or(("", field));
+        let is_its_own = |(node, _): &(u32, Range)| of == format!("nodes[{node}");
+        Some(match name {
+            "there.base" | "back.base" if self.node_latency.iter().any(is_its_own) => {
+                "--node-latency"
+            }
+            "there.base" | "back.base" => "--latency",
+            "there.spread" | "back.spread" => "--jitter",
+            "at" | "fault.by" => "--step",
+            "faults" => "--crash-rate, --pause-rate, --partition-rate, --db-fault-rate, --step",
+            "load.every" => "--jobs-rate",
+            "retention.succeeded" => "--keep-succeeded",
+            "retention.dead" => "--keep-dead",
+            "orders.pauses_every" => "--queue-pause-rate",
+            "orders.batches_every" => "--batch-rate",
+            "duration" => "--duration",
+            _ => return None,
+        })
+    }
 }
 
 fn period(text: &str) -> Result<Period, String> {
@@ -322,6 +366,17 @@ fn share(text: &str) -> Result<f64, String> {
     Ok(value)
 }
 
+fn node_latency(text: &str) -> Result<(u32, Range), String> {
+    let (node, range) = text
+        .split_once('=')
+        .ok_or_else(|| format!("{text:?} does not say which node: write it as 2=300ms..400ms"))?;
+    let number: u32 = node.trim().parse().map_err(|_| {
+        format!("{node:?} is no number of a node: they count from 0, as in 2=300ms..400ms")
+    })?;
+    let range: Range = range.parse().map_err(|error: SpanError| error.to_string())?;
+    Ok((number, range))
+}
+
 fn step(text: &str) -> Result<(Shift, Span), String> {
     let (by, at) = text
         .split_once('@')
@@ -375,6 +430,44 @@ mod tests {
     }
 
     #[test]
+    fn a_node_with_ways_of_its_own_is_there_and_named_once() {
+        let own = Range { least: Span::from_millis(300), most: Span::from_millis(400) };
+        let two = farm(&["--node-latency", "4=300ms..400ms", "--node-latency", "0=2ms"]);
+        assert_eq!(two.node_latency[0], (4, own));
+        let (with, without) = (two.scenario().unwrap(), farm(&[]).scenario().unwrap());
+        let base = |scenario: &Scenario, node: usize| scenario.nodes[node].there.base;
+        assert!(base(&with, 4) >= own.least && base(&with, 4) <= own.most);
+        assert_eq!(base(&with, 0), Span::from_millis(2));
+        assert_eq!(with.nodes[1..4], without.nodes[1..4]);
+        let error = farm(&["--nodes", "2", "--node-latency", "2=5ms"]).scenario().unwrap_err();
+        for word in ["--node-latency", "no node 2", "the last is 1", "--nodes"] {
+            assert!(error.contains(word), "{error}");
+        }
+        let twice = farm(&["--node-latency", "1=5ms", "--node-latency", "1=6ms"]);
+        let error = twice.scenario().unwrap_err();
+        assert!(error.starts_with("--node-latency 1=6ms..6ms: node 1 has"), "{error}");
+        for (options, option) in [
+            (["--latency", "5ms", "--node-latency", "1=11s"], "--node-latency: nodes[1]."),
+            (["--latency", "11s", "--node-latency", "1=5ms"], "--latency: nodes[0]."),
+        ] {
+            let error = farm(&options).scenario().unwrap_err();
+            assert!(error.starts_with(option), "{options:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_original_design_is_refused_where_the_shell_runs() {
+        for tier in [Tier::Lab, Tier::Cluster] {
+            assert_eq!(Design::Transit.check_in(tier), Ok(()));
+        }
+        assert_eq!(Design::Original.check_in(Tier::Lab), Ok(()));
+        let error = Design::Original.check_in(Tier::Cluster).unwrap_err();
+        for word in ["--clock original", "the node's own shell", "--tier lab"] {
+            assert!(error.contains(word), "{error}");
+        }
+    }
+
+    #[test]
     fn what_a_tier_cannot_express_is_refused_and_not_left_out() {
         let twice = farm(&["--duplicates", "5ppm"]);
         assert!(twice.scenario_in(Tier::Lab).is_ok());
@@ -395,6 +488,9 @@ mod tests {
         assert!(resolution("0").unwrap_err().contains("1ns to 1s"));
         assert!(late("-1ms").unwrap_err().contains("negative"));
         assert!(share("1.5").unwrap_err().contains("-1 to 1"));
+        assert!(node_latency("5ms").unwrap_err().contains("which node"));
+        assert!(node_latency("one=5ms").unwrap_err().contains("count from 0"));
+        assert!(node_latency("1=9ms..5ms").unwrap_err().contains("first end"));
         assert!(step("1h").unwrap_err().contains("when"));
         assert_eq!(step("-1h@90s"), Ok((Shift(-3_600_000_000_000), Span::from_secs(90))));
     }

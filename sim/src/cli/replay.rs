@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use turnwise_engine::journal::{self, Entry, Header, Summary};
 
-use super::lab::{print, simulate};
+use super::cluster::journals_alone;
+use super::lab::{print, simulate, simulate_and_write};
 use super::options::Design;
 use super::{Outcome, keep, read_file, show, write_file};
+use crate::report::Report;
 use crate::scenario::Scenario;
 use crate::tier::Tier;
 
@@ -23,9 +25,13 @@ pub(super) struct Arguments {
     #[arg(long, value_enum, default_value_t)]
     tier: Tier,
 
-    /// Which design takes turns, in the lab
+    /// Which design takes turns; the original one in the lab alone
     #[arg(long, value_enum, default_value_t)]
     clock: Design,
+
+    /// Write the journals of the scenario's nodes into this folder, to be replayed
+    #[arg(long, value_name = "FOLDER")]
+    journals: Option<PathBuf>,
 
     /// Draw beats, gaps and faults as SVG
     #[arg(long, value_name = "FILE")]
@@ -39,14 +45,26 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     let text = read_file(&arguments.file)?;
     if let Some(header) = crate::journal::header(&text) {
+        if arguments.journals.is_some() {
+            let name = arguments.file.display();
+            return Err(format!("--journals: {name} is a journal already; give a scenario"));
+        }
         return replay_journal(arguments, &header, &text);
     }
+    arguments.clock.check_in(arguments.tier)?;
     let scenario = load(&arguments.file)?;
     if arguments.tier == Tier::Cluster {
         let (plot, json) = (arguments.plot.as_deref(), arguments.json);
+        if let (None, Some(folder)) = (Tier::Cluster.misfit(&scenario), &arguments.journals) {
+            journals_alone(&scenario, folder)?;
+        }
         return report_on(&scenario, Tier::Cluster, plot, json);
     }
-    let report = simulate(&scenario, arguments.clock, arguments.plot.is_some());
+    let picture = arguments.plot.is_some();
+    let report = match &arguments.journals {
+        Some(folder) => simulate_and_write(&scenario, arguments.clock, picture, folder)?,
+        None => simulate(&scenario, arguments.clock, picture),
+    };
     if let (Some(path), Some(picture)) = (&arguments.plot, &report.picture) {
         write_file(path, &crate::plot::timeline(picture))?;
     }
@@ -65,10 +83,7 @@ pub(super) fn report_on(
     plot: Option<&Path>,
     json: bool,
 ) -> Outcome {
-    if let Some(misfit) = tier.misfit(scenario) {
-        return Err(format!("the {tier} cannot run this: {misfit}"));
-    }
-    let report = tier.run(scenario, plot.is_some());
+    let report = run_in(scenario, tier, plot.is_some())?;
     if let (Some(path), Some(picture)) = (plot, &report.picture) {
         write_file(path, &crate::plot::timeline(picture))?;
     }
@@ -83,6 +98,14 @@ pub(super) fn report_on(
         return Ok(Some(format!("replay it with: turnwise-sim replay --tier {tier} {path}")));
     }
     Ok(None)
+}
+
+/// Run a scenario in a tier, if the tier can express it.
+pub(super) fn run_in(scenario: &Scenario, tier: Tier, picture: bool) -> Result<Report, String> {
+    match tier.misfit(scenario) {
+        Some(misfit) => Err(format!("the {tier} cannot run this: {misfit}")),
+        None => Ok(tier.run(scenario, picture)),
+    }
 }
 
 fn replay_journal(arguments: &Arguments, header: &Header, text: &str) -> Outcome {

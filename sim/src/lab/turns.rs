@@ -413,14 +413,15 @@ impl<D: Driver> Lab<'_, D> {
         let Some((low, high, guess)) = life.machine.claim(local) else { return };
         let truth = self.server.exact(now).as_nanos() - local.as_nanos() as i64;
         let spread = self.spread(&self.hosts[number as usize]);
-        if D::PROMISES {
-            // A clock that shows whole milliseconds is that much behind itself.
-            let bounds = (low - resolution, high + resolution);
+        // A clock that shows whole milliseconds is that much behind itself.
+        let claimed = D::PROMISES.then(|| (low - resolution, high + resolution));
+        if let Some(bounds) = claimed {
             let Oracle { clock, violations, .. } = &mut self.oracle;
             clock.claimed(now, number, begun, bounds, guess, truth, spread, violations);
         }
         if self.oracle.ring.is_calm(now) {
             self.oracle.clock.guessed(guess - truth);
         }
+        self.seen(number, Seen::offset(guess, claimed, truth));
     }
 }

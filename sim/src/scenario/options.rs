@@ -91,6 +91,8 @@ pub struct Options {
     pub late_wake: Span,
     /// The shortest way to the database and back, drawn once a node.
     pub latency: Range,
+    /// The nodes that draw it from a range of their own, by their numbers.
+    pub node_latency: Vec<(u32, Range)>,
     /// What queues add to each way, on average.
     pub jitter: Span,
     /// How unevenly the ways are shared, -1 to 1: the way there is `1 + asymmetry` times the latency.
@@ -129,7 +131,7 @@ impl Options {
     /// The scenario.
     pub fn scenario(&self) -> Scenario {
         let mut draw = Stream::new(self.seed, "options");
-        let nodes = (0..self.nodes).map(|_| self.node(&mut draw)).collect();
+        let nodes = (0..self.nodes).map(|number| self.node(number, &mut draw)).collect();
         let mut scenario = Scenario {
             version: VERSION,
             seed: self.seed,
@@ -181,8 +183,10 @@ impl Options {
         scenario
     }
 
-    fn node(&self, draw: &mut Stream) -> Node {
-        let Range { least, most } = self.latency;
+    fn node(&self, number: u32, draw: &mut Stream) -> Node {
+        let own = self.node_latency.iter().find(|(node, _)| *node == number);
+        // One draw from either range: all that is drawn later stays what it is.
+        let Range { least, most } = own.map_or(self.latency, |(_, range)| *range);
         let latency = least.0 + draw.below((most.0 - least.0).saturating_add(1));
         let way = |share: f64| Road {
             base: Span((latency as f64 * share) as u64),
@@ -263,6 +267,7 @@ mod tests {
             resolution: Span::from_millis(1),
             late_wake: Span::from_micros(30),
             latency: Range { least: Span::from_millis(1), most: Span::from_millis(80) },
+            node_latency: Vec::new(),
             jitter: Span::from_micros(200),
             asymmetry: 0.0,
             tail_ppm: 1,
@@ -294,6 +299,32 @@ mod tests {
                 assert_eq!((tail_ppm, spike_ppm, loss_ppm, duplicate_ppm), (1, 2, 3, 4));
             }
         }
+    }
+
+    #[test]
+    fn a_node_with_ways_of_its_own_leaves_all_else_as_it_is() {
+        let own = Range { least: Span::from_millis(300), most: Span::from_millis(400) };
+        let without = options().scenario();
+        let with = Options { node_latency: vec![(1, own)], ..options() }.scenario();
+        assert_eq!(with.check(), Ok(()));
+        assert_ne!(with, without);
+        let Node { there, back, .. } = with.nodes[1];
+        for road in [there, back] {
+            assert!(road.base >= own.least && road.base <= own.most, "{}", road.base);
+        }
+        let Node { there, back, .. } = without.nodes[1];
+        let mut back_again = with;
+        back_again.nodes[1] = Node { there, back, ..back_again.nodes[1] };
+        assert_eq!(back_again, without);
+    }
+
+    #[test]
+    fn the_ways_of_one_node_are_shared_as_unevenly_as_those_of_all() {
+        let millis = Span::from_millis;
+        let own = Range { least: millis(300), most: millis(300) };
+        let uneven = Options { asymmetry: 0.25, node_latency: vec![(2, own)], ..options() };
+        let Node { there, back, .. } = uneven.scenario().nodes[2];
+        assert_eq!((there.base, back.base), (millis(375), millis(225)));
     }
 
     #[test]

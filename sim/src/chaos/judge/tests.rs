@@ -240,6 +240,7 @@ fn what_users_ask_for_can_be_done_to_real_processes() {
         resolution: Span(1),
         late_wake: Span::ZERO,
         latency: "1ms..80ms".parse().unwrap(),
+        node_latency: Vec::new(),
         jitter: Span::from_micros(200),
         asymmetry: 0.0,
         tail_ppm: 0,

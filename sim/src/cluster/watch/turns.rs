@@ -235,6 +235,7 @@ impl World {
         if self.oracle.ring.is_calm(now) {
             self.oracle.clock.guessed(guess.nanos - truth);
         }
+        self.seen(host, Seen::offset(guess.nanos, Some(bounds), truth));
     }
 
     /// How wide a node's interval may be, so that a step that is larger must be noticed.
