@@ -104,6 +104,16 @@ pub const NEVER_REACHES: &[Mark] = &[
     Mark::JudgedBackByLittleBusy,
     Mark::JudgedBack,
     Mark::JudgedBackBusy,
+    Mark::JudgedCrashAfterCrash,
+    Mark::JudgedCrashAfterCrashBusy,
+    Mark::JudgedCrashAndLeave,
+    Mark::JudgedCrashAndLeaveBusy,
+    Mark::JudgedRemoverDies,
+    Mark::JudgedRemoverDiesBusy,
+    Mark::JudgedReturn,
+    Mark::JudgedReturnBusy,
+    Mark::DeputyDied,
+    Mark::RemoverDied,
 ];
 
 /// Run a scenario; with a picture of what happened, if wanted. The scenario must fit ([`misfit`]).

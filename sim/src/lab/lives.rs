@@ -1,13 +1,14 @@
 //! Decides how a node's process comes up and goes, and when it comes back.
 
-use turnwise_engine::Input;
 use turnwise_engine::journal::{Header, VERSION};
+use turnwise_engine::{Deputy, Input};
 
 use super::events::What;
 use super::host::{Life, id_of};
 use super::{Driver, Lab};
-use crate::oracle::Disturbance;
+use crate::oracle::{Disturbance, Mark};
 use crate::report::Seen;
+use crate::sometimes;
 use crate::world::Mishaps;
 
 /// A node that was declared lost comes back after so long.
@@ -62,6 +63,9 @@ impl<D: Driver> Lab<'_, D> {
 
     /// The process of a node is no more.
     pub(super) fn stop(&mut self, number: u32, seen: Seen) {
+        if seen == Seen::Killed {
+            self.note_who_dies(number);
+        }
         let host = &mut self.hosts[number as usize];
         let Some(life) = host.life.take() else { return };
         // What was to befall its next statement dies with its connections.
@@ -76,6 +80,18 @@ impl<D: Driver> Lab<'_, D> {
         self.count_living();
         self.seen(number, seen);
         self.end_journal(life.number, seen == Seen::Killed);
+    }
+
+    /// Whether it is one whose death costs more than its own turn.
+    fn note_who_dies(&mut self, number: u32) {
+        let Some(life) = &self.hosts[number as usize].life else { return };
+        let row = &self.database.row;
+        let deputy = |office: &Deputy| office.deputy == life.id && row.slot < office.end;
+        sometimes!(self.oracle.marks, Mark::DeputyDied, row.roster.deputies.iter().any(deputy));
+        let mut others = self.hosts.iter().filter_map(|host| host.life.as_ref());
+        let waits = |other: &Life<D>| other.removed && !row.roster.is_member(other.id);
+        let alone = self.staying.iter().filter(|staying| **staying).count() == 2;
+        sometimes!(self.oracle.marks, Mark::RemoverDied, alone && others.any(waits));
     }
 
     pub(super) fn count_living(&mut self) {

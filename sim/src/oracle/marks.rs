@@ -114,6 +114,16 @@ marks! {
     JudgedBackByLittleBusy = "a step back by up to two slots was judged alone, with jobs",
     JudgedBack = "a step back by more was judged alone, without jobs",
     JudgedBackBusy = "a step back by more was judged alone, with jobs",
+    JudgedCrashAfterCrash = "two crashes, one after the other, were judged alone, without jobs",
+    JudgedCrashAfterCrashBusy = "two crashes, one after the other, were judged alone, with jobs",
+    JudgedCrashAndLeave = "a crash and a leave were judged alone, without jobs",
+    JudgedCrashAndLeaveBusy = "a crash and a leave were judged alone, with jobs",
+    JudgedRemoverDies = "of two, a standstill of one and a crash were judged alone, without jobs",
+    JudgedRemoverDiesBusy = "of two, a standstill of one and a crash were judged alone, with jobs",
+    JudgedReturn = "one who came where nobody was left was judged alone, without jobs",
+    JudgedReturnBusy = "one who came where nobody was left was judged alone, with jobs",
+    DeputyDied = "a node died that stood in for another",
+    RemoverDied = "of two, one died when it had removed the other, which lives",
 }
 
 /// How often each mark was reached.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use turnwise_engine::Slot;
 
-use super::rows::{Event, row};
+use super::rows::{Course, Done, row};
 use super::{Invariant, Mark, Marks, Violations};
 use crate::scenario::{Fault, Span};
 use crate::sometimes;
@@ -118,21 +118,21 @@ pub struct Tally {
 
 #[derive(Clone, Debug)]
 struct Episode {
-    /// The first disturbance, and when.
-    first: Disturbance,
     since: u64,
-    /// When the last one has ended.
+    /// When the last disturbance has ended.
     until: u64,
-    /// How many.
-    count: u32,
-    /// There is one, or several crashes in one instant.
-    alone: bool,
+    /// The first disturbances, in order.
+    done: Vec<Done>,
+    /// There were more, or the period has changed: no row of the table is of such an episode.
+    mixed: bool,
     /// The server's clock was touched, so that slot numbers do not count periods.
     clock_touched: bool,
     before: usize,
     living: usize,
     /// Nobody was left for a while: whoever comes must wait until the dead have lapsed.
     emptied: bool,
+    /// Somebody came where nobody was left.
+    came: Option<Came>,
     largest: usize,
     missed: u64,
     doubled: u64,
@@ -141,9 +141,28 @@ struct Episode {
     reads: u64,
 }
 
+/// Somebody came where nobody was left.
+#[derive(Clone, Copy, Debug)]
+struct Came {
+    at: u64,
+    /// How long nobody had beaten by then.
+    silence: u64,
+    /// When a beat was accepted.
+    beat: Option<u64>,
+}
+
+/// So many disturbances of an episode are remembered: as many as any row of the table is of.
+const REMEMBERED: usize = 64;
+
 impl Episode {
-    fn event(&self) -> Event {
-        Event { what: self.first, count: self.count, before: self.before, living: self.living }
+    fn course(&self) -> Course<'_> {
+        Course {
+            done: if self.mixed { &[] } else { &self.done },
+            before: self.before,
+            living: self.living,
+            largest: self.largest,
+            silence: self.came.map(|came| came.silence),
+        }
     }
 }
 
@@ -203,27 +222,36 @@ impl RingJudge {
                 Fault::ServerStep { .. } | Fault::ServerSlew { .. } | Fault::Failover { .. }
             )
         );
+        let done = Done { what, at: from, until };
+        let last = self.last;
+        let came = match last {
+            Some(last) if what == Disturbance::Join && self.living == 0 => {
+                Some(Came { at: from, silence: from - last.at, beat: None })
+            }
+            _ => None,
+        };
         match &mut self.episode {
             Some(episode) => {
-                // Several that die in one instant are judged together.
-                let together = what == Disturbance::Crash && episode.since == from;
-                episode.alone &= together && episode.first == Disturbance::Crash;
-                episode.count += 1;
+                episode.mixed |= episode.done.len() == REMEMBERED;
+                if !episode.mixed {
+                    episode.done.push(done);
+                }
                 episode.until = episode.until.max(until);
                 episode.clock_touched |= touches_clock;
+                episode.came = came.or(episode.came);
             }
             None => {
                 self.episode = Some(Episode {
-                    first: what,
                     since: from,
                     until,
-                    count: 1,
-                    alone: true,
+                    done: vec![done],
+                    mixed: false,
                     clock_touched: touches_clock,
                     before: self.living,
                     living: self.living,
-                    emptied: self.living == 0 && self.last.is_some(),
-                    largest: self.last.map_or(0, |last| last.ring),
+                    emptied: self.living == 0 && last.is_some(),
+                    came,
+                    largest: last.map_or(0, |last| last.ring),
                     missed: 0,
                     doubled: 0,
                     max_gap: 0,
@@ -314,7 +342,7 @@ impl RingJudge {
             && changed
         {
             // What it may cost is counted in periods.
-            episode.alone = false;
+            episode.mixed = true;
             episode.until = episode.until.max(now);
         }
         self.period = period;
@@ -362,9 +390,11 @@ impl RingJudge {
         let why = match &self.episode {
             None if now >= self.calm_from => "in calm",
             // Nobody is suspected after a silence of a whole round.
-            Some(Episode { alone: true, first: Disturbance::Fault(fault), largest, .. })
-                if matches!(fault, Fault::Outage { .. })
-                    && self.silence > *largest as u64
+            Some(Episode { mixed: false, done, largest, .. })
+                if matches!(
+                    done[..],
+                    [Done { what: Disturbance::Fault(Fault::Outage { .. }), .. }]
+                ) && self.silence > *largest as u64
                     && self.last.is_some_and(|last| now < last.at + self.period / 2) =>
             {
                 "by the first beat after a silence of a whole round"
@@ -410,21 +440,25 @@ impl RingJudge {
         }
         let Some(episode) = self.episode.take() else { return };
         self.calm_from = settled;
-        if episode.alone
-            && let Some((row, allowed)) = row(&episode.event(), self.period)
-        {
+        if let Some((row, allowed)) = row(&episode.course(), self.period) {
             marks.reach(Mark::JudgedAlone);
             marks.reach(row.mark(self.busy));
             let missed = episode.missed > allowed.missed;
             // What arrives a little late makes a gap a little longer.
             let gap = allowed.gap * self.period + self.period / 4;
             let reads = allowed.reads.is_some_and(|allowed| episode.reads > allowed);
-            if missed || reads || episode.doubled > allowed.doubled || episode.max_gap > gap {
+            let silence = episode.came.map(|came| came.beat.unwrap_or(settled) - came.at);
+            let silent = allowed
+                .silent
+                .zip(silence)
+                .is_some_and(|(allowed, silence)| silence > allowed + self.period / 4);
+            let doubled = episode.doubled > allowed.doubled;
+            if missed || reads || doubled || episode.max_gap > gap || silent {
                 violations.add(episode.since, Invariant::Bounds, || {
+                    let what: Vec<_> = episode.done.iter().map(|done| done.what).collect();
                     format!(
-                        "{:?} among {} cost {} missed, {} doubled, {} reads and a gap of {} us; \
-                         allowed is {allowed:?} (gap in periods)",
-                        episode.first,
+                        "{what:?} among {} cost {} missed, {} doubled, {} reads and a gap of {} us; the first beat came \
+                         after {silence:?} ns; allowed is {allowed:?} (gap in periods, silence in ns)",
                         episode.living,
                         episode.missed,
                         episode.doubled,
@@ -470,6 +504,11 @@ impl RingJudge {
         self.arrivals.slots += slots;
         self.arrivals.missed += missed;
         if let Some(episode) = &mut self.episode {
+            if let Some(came @ Came { beat: None, .. }) = &mut episode.came {
+                // What was missed while nobody was there is nobody's.
+                came.beat = Some(arrival.at);
+                return;
+            }
             episode.missed += missed;
             if arrival.at > episode.since {
                 episode.max_gap = episode.max_gap.max(gap);

@@ -11,6 +11,11 @@
 //! | server's clock forward by `k` slots | 0 (one node alone: 1) | `k`, at most one of each node |
 //! | back by one slot, two slots | 1, 2 | one of each node |
 //! | back by more | 0 | 0 |
+//! | crash, and another crash later: it may be the deputy | 3 | 0 |
+//! | crash, and another leaves: either may be whom the other named | 2 | 0 |
+//! | of two, one stands still and is removed, and the remover dies | 6, and those of the standstill | 1 |
+//! | everyone dead, one comes | polls within 4 slots, then 1 | 0 |
+//! | the same, sooner than the length of the ring and two slots | polls within 3 slots and that length, then that length | 0 |
 //!
 //! An outage may end just behind a read that is given more time than usual, two periods after eight failures. Where periods are
 //! short, it is not slots that count but how long a statement is waited for: a tenth of a second usually, one second after a few
@@ -29,16 +34,28 @@ const VERY_MANY: u64 = 64;
 /// A statement that fails takes so long at least.
 const FAILURE: u64 = 100_000_000;
 
-/// Something that happened to a farm that was whole, and nothing else until it was whole again.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Event {
+/// Something that was done to the farm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Done {
     pub(super) what: Disturbance,
-    /// How many of it, at one time.
-    pub(super) count: u32,
+    /// In nanoseconds.
+    pub(super) at: u64,
+    /// When it ended.
+    pub(super) until: u64,
+}
+
+/// All that happened to a farm that was whole, until it was whole again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Course<'a> {
+    pub(super) done: &'a [Done],
     /// Nodes that were up before it.
     pub(super) before: usize,
     /// The most that were up.
     pub(super) living: usize,
+    /// The longest ring.
+    pub(super) largest: usize,
+    /// How long nobody had beaten when somebody came where nobody was left, in nanoseconds.
+    pub(super) silence: Option<u64>,
 }
 
 /// What an event may cost.
@@ -50,6 +67,8 @@ pub(super) struct Allowed {
     pub(super) gap: u64,
     /// Reads by those who were there before. None: as many as they like.
     pub(super) reads: Option<u64>,
+    /// In so many nanoseconds whoever comes where nobody was left has its first beat accepted.
+    pub(super) silent: Option<u64>,
 }
 
 /// A row of the table.
@@ -66,6 +85,10 @@ pub(super) enum Row {
     Forward,
     BackByLittle,
     Back,
+    CrashAfterCrash,
+    CrashAndLeave,
+    RemoverDies,
+    Return,
 }
 
 impl Row {
@@ -83,33 +106,92 @@ impl Row {
             Self::Forward => (Mark::JudgedForward, Mark::JudgedForwardBusy),
             Self::BackByLittle => (Mark::JudgedBackByLittle, Mark::JudgedBackByLittleBusy),
             Self::Back => (Mark::JudgedBack, Mark::JudgedBackBusy),
+            Self::CrashAfterCrash => (Mark::JudgedCrashAfterCrash, Mark::JudgedCrashAfterCrashBusy),
+            Self::CrashAndLeave => (Mark::JudgedCrashAndLeave, Mark::JudgedCrashAndLeaveBusy),
+            Self::RemoverDies => (Mark::JudgedRemoverDies, Mark::JudgedRemoverDiesBusy),
+            Self::Return => (Mark::JudgedReturn, Mark::JudgedReturnBusy),
         };
         if busy { with_jobs } else { idle }
     }
 }
 
-/// The row of an event, in a farm that polls every `period` nanoseconds. None: it has none.
-pub(super) fn row(event: &Event, period: u64) -> Option<(Row, Allowed)> {
-    let alone = event.living == 1;
+/// The row of what happened, in a farm that polls every `period` nanoseconds. None: it has none.
+pub(super) fn row(course: &Course<'_>, period: u64) -> Option<(Row, Allowed)> {
+    match course.done {
+        [only] => single(only.what, course, period),
+        [first, ..] if course.silence.is_none() => several(*first, course, period),
+        // Whoever comes first comes alone; all others are dead.
+        [dead @ .., Done { what: Disturbance::Join, .. }] if dead.iter().all(is_death) => {
+            Some(whoever_comes(course, period))
+        }
+        _ => None,
+    }
+}
+
+fn is_death(done: &Done) -> bool {
+    matches!(done.what, Disturbance::Crash | Disturbance::Fault(Fault::Restart { .. }))
+}
+
+fn costs(row: Row, missed: u64, doubled: u64) -> Option<(Row, Allowed)> {
+    Some((row, Allowed { missed, doubled, gap: missed + 1, reads: None, silent: None }))
+}
+
+/// One comes where nobody is left. While the last reads of the dead may license them it joins their ring, and then finds that
+/// all have died at once. Slots are counted from the one in which its first statement arrives, which may have begun half a
+/// period ago; and it costs one more when its change arrives in the slot behind the one in which it was decided.
+fn whoever_comes(course: &Course<'_>, period: u64) -> (Row, Allowed) {
+    let ring = course.largest as u64;
+    let lapsed = course.silence.is_some_and(|silence| silence >= (ring + 2) * period);
+    let (missed, slots) = if lapsed { (1, 4) } else { (ring.max(1), ring + 3) };
+    let silent = Some(slots * period + period * 3 / 2);
+    (Row::Return, Allowed { missed, doubled: 0, gap: missed + 1, reads: None, silent })
+}
+
+/// Several events at once, or soon after each other.
+fn several(first: Done, course: &Course<'_>, period: u64) -> Option<(Row, Allowed)> {
+    let crashes = course.done.iter().all(|done| done.what == Disturbance::Crash);
+    let count = course.done.len();
+    if crashes && course.done.iter().all(|done| done.at == first.at) {
+        // Several that die in one instant are judged together.
+        let some_live = course.living > count;
+        return some_live.then(|| costs(Row::Crashes, count as u64, 0)).flatten();
+    }
+    let [_, second] = *course.done else { return None };
+    let drain = |done: Done| matches!(done.what, Disturbance::Fault(Fault::Drain { .. }));
+    let crash = |done: Done| done.what == Disturbance::Crash;
+    match first.what {
+        Disturbance::Crash if crashes && course.living >= 3 => costs(Row::CrashAfterCrash, 3, 0),
+        _ if course.living >= 3
+            && (drain(first) && crash(second) || crash(first) && drain(second)) =>
+        {
+            costs(Row::CrashAndLeave, 2, 0)
+        }
+        Disturbance::Fault(Fault::Pause { .. }) if course.living == 2 && crash(second) => {
+            let standstill = first.until.saturating_sub(first.at).div_ceil(period);
+            costs(Row::RemoverDies, 6 + standstill, 1)
+        }
+        _ => None,
+    }
+}
+
+fn single(what: Disturbance, course: &Course<'_>, period: u64) -> Option<(Row, Allowed)> {
+    let alone = course.living == 1;
     // A statement is waited for for 100 ms at least, which is a slot more where periods are shorter.
     let short = u64::from(period < 200_000_000);
-    let costs = |row, missed, doubled| {
-        Some((row, Allowed { missed, doubled, gap: missed + 1, reads: None }))
-    };
     // What nobody needs to read the row for, but the one that it is about.
-    let quiet =
-        |row, missed| Some((row, Allowed { missed, doubled: 0, gap: missed + 1, reads: Some(0) }));
-    match event.what {
-        Disturbance::Join if event.before > 0 => quiet(Row::Join, 0),
-        Disturbance::Crash if event.living > event.count as usize => match event.count {
-            1 => quiet(Row::Crash, 1),
-            several => costs(Row::Crashes, u64::from(several), 0),
-        },
+    let quiet = |row, missed| {
+        let gap = missed + 1;
+        Some((row, Allowed { missed, doubled: 0, gap, reads: Some(0), silent: None }))
+    };
+    match what {
+        Disturbance::Join if course.before > 0 => quiet(Row::Join, 0),
+        Disturbance::Join if course.silence.is_some() => Some(whoever_comes(course, period)),
+        Disturbance::Crash if course.living > 1 => quiet(Row::Crash, 1),
         Disturbance::Late | Disturbance::Lost => {
             costs(Row::RequestLost, if alone { 2 + short } else { 1 }, 1)
         }
         Disturbance::Fault(fault) => match fault {
-            Fault::Drain { .. } if event.living >= 2 => quiet(Row::Leave, 0),
+            Fault::Drain { .. } if course.living >= 2 => quiet(Row::Leave, 0),
             Fault::Reset { .. }
             | Fault::Route { .. }
             | Fault::TargetDown { .. }
@@ -130,7 +212,7 @@ pub(super) fn row(event: &Event, period: u64) -> Option<(Row, Allowed)> {
                 let after = waited.div_ceil(period).max(2 + short + u64::from(out >= 8));
                 costs(Row::Outage, out + after, 0)
             }
-            Fault::ServerStep { by } => Some(step(by.0, event.living as u64, period)),
+            Fault::ServerStep { by } => Some(step(by.0, course.living as u64, period)),
             _ => None,
         },
         _ => None,
@@ -152,7 +234,7 @@ fn step(by: i64, living: u64, period: u64) -> (Row, Allowed) {
     let by_chance = if from_half < period * 3 / 20 { living } else { 0 };
     let (missed, doubled) = (missed + by_chance, doubled + by_chance);
     // The boundaries move by up to half a period besides.
-    (row, Allowed { missed, doubled, gap: (missed + 2).min(4), reads: None })
+    (row, Allowed { missed, doubled, gap: (missed + 2).min(4), reads: None, silent: None })
 }
 
 #[cfg(test)]
@@ -163,8 +245,17 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn of(what: Disturbance, living: usize) -> (Row, u64, u64) {
-        let event = Event { what, count: 1, before: living, living };
-        let (row, allowed) = row(&event, SECOND).unwrap();
+        all_of(&[(what, 0, 0)], living)
+    }
+
+    /// Each with its begin and its end, in seconds.
+    fn all_of(done: &[(Disturbance, u64, u64)], living: usize) -> (Row, u64, u64) {
+        let done: Vec<_> = done
+            .iter()
+            .map(|(what, at, until)| Done { what: *what, at: at * SECOND, until: until * SECOND })
+            .collect();
+        let course = Course { done: &done, before: living, living, largest: living, silence: None };
+        let (row, allowed) = row(&course, SECOND).unwrap();
         (row, allowed.missed, allowed.doubled)
     }
 
@@ -197,5 +288,35 @@ mod tests {
             |millis| Disturbance::Fault(Fault::Outage { lasts: Span::from_millis(millis) });
         assert_eq!(of(outage(1_500), 3), (Row::Outage, 4, 0));
         assert_eq!(of(outage(60_000), 1), (Row::Outage, 63, 0));
+    }
+
+    #[test]
+    fn two_that_go_one_after_the_other_may_be_each_others_deputy() {
+        let crash = Disturbance::Crash;
+        let drain = Disturbance::Fault(Fault::Drain { node: 0 });
+        assert_eq!(all_of(&[(crash, 1, 1), (crash, 1, 1)], 5), (Row::Crashes, 2, 0));
+        assert_eq!(all_of(&[(crash, 1, 1), (crash, 3, 3)], 5), (Row::CrashAfterCrash, 3, 0));
+        assert_eq!(all_of(&[(crash, 1, 1), (drain, 3, 3)], 5), (Row::CrashAndLeave, 2, 0));
+        assert_eq!(all_of(&[(drain, 1, 1), (crash, 3, 3)], 3), (Row::CrashAndLeave, 2, 0));
+        let pause = Disturbance::Fault(Fault::Pause { node: 0, lasts: Span::from_secs(2) });
+        assert_eq!(all_of(&[(pause, 1, 3), (crash, 4, 4)], 2), (Row::RemoverDies, 8, 1));
+    }
+
+    #[test]
+    fn whoever_comes_where_nobody_is_waits_until_the_dead_have_lapsed() {
+        let done = [Disturbance::Crash, Disturbance::Crash, Disturbance::Join].map(|what| Done {
+            what,
+            at: 0,
+            until: 0,
+        });
+        let silent = |silence| {
+            let course = Course { done: &done, before: 2, living: 2, largest: 8, silence };
+            let (row, allowed) = row(&course, SECOND)?;
+            assert_eq!(row, Row::Return);
+            allowed.silent
+        };
+        assert_eq!(silent(Some(9 * SECOND)), Some(12 * SECOND + SECOND / 2));
+        assert_eq!(silent(Some(10 * SECOND)), Some(5 * SECOND + SECOND / 2));
+        assert_eq!(silent(None), None, "others lived");
     }
 }

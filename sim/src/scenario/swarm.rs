@@ -34,6 +34,7 @@ pub fn swarm(seed: u64) -> Scenario {
         _ => 8 + random.below(12),
     } as u32;
     let mut scenario = drawn(seed, random, period, count, Course { calm: 40, faulty: 60 });
+    one_after_the_other(&mut scenario);
     let unheard = unheard_before_drains(seed, u64::from(period) * 1_000_000, &scenario.faults);
     scenario.faults.extend(unheard);
     scenario.faults.sort_by_key(|planned| planned.at);
@@ -49,6 +50,52 @@ pub fn swarm(seed: u64) -> Scenario {
         scenario.orders = limits(seed);
     }
     scenario
+}
+
+/// One run of twelve has two misfortunes of which the second makes the first worse, and nothing else: whoever stands in for
+/// the dead dies, or leaves; whoever removed a living node dies; all die, and one comes back.
+fn one_after_the_other(scenario: &mut Scenario) {
+    // A stream of its own: what other seeds draw stays as it is.
+    let mut random = Stream::new(scenario.seed, "swarm pairs");
+    if random.below(12) > 0 {
+        return;
+    }
+    let unit = scenario.period.as_nanos() as u64;
+    let kind = random.below(5);
+    if kind == 3 {
+        scenario.nodes.truncate(2);
+    }
+    let count = scenario.nodes.len() as u64;
+    for node in &mut scenario.nodes {
+        node.start.0 %= 2 * unit;
+    }
+    let (one, other) = (random.below(count), random.below(count));
+    let other = if one == other { (one + 1) % count } else { other };
+    let (one, other) = (one as u32, other as u32);
+    let at = Span(40 * unit + random.below(20 * unit));
+    let (first, soon) = match kind {
+        0 => (Fault::Kill { node: one }, count + 4),
+        1 => (Fault::Drain { node: one }, 4),
+        2 => (Fault::Kill { node: one }, 4),
+        3 => {
+            let lasts = Span(unit / 2 + random.below(3 * unit));
+            (Fault::Pause { node: one, lasts }, 8)
+        }
+        _ => {
+            let after = Span(random.below((2 * count + 4) * unit));
+            (Fault::Restart { node: one, after }, 0)
+        }
+    };
+    let mut faults = vec![(at, first)];
+    if soon == 0 {
+        let rest = (0..count as u32).filter(|node| *node != one);
+        faults.extend(rest.map(|node| (at, Fault::Kill { node })));
+    } else {
+        let second =
+            if kind == 2 { Fault::Drain { node: other } } else { Fault::Kill { node: other } };
+        faults.push((Span(at.0 + random.below(soon * unit)), second));
+    }
+    scenario.faults = faults.into_iter().map(|(at, fault)| Planned { at, fault }).collect();
 }
 
 /// The scenario of a seed for whole processes, which take longer to simulate than engines: fewer of them, for
