@@ -14,7 +14,7 @@ use crate::units::{LocalInstant, NodeId, Period, ServerInstant, Slot, nanos};
 
 /// A statement is given up after this share of a period, so that a read can follow in the next slot ...
 const PATIENCE_OF_PERIOD: (i64, i64) = (3, 4);
-/// ... but not before this many of the smallest round trips ...
+/// ... but not before this many of the smallest round trips, unless the read could then not precede the node's next turn ...
 const PATIENCE_ROUND_TRIPS: i64 = 8;
 /// ... or this many of the longest of the last ones ...
 const PATIENCE_LONGEST: i64 = 2;
@@ -70,8 +70,9 @@ pub(crate) struct Turns<S: Sabotage> {
     failures: u32,
     /// The turn whose beat was sent a second time.
     sent_again: Option<Slot>,
-    /// The turn that was noted as skipped, until the answer that shows that it has passed: that notes it no second time.
-    noted_skipped: Option<Slot>,
+    /// The turn of which all is said, until the answer that shows that it has passed: it was noted as skipped, or its beat
+    /// was sent and nothing was heard of it.
+    accounted: Option<Slot>,
     plan: Plan,
     sabotage: PhantomData<S>,
 }
@@ -132,7 +133,7 @@ impl<S: Sabotage> Turns<S> {
             read_first: Some(now),
             failures: 0,
             sent_again: None,
-            noted_skipped: None,
+            accounted: None,
             plan: Plan::Read { at: now },
             sabotage: PhantomData,
         }
@@ -225,8 +226,9 @@ impl<S: Sabotage> Turns<S> {
             None => period.as_duration().max(Duration::from_secs(1)),
             Some((shortest, longest)) => {
                 let (part, whole) = PATIENCE_OF_PERIOD;
+                let many = shortest.saturating_mul(PATIENCE_ROUND_TRIPS);
                 let nanos = (period.as_nanos() * part / whole)
-                    .max(shortest.saturating_mul(PATIENCE_ROUND_TRIPS))
+                    .max(self.in_time(now, kind, clock).map_or(many, |in_time| many.min(in_time)))
                     .max(longest.saturating_mul(PATIENCE_LONGEST))
                     .max(nanos(PATIENCE_MIN));
                 Duration::from_nanos(nanos.unsigned_abs())
@@ -244,6 +246,18 @@ impl<S: Sabotage> Turns<S> {
         self.in_flight =
             Some(InFlight { request, kind, slot, again_until, patience: now + patience });
         self.plan = Plan::Nothing;
+    }
+
+    /// For how long the answer to a beat may be waited for, in nanoseconds, if the read behind it is to arrive before this node's
+    /// next turn begins; or before the one after that, if the next turn is the very next slot, which is lost in any case.
+    fn in_time(&self, now: LocalInstant, kind: Sent, clock: &Clock<S>) -> Option<i64> {
+        let (Sent::Beat(slot), Some(row)) = (kind, self.row()) else { return None };
+        let turn = row.roster.next_turn(self.id, slot)?.max(slot + 2);
+        // Half a period before its boundary the turn begins, and the read is put off by up to a fifth.
+        let (part, whole) = PATIENCE_OF_PERIOD;
+        let period = self.period_at(slot).max(self.period_at(turn)).as_nanos();
+        let boundary = clock.send_time(row.cadence.boundary(turn))?;
+        Some(boundary.nanos_from(now) - period * part / whole)
     }
 
     /// The usual patience, or more of it after many failures; on a road of which nothing is known there is no bound to it yet.
@@ -314,8 +328,10 @@ impl<S: Sabotage> Turns<S> {
         }
         self.failures = self.failures.saturating_add(1);
         notes.push(Note::Unanswered { failures: self.failures });
-        if let (Sent::Beat(slot), Fate::NotSent) = (in_flight.kind, fate) {
-            self.note_skipped(slot, notes);
+        match (in_flight.kind, fate) {
+            (Sent::Beat(slot), Fate::NotSent) => self.note_skipped(slot, notes),
+            (Sent::Beat(slot), Fate::Unknown) => self.accounted = Some(slot),
+            _ => {}
         }
         self.suspects.clear();
         // A node that was leaving before it ever saw the row is in no ring: there is nothing to leave.
@@ -376,7 +392,8 @@ impl<S: Sabotage> Turns<S> {
             self.note_skipped(turn, notes);
         }
         // What is noted from here on is a turn of the new view.
-        self.noted_skipped = None;
+        self.accounted = None;
+        self.sent_again = None;
         self.note_answer(&in_flight, &answer, notes);
         let TurnAnswer { identity, done, row, .. } = answer;
         let accepted = matches!(in_flight.kind, Sent::Beat(_)) && done;
@@ -651,7 +668,8 @@ impl<S: Sabotage> Turns<S> {
     }
 
     fn note_skipped(&mut self, slot: Slot, notes: &mut Vec<Note>) {
-        let is_new = self.noted_skipped.replace(slot) != Some(slot);
+        // A beat whose connection broke was sent, even if it could not be sent again.
+        let is_new = self.accounted.replace(slot) != Some(slot) && self.sent_again != Some(slot);
         if is_new && !S::plants(Bug::SkippedTurnsAreNotNoted) {
             notes.push(Note::TurnSkipped { slot });
         }
@@ -733,6 +751,26 @@ mod tests {
         let (mut turns, mut notes) = (sending(Sent::Read), Vec::new());
         answer(&mut turns, &mut notes);
         assert_eq!(skipped(&notes), [Slot(5)]);
-        assert_eq!(turns.noted_skipped, None);
+        assert_eq!(turns.accounted, None);
+    }
+
+    #[test]
+    fn a_turn_whose_beat_was_sent_is_not_noted_as_skipped() {
+        let clock = Clock::default();
+        // Nothing is heard of it, and the read behind that shows that the turn has passed.
+        let (mut turns, mut notes) = (sending(Sent::Beat(Slot(5))), Vec::new());
+        turns.failed(NOW, Fate::Unknown, &clock, &mut Random::new(1), &mut notes);
+        send(&mut turns, Sent::Read);
+        answer(&mut turns, &mut notes);
+        assert_eq!(skipped(&notes), []);
+        // Its connection broke, and then it was too late to send it again.
+        let (mut turns, mut notes) = (sending(Sent::Beat(Slot(5))), Vec::new());
+        turns.sent_again = Some(Slot(5));
+        turns.failed(NOW, Fate::NotSent, &clock, &mut Random::new(1), &mut notes);
+        assert_eq!(skipped(&notes), []);
+        // A turn of that number under other numbers is another turn.
+        send(&mut turns, Sent::Read);
+        answer(&mut turns, &mut notes);
+        assert_eq!(turns.sent_again, None);
     }
 }

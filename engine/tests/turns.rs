@@ -240,6 +240,31 @@ fn a_beat_whose_connection_breaks_is_sent_again_once() {
 }
 
 #[test]
+fn a_lost_answer_costs_nothing_on_a_long_road_either() {
+    for nodes in 1..=4 {
+        for way in [3, 40, 80, 120, 160, 200] {
+            let mut farm = Farm::empty(Period::DEFAULT);
+            for _ in 0..nodes {
+                let node = farm.start();
+                farm.nodes[node].way = way * 1_000_000;
+                farm.run(0.13);
+            }
+            farm.run(40.0);
+            farm.run_to_turn_of(0, 300_000_000);
+            farm.forget();
+            farm.nodes[0].unheard = 1;
+            farm.run(20.0);
+            let allowed = i64::from(nodes == 1);
+            assert!(farm.missed() <= allowed, "{nodes}, {way} ms: {} missed", farm.missed());
+            assert_eq!(farm.refused(), 0, "{nodes}, {way} ms");
+            let skipped = farm.notes.iter().filter(|(_, n)| matches!(n, Note::TurnSkipped { .. }));
+            assert_eq!(skipped.count(), 0, "{nodes}, {way} ms: the beat was sent, and accepted");
+            assert_calm(&mut farm);
+        }
+    }
+}
+
+#[test]
 fn another_history_is_reconciled_and_another_server_alone_is_not() {
     for (identity, reconciled) in [
         (ServerIdentity { started: 2, timeline: 1 }, 0),

@@ -129,7 +129,7 @@ impl Metrics {
     /// What this node did.
     fn register_own(&mut self) {
         let r = &mut self.registry;
-        r.register("beats", "Beats of this node: accepted without or with claimed jobs, refused by the fence, or turns that passed without one", self.beats.clone());
+        r.register("beats", "Beats of this node: accepted without or with claimed jobs, refused by the fence, or turns that passed and none was sent", self.beats.clone());
         r.register_with_unit(
             "beat_arrival_error",
             "How far from the boundary of its slot a beat arrived, early or late",

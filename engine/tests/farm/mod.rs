@@ -50,6 +50,8 @@ pub(crate) struct Node {
     pub(crate) dead: bool,
     /// So many of its next statements find their connection broken.
     pub(crate) broken: u32,
+    /// The answers to so many of its next statements are lost.
+    pub(crate) unheard: u32,
 }
 
 pub(crate) struct Farm {
@@ -113,7 +115,8 @@ impl Farm {
         let now = LocalInstant::from_nanos(self.now + ahead);
         let engine = Engine::new(id, Config { capacity: 4 }, number as u64, now);
         let way = 3_000_000 * (number as u64 + 1);
-        let node = Node { id, engine, way, ahead, asleep_until: 0, dead: false, broken: 0 };
+        let node =
+            Node { id, engine, way, ahead, asleep_until: 0, dead: false, broken: 0, unheard: 0 };
         self.nodes.push(node);
         number
     }
@@ -266,6 +269,10 @@ impl Farm {
                     true => Input::Failed { request, fate: Fate::Unknown },
                     false => self.execute(node, request, &statement, sent),
                 };
+                if self.nodes[node].unheard > 0 {
+                    self.nodes[node].unheard -= 1;
+                    return;
+                }
                 self.schedule(self.now + way, Event::Tell { node, input });
             }
         }
