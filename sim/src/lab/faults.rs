@@ -286,9 +286,12 @@ impl<D: Driver> Lab<'_, D> {
         }
     }
 
-    /// How wide a node's interval may be, so that a step that is larger must be noticed.
+    /// How wide a node's interval and that of its next exchange may be together, so that a step that is larger must be noticed.
     pub(super) fn spread(&self, host: &Host<D>) -> i64 {
-        let mut spread = i64::from(self.server.resolution());
+        // Both are widened by the resolution, and a stamp may be that much early.
+        let mut spread = 3 * i64::from(self.server.resolution());
+        // A commit comes after the last stamp: it is part of the way back.
+        spread += self.scenario.database.commit.0 as i64;
         for way in [&host.turn.there, &host.turn.back] {
             let unlikely = if way.road.tail_ppm > 0 { 2_000 } else { 30 };
             spread += (way.road.base.0 + unlikely * way.crowd * way.road.spread.0) as i64;

@@ -53,6 +53,10 @@ pub(super) struct Life<D> {
     /// Attempts that are over and whose ends are on their way.
     pub(super) ending: BTreeSet<(u64, Token)>,
     pub(super) last_beat: Slot,
+    /// How long the last answers on the turn row that it waited for took, in nanoseconds.
+    pub(super) round_trips: [u64; 8],
+    /// The slot of the last beat that truly left.
+    pub(super) beat_left: Slot,
     pub(super) skipped: Slot,
     pub(super) beat_error: i64,
     /// Wake-ups at one and the same instant, in a row.
@@ -96,6 +100,8 @@ impl<D> Life<D> {
             running: BTreeSet::new(),
             ending: BTreeSet::new(),
             last_beat: Slot(i64::MIN),
+            round_trips: [0; 8],
+            beat_left: Slot(i64::MIN),
             skipped: Slot(i64::MIN),
             beat_error: 0,
             same_instant: (LocalInstant::from_nanos(0), 0),

@@ -306,6 +306,9 @@ impl<'a, D: Driver> Lab<'a, D> {
     }
 
     fn disturbed(&mut self, until: u64, what: Disturbance) {
+        let lives = self.hosts.iter().filter_map(|host| host.life.as_ref());
+        let slowest = lives.flat_map(|life| life.round_trips).max().unwrap_or(0);
+        self.oracle.ring.slowest_answer(slowest);
         let Oracle { ring, marks, violations, .. } = &mut self.oracle;
         ring.disturbed(self.now, until.max(self.now), what, marks, violations);
     }

@@ -25,11 +25,17 @@ impl<D: Driver> Lab<'_, D> {
             }
             Note::TurnSkipped { slot } => {
                 let (twice, id) = (life.skipped == *slot, life.number);
+                let sent = life.beat_left == *slot;
                 life.skipped = life.skipped.max(*slot);
                 marks.reach(Mark::Skipped);
                 if twice && D::PROMISES {
                     self.violated(Invariant::Accounting, || {
                         format!("life {id} notes twice that it skipped {slot}")
+                    });
+                }
+                if sent && D::PROMISES {
+                    self.violated(Invariant::Accounting, || {
+                        format!("life {id} notes that it skipped {slot}, for which its beat left")
                     });
                 }
             }

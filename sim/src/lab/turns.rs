@@ -99,6 +99,9 @@ impl<D: Driver> Lab<'_, D> {
         {
             let Oracle { ring, violations, .. } = &mut self.oracle;
             ring.fires(now, slot, id, violations);
+            if let Some(life) = &mut self.hosts[number as usize].life {
+                life.beat_left = slot;
+            }
         }
         let host = &mut self.hosts[number as usize];
         if std::mem::take(&mut host.next.reset) {
@@ -362,6 +365,10 @@ impl<D: Driver> Lab<'_, D> {
         }
         life.turn_awaited = None;
         life.beat_error = error;
+        // The server says which turns have passed: a number that only the node's own clock had reached may yet come.
+        life.skipped = life.skipped.min(answer.now);
+        life.last_beat = life.last_beat.min(answer.now);
+        life.beat_left = life.beat_left.min(answer.now);
         match life.turn_asks.take() {
             Some(asking) if answer.done => {
                 let brought = (answer.claimed, answer.more);
@@ -376,7 +383,14 @@ impl<D: Driver> Lab<'_, D> {
         self.start_runs(number, &claimed);
         let proved = self.oracle.marks.count(Mark::StepProven);
         let changed = self.oracle.marks.count(Mark::ServerChanged);
+        let took = answer.exchange.map(|exchange| exchange.received.nanos_from(exchange.sent));
         self.input(number, Input::TurnAnswer(Box::new(answer)));
+        if let (Some(took), Some(life)) = (took, &mut self.hosts[number as usize].life)
+            && life.number == id
+        {
+            life.round_trips.rotate_left(1);
+            life.round_trips[7] = took.unsigned_abs();
+        }
         let innocent = proved == self.oracle.marks.count(Mark::StepProven)
             && changed == self.oracle.marks.count(Mark::ServerChanged);
         if let (Some(expected), true) = (expected, innocent && D::PROMISES) {

@@ -27,8 +27,10 @@ pub struct ClockJudge {
 
 #[derive(Clone, Debug, Default)]
 struct Node {
-    /// Exchanges that began after a step too large to be missed; none: no such step is on.
-    after_step: Option<u32>,
+    /// A step too large to be missed that no exchange has shown yet.
+    after_step: Option<Step>,
+    /// When it last had an answer: since then its interval widens.
+    answered: Option<u64>,
     /// A step too small to be proven, or a rate beyond what is assumed: nothing is claimed any more, until a step
     /// is proven.
     excused: bool,
@@ -44,6 +46,14 @@ struct Node {
     noise: i64,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    /// How far, in nanoseconds.
+    by: i64,
+    /// Exchanges that began after it.
+    exchanges: u32,
+}
+
 impl ClockJudge {
     /// The server's clock, or the node's, moved by `by` nanoseconds at `now`, as seen by `node`. `spread` is how
     /// wide the interval may be.
@@ -52,7 +62,7 @@ impl ClockJudge {
         node.stepped_at = now;
         node.excused = true;
         if by.abs() > spread && node.after_step.is_none() {
-            node.after_step = Some(0);
+            node.after_step = Some(Step { by: by.saturating_abs(), exchanges: 0 });
         } else {
             // One that may go unseen makes the next ones hard to tell.
             node.after_step = None;
@@ -122,16 +132,22 @@ impl ClockJudge {
         let holds = (bounds.0..=bounds.1).contains(&truth);
         // What is proven by an exchange that began before the last step says nothing of that one.
         let proved = std::mem::take(&mut node.proved);
+        let silence = node.answered.replace(now).map_or(0, |at| now.saturating_sub(at));
         if begun <= node.stepped_at && node.stepped_at > 0 {
             return;
         }
         node.excused &= !proved || begun < node.rate_broken_until;
-        if let Some(exchanges) = &mut node.after_step {
-            *exchanges += 1;
+        if let Some(step) = &mut node.after_step {
+            step.exchanges += 1;
+            // By 500 ppm, and the clocks may truly have drifted apart by as much.
+            let widened = (silence / 1_000) as i64;
             if holds && (guess - truth).abs() <= spread {
                 node.after_step = None;
                 node.excused = begun < node.rate_broken_until;
-            } else if *exchanges >= EXCHANGES_TO_RECOVER {
+            } else if step.by <= spread.saturating_add(widened) {
+                // It hides in what the silence added: like one that is too small.
+                node.after_step = None;
+            } else if step.exchanges >= EXCHANGES_TO_RECOVER {
                 node.after_step = None;
                 let off = guess - truth;
                 violations.add(now, Invariant::StepsAreFound, || {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use turnwise_engine::Slot;
 
-use super::rows::{Course, Done, row};
+use super::rows::{Course, Done, patience, row, waited};
 use super::{Invariant, Mark, Marks, Violations};
 use crate::scenario::{Fault, Span};
 use crate::sometimes;
@@ -97,6 +97,8 @@ pub struct RingJudge {
     fired: BTreeMap<Slot, u32>,
     /// Before this, clocks that were set explain that two fire for one slot.
     fired_from: u64,
+    /// How long the slowest of the last answers took.
+    slowest: u64,
 }
 
 /// What a run amounts to.
@@ -134,6 +136,7 @@ struct Episode {
     /// Somebody came where nobody was left.
     came: Option<Came>,
     largest: usize,
+    slowest: u64,
     missed: u64,
     doubled: u64,
     max_gap: u64,
@@ -162,6 +165,7 @@ impl Episode {
             living: self.living,
             largest: self.largest,
             silence: self.came.map(|came| came.silence),
+            slowest: self.slowest,
         }
     }
 }
@@ -181,6 +185,7 @@ impl RingJudge {
             silence: 0,
             fired: BTreeMap::new(),
             fired_from: 0,
+            slowest: 0,
         }
     }
 
@@ -204,6 +209,11 @@ impl RingJudge {
             episode.living = episode.living.max(count);
             episode.emptied |= count == 0 && self.last.is_some();
         }
+    }
+
+    /// How long the slowest of the last eight answers of each node that is up took, in nanoseconds.
+    pub fn slowest_answer(&mut self, slowest: u64) {
+        self.slowest = slowest;
     }
 
     /// Something is done to the farm, from `from` to `until`.
@@ -252,6 +262,7 @@ impl RingJudge {
                     emptied: self.living == 0 && last.is_some(),
                     came,
                     largest: last.map_or(0, |last| last.ring),
+                    slowest: self.slowest,
                     missed: 0,
                     doubled: 0,
                     max_gap: 0,
@@ -424,10 +435,14 @@ impl RingJudge {
         if episode.emptied {
             slots += episode.largest as u64 + 6;
         }
-        // At short periods it is the statements' patience that counts.
-        episode.until
-            + slots * self.longest
-            + if self.period < 1_000_000_000 { 3_500_000_000 } else { 0 }
+        // At short periods it is the statements' patience that counts: the longest, and half a second until the next read.
+        let waited =
+            waited(episode.until - episode.since, self.period).max(patience(episode.slowest));
+        let patience = match self.period < 1_000_000_000 {
+            true => (waited + 500_000_000).max(3_500_000_000),
+            false => 0,
+        };
+        episode.until + slots * self.longest + patience
     }
 
     fn close_if_settled(&mut self, now: u64, marks: &mut Marks, violations: &mut Violations) {

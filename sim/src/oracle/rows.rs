@@ -17,6 +17,9 @@
 //! | everyone dead, one comes | polls within 4 slots, then 1 | 0 |
 //! | the same, sooner than the length of the ring and two slots | polls within 3 slots and that length, then that length | 0 |
 //!
+//! An answer that was long under way makes its node patient for eight exchanges: it waits twice as long, five seconds at most. The
+//! slots that pass meanwhile count too.
+//!
 //! An outage may end just behind a read that is given more time than usual, two periods after eight failures. Where periods are
 //! short, it is not slots that count but how long a statement is waited for: a tenth of a second usually, one second after a few
 //! failures, five at most after very many. Whether a clock is set by `k` slots or by one more is a matter of chance
@@ -31,6 +34,8 @@ use crate::scenario::Fault;
 const FEW: u64 = 4;
 /// ... and after so many one of so many is given up to five seconds.
 const VERY_MANY: u64 = 64;
+/// In no case is a statement waited for longer.
+const PATIENCE_MOST: u64 = 5_000_000_000;
 /// A statement that fails takes so long at least.
 const FAILURE: u64 = 100_000_000;
 
@@ -56,6 +61,8 @@ pub(super) struct Course<'a> {
     pub(super) largest: usize,
     /// How long nobody had beaten when somebody came where nobody was left, in nanoseconds.
     pub(super) silence: Option<u64>,
+    /// How long the slowest of the last eight answers of each node had taken before it, in nanoseconds.
+    pub(super) slowest: u64,
 }
 
 /// What an event may cost.
@@ -178,6 +185,8 @@ fn single(what: Disturbance, course: &Course<'_>, period: u64) -> Option<(Row, A
     let alone = course.living == 1;
     // A statement is waited for for 100 ms at least, which is a slot more where periods are shorter.
     let short = u64::from(period < 200_000_000);
+    let behind = behind(course.slowest, period);
+    let lost = if alone { behind.max(1 + short) } else { 0 };
     // What nobody needs to read the row for, but the one that it is about.
     let quiet = |row, missed| {
         let gap = missed + 1;
@@ -187,28 +196,22 @@ fn single(what: Disturbance, course: &Course<'_>, period: u64) -> Option<(Row, A
         Disturbance::Join if course.before > 0 => quiet(Row::Join, 0),
         Disturbance::Join if course.silence.is_some() => Some(whoever_comes(course, period)),
         Disturbance::Crash if course.living > 1 => quiet(Row::Crash, 1),
-        Disturbance::Late | Disturbance::Lost => {
-            costs(Row::RequestLost, if alone { 2 + short } else { 1 }, 1)
-        }
+        Disturbance::Late | Disturbance::Lost => costs(Row::RequestLost, 1 + lost, 1),
         Disturbance::Fault(fault) => match fault {
             Fault::Drain { .. } if course.living >= 2 => quiet(Row::Leave, 0),
             Fault::Reset { .. }
             | Fault::Route { .. }
             | Fault::TargetDown { .. }
             | Fault::LoseWork { .. } => costs(Row::Nothing, 0, 0),
-            Fault::LoseAnswer { .. } => costs(Row::AnswerLost, u64::from(alone) * (1 + short), 0),
-            Fault::LoseRequest { .. } | Fault::Stall { .. } => {
-                costs(Row::RequestLost, if alone { 2 + short } else { 1 }, 1)
+            Fault::LoseAnswer { .. } => {
+                // Of several a node has one turn in that time, and then it is removed.
+                let own_turns = (behind / course.living.max(1) as u64).min(1);
+                costs(Row::AnswerLost, if alone { lost } else { own_turns }, 0)
             }
+            Fault::LoseRequest { .. } | Fault::Stall { .. } => costs(Row::RequestLost, 1 + lost, 1),
             Fault::Outage { lasts } => {
                 let out = lasts.0.div_ceil(period);
-                // One fails in a slot, or in so long where slots are shorter.
-                let failures = lasts.0 / period.max(FAILURE);
-                let waited = match failures {
-                    0..FEW => 0,
-                    FEW..VERY_MANY => 1_000_000_000_u64,
-                    VERY_MANY.. => 5_000_000_000,
-                };
+                let waited = waited(lasts.0, period);
                 let after = waited.div_ceil(period).max(2 + short + u64::from(out >= 8));
                 costs(Row::Outage, out + after, 0)
             }
@@ -216,6 +219,27 @@ fn single(what: Disturbance, course: &Course<'_>, period: u64) -> Option<(Row, A
             _ => None,
         },
         _ => None,
+    }
+}
+
+/// For how long a statement is waited for where the slowest of the last answers took so long, if that is longer than usual.
+pub(super) fn patience(slowest: u64) -> u64 {
+    slowest.saturating_mul(2).min(PATIENCE_MOST)
+}
+
+/// How many slots pass from a lost beat to the read behind it, for that patience: the read is put off by up to a fifth of a
+/// period, may be a quarter late, and a slot begins half a period before its boundary.
+fn behind(slowest: u64, period: u64) -> u64 {
+    (patience(slowest) + period / 5 + period / 4 + period / 2) / period
+}
+
+/// For how long a read that left just before the end of a silence may yet be waited for.
+pub(super) fn waited(silence: u64, period: u64) -> u64 {
+    // One fails in a slot, or in so long where slots are shorter.
+    match silence / period.max(FAILURE) {
+        0..FEW => 0,
+        FEW..VERY_MANY => 1_000_000_000,
+        VERY_MANY.. => PATIENCE_MOST,
     }
 }
 
@@ -254,7 +278,14 @@ mod tests {
             .iter()
             .map(|(what, at, until)| Done { what: *what, at: at * SECOND, until: until * SECOND })
             .collect();
-        let course = Course { done: &done, before: living, living, largest: living, silence: None };
+        let course = Course {
+            done: &done,
+            before: living,
+            living,
+            largest: living,
+            silence: None,
+            slowest: 0,
+        };
         let (row, allowed) = row(&course, SECOND).unwrap();
         (row, allowed.missed, allowed.doubled)
     }
@@ -291,6 +322,24 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_was_long_under_way_makes_patient() {
+        let lost = |fault, living, slowest| {
+            let done = [Done { what: Disturbance::Fault(fault), at: 0, until: 0 }];
+            let (before, largest) = (living, living);
+            let course = Course { done: &done, before, living, largest, silence: None, slowest };
+            row(&course, SECOND).unwrap().1.missed
+        };
+        let (request, answer) = (Fault::LoseRequest { node: 0 }, Fault::LoseAnswer { node: 0 });
+        let costs =
+            |living, slowest| (lost(request, living, slowest), lost(answer, living, slowest));
+        for usual in [0, SECOND * 3 / 10, SECOND / 2] {
+            assert_eq!((costs(1, usual), costs(2, usual)), ((2, 1), (1, 0)), "{usual}");
+        }
+        assert_eq!((costs(1, SECOND * 3 / 2), costs(2, SECOND * 3 / 2)), ((4, 3), (1, 1)));
+        assert_eq!(costs(1, 60 * SECOND), (6, 5));
+    }
+
+    #[test]
     fn two_that_go_one_after_the_other_may_be_each_others_deputy() {
         let crash = Disturbance::Crash;
         let drain = Disturbance::Fault(Fault::Drain { node: 0 });
@@ -310,7 +359,8 @@ mod tests {
             until: 0,
         });
         let silent = |silence| {
-            let course = Course { done: &done, before: 2, living: 2, largest: 8, silence };
+            let course =
+                Course { done: &done, before: 2, living: 2, largest: 8, silence, slowest: 0 };
             let (row, allowed) = row(&course, SECOND)?;
             assert_eq!(row, Row::Return);
             allowed.silent
