@@ -22,6 +22,9 @@ const DOUBT: f64 = 60.0;
 /// After so many of them nothing fits any more (each step found is three, each exchange without takes one away).
 const STRIKES_MOST: u8 = 8;
 
+/// After a step the other leg is late by no more than so many times what is late at all.
+const MORE: f64 = 10.0;
+
 /// What the exchanges so far say.
 #[derive(Clone, Debug)]
 pub(super) struct Bank {
@@ -263,10 +266,14 @@ impl Bank {
         let deviations = [(Leg::There, 0.0), (Leg::Back, took * took * lead.ff)]
             .map(|(leg, later)| libm::sqrt(lead.variance(leg) + later));
         let early = [0, 1].map(|leg| late[leg] + grain < -(6.0 * deviations[leg] + scales[leg]));
-        // Of a step one leg is early and the other late, by as much or more.
+        // Of a step one leg is early and the other late, by as much or, where queues add to it, more; but not so much more that it
+        // would be late after the step too: then it is weather, and the early leg has a shorter way.
         let alike = |leg: usize| {
             let other = 1 - leg;
-            early[leg] && late[other] >= -late[leg] - 3.0 * scale - 6.0 * deviations[other]
+            let more = late[other] + late[leg];
+            early[leg]
+                && more >= -3.0 * scale - 6.0 * deviations[other]
+                && more <= MORE * spreads[other].late() + 6.0 * (deviations[0] + deviations[1])
         };
         if core::mem::take(&mut self.stepped) || alike(0) || alike(1) {
             let by = (late[0] - late[1]) / 2.0;

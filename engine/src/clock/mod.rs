@@ -403,6 +403,22 @@ mod tests {
         assert_eq!(clock.transit(stepped.sent), Some(OFFSET - 3_600_000_000_000 + 50_000));
     }
 
+    #[test]
+    fn one_statement_held_up_beside_an_answer_without_a_commit_is_no_step() {
+        let mut clock = Clock::new();
+        let mut numbers = Numbers(7);
+        for second in 1..40 {
+            let (there, back) = (900_000 + numbers.wait(), 7_000_000 + numbers.wait());
+            clock.observe(&exchange(second * 1_000_000_000, there, back, OFFSET));
+        }
+        let aim = |clock: &Clock| clock.transit(LocalInstant::from_nanos(41_000_000_000)).unwrap();
+        let before = aim(&clock);
+        // Nothing was claimed: the commit of 6 ms was left out.
+        clock.observe(&exchange(40_000_000_000, 550_000_000, 1_000_000, OFFSET));
+        let moved = aim(&clock) - before;
+        assert!(moved.abs() < 200_000, "the next beat is aimed {moved} ns earlier");
+    }
+
     /// Numbers that are the same everywhere (Knuth's MMIX generator).
     struct Numbers(u64);
 

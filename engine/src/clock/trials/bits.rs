@@ -22,7 +22,7 @@ const HASHES: &[(&str, u64)] = &[
     ("detours, coarse stamps", 6_559_880_167_520_881_972),
     ("detours, a commit", 540_406_916_402_963_224),
     ("small detours", 3_227_447_656_438_457_167),
-    ("small detours, long", 5_344_000_057_659_633_511),
+    ("small detours, long", 15_882_830_421_568_173_574),
     ("small steps", 10_961_790_841_326_480_945),
     ("small steps, coarse stamps", 6_289_734_649_631_760_707),
     ("large steps", 11_540_811_276_447_184_065),
