@@ -66,13 +66,14 @@ pub fn misfit(scenario: &Scenario, replica: bool) -> Option<String> {
 fn misfit_fault(fault: Fault, replica: bool) -> Option<&'static str> {
     Some(match fault {
         Fault::Freeze { .. } => "the kernel's clock cannot be stopped with a process",
-        Fault::Stall { .. } | Fault::HoldChange { .. } | Fault::LoseChange { .. } => {
-            "from outside one statement looks like another"
-        }
+        Fault::Stall { .. }
+        | Fault::StallWork { .. }
+        | Fault::HoldChange { .. }
+        | Fault::LoseChange { .. } => "from outside one statement looks like another",
         Fault::LoseRequest { .. } | Fault::LoseWork { .. } => {
             "from outside one statement looks like another; a lost answer is lost with its connection (lose_answer)"
         }
-        Fault::Errors { .. } => "a real server has errors of its own only",
+        Fault::Errors { .. } | Fault::Deadlock { .. } => "a real server has errors of its own only",
         Fault::ServerStep { .. } | Fault::ServerSlew { .. } => {
             "the server's clock is this machine's, which is not to be set"
         }

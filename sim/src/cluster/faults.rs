@@ -79,6 +79,8 @@ impl Cluster<'_> {
             Fault::LoseAnswer { .. } => host.next.lose_answer = true,
             Fault::LoseChange { .. } => host.next.lose_change = true,
             Fault::LoseWork { .. } => host.next.lose_work = true,
+            Fault::Deadlock { .. } => host.next.deadlock = true,
+            Fault::StallWork { lasts, .. } => host.next.stall_work = lasts.0,
             Fault::Reset { .. } => host.next.reset = true,
             Fault::Errors { .. } => host.errors_until = host.errors_until.max(until),
             Fault::CutThere { .. } => {

@@ -42,11 +42,16 @@ impl World {
         }
         let hold = match what {
             What::Change => std::mem::take(&mut host.next.hold_change),
+            What::Work => std::mem::take(&mut host.next.stall_work),
             _ => 0,
         };
         let lost = what.is_turn() && std::mem::take(&mut host.next.lose_request);
         if hold > 0 {
-            let fault = Fault::HoldChange { node: number, lasts: Span(hold) };
+            let (node, lasts) = (number, Span(hold));
+            let fault = match what {
+                What::Work => Fault::StallWork { node, lasts },
+                _ => Fault::HoldChange { node, lasts },
+            };
             self.disturbed(now + hold, Disturbance::Fault(fault));
         }
         if lost {
@@ -101,8 +106,15 @@ impl World {
         }
         let Some(parcel) = self.mail.parcel(number) else { return Arrived::Unheard };
         let host = parcel.host;
-        if self.hosts[host as usize].errors_until > now {
+        let (what, host) = (parcel.what, &mut self.hosts[host as usize]);
+        let undone = matches!(what, What::Work) && std::mem::take(&mut host.next.deadlock);
+        if host.errors_until > now || undone {
             parcel.refused = true;
+            let node = parcel.host;
+            if undone {
+                self.oracle.marks.reach(Mark::StatementUndone);
+                self.disturbed(now, Disturbance::Fault(Fault::Deadlock { node }));
+            }
             return Arrived::Refused;
         }
         parcel.work.take().map_or(Arrived::Unheard, Arrived::Work)

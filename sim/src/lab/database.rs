@@ -211,6 +211,11 @@ impl Database {
         }
     }
 
+    /// Which attempt of a job it is, from 1; 0: there is none.
+    pub(super) fn attempt(&self, job: u64) -> u32 {
+        self.jobs.get(&job).map_or(0, |job| job.attempt)
+    }
+
     /// What the node does not run of what stands under it goes back to the queue.
     pub(super) fn reconcile(&mut self, node: NodeId, runs: &dyn Fn(u64, Token) -> bool) {
         for (id, job) in &mut self.jobs {

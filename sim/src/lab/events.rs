@@ -51,6 +51,12 @@ pub(super) enum What {
         life: u32,
         request: RequestId,
     },
+    WorkLeaves {
+        life: u32,
+        request: RequestId,
+        statement: WorkStatement,
+        not_after: LocalInstant,
+    },
     WorkArrives {
         life: u32,
         request: RequestId,
@@ -129,6 +135,7 @@ impl What {
             | Self::TurnLeaves { life, .. }
             | Self::TurnAnswered { life, .. }
             | Self::Failed { life, .. }
+            | Self::WorkLeaves { life, .. }
             | Self::WorkAnswered { life, .. }
             | Self::RunEnds { life, .. }
             | Self::EndLeaves { life, .. }

@@ -108,6 +108,8 @@ impl<D: Driver> Lab<'_, D> {
             Fault::LoseAnswer { .. } => host.next.lose_answer = true,
             Fault::LoseChange { .. } => host.next.lose_change = true,
             Fault::LoseWork { .. } => host.next.lose_work = true,
+            Fault::Deadlock { .. } => host.next.deadlock = true,
+            Fault::StallWork { lasts, .. } => host.next.stall_work = lasts.0,
             Fault::Reset { .. } => host.next.reset = true,
             Fault::Errors { .. } => host.errors_until = until,
             Fault::CutThere { .. } => {

@@ -84,8 +84,8 @@ impl<D: Driver> Lab<'_, D> {
             Output::Turn { request, statement, not_after, .. } => {
                 self.turn_asked(number, local, Leaving { request, statement, not_after });
             }
-            Output::Work { request, statement, .. } => {
-                self.work_asked(number, local, request, statement);
+            Output::Work { request, statement, not_after } => {
+                self.work_asked(number, local, request, statement, not_after);
             }
             Output::Abandon(request) => {
                 if let Some(life) = &mut self.hosts[number as usize].life {

@@ -141,7 +141,6 @@ struct Lab<'a, D: Driver> {
     slow: u64,
     snapshots: Vec<Option<Database>>,
     load: Stream,
-    runs: Stream,
     queues: Stream,
     jobs: u64,
     idle_since: u64,
@@ -188,7 +187,6 @@ impl<'a, D: Driver> Lab<'a, D> {
             slow: 0,
             snapshots: vec![None; scenario.faults.len()],
             load: Stream::new(seed, "load"),
-            runs: Stream::new(seed, "runs"),
             queues: Stream::new(seed, "queues"),
             jobs: 0,
             idle_since: 0,
@@ -273,6 +271,9 @@ impl<'a, D: Driver> Lab<'a, D> {
                     life.awaits_no_more(request, self.now);
                 }
                 self.input(host, Input::Failed { request, fate: Fate::Unknown });
+            }
+            What::WorkLeaves { request, statement, not_after, .. } => {
+                self.work_leaves(host, request, statement, not_after);
             }
             What::WorkAnswered { answer, claimed, .. } => {
                 self.work_answered(host, answer, &claimed);

@@ -1,7 +1,9 @@
 //! Decides what becomes of jobs: enqueued, claimed, run at the target, ended; and whether a node's counts of
 //! them are true.
 
-use turnwise_engine::{Claim, Input, LocalInstant, RequestId, Token, WorkAnswer, WorkStatement};
+use turnwise_engine::{
+    Claim, Fate, Input, LocalInstant, RequestId, Token, WorkAnswer, WorkStatement,
+};
 
 use super::asks::RETRIED_WITHIN;
 use super::database::{Done, Ending};
@@ -10,12 +12,15 @@ use super::host::{Life, id_of, life_of};
 use super::limits::LIMITED;
 use super::{Driver, Lab, STATEMENTS_MAX};
 use crate::oracle::{Disturbance, Invariant, Mark, Oracle};
+use crate::random::Stream;
 use crate::report::{Seen, Sort};
-use crate::scenario::Fault;
+use crate::scenario::{Fault, Span};
 use crate::sometimes;
 
 /// An end that is not answered is sent again after so long.
 const END_AGAIN: u64 = 1_000_000_000;
+/// A statement that waits for a lock that is never let go is undone after so long, as PostgreSQL's `deadlock_timeout` has it.
+const DEADLOCK: u64 = 1_000_000_000;
 /// So many statements on the jobs may follow when there are none any more.
 const IDLE_WORK_MAX: u32 = 8;
 /// A job that was due for so many periods, and so long, while a node had a free place is lost.
@@ -49,6 +54,7 @@ impl<D: Driver> Lab<'_, D> {
         sent: LocalInstant,
         request: RequestId,
         statement: WorkStatement,
+        not_after: LocalInstant,
     ) {
         if let WorkStatement::Claim(claim) = statement {
             self.check_claim(number, claim);
@@ -91,8 +97,39 @@ impl<D: Driver> Lab<'_, D> {
             });
             return;
         }
-        let passage = self.hosts[number as usize].work.there.pass(now);
-        if let Some(at) = passage.arrives {
+        let stall = std::mem::take(&mut self.hosts[number as usize].next.stall_work);
+        if stall > 0 {
+            let fault = Fault::StallWork { node: number, lasts: Span(stall) };
+            self.disturbed(now + stall, Disturbance::Fault(fault));
+            self.push(now + stall, What::WorkLeaves { life, request, statement, not_after });
+        } else {
+            self.work_leaves(number, request, statement, not_after);
+        }
+    }
+
+    pub(super) fn work_leaves(
+        &mut self,
+        number: u32,
+        request: RequestId,
+        statement: WorkStatement,
+        not_after: LocalInstant,
+    ) {
+        let now = self.now;
+        let host = &mut self.hosts[number as usize];
+        let Some(life) = &mut host.life else { return };
+        if life.work_awaited != Some(request) {
+            // Given up before it left.
+            return;
+        }
+        let sent = host.clock.read(now);
+        if sent > not_after {
+            self.oracle.marks.reach(Mark::DroppedEffect);
+            life.awaits_no_more(request, now);
+            self.input(number, Input::Failed { request, fate: Fate::NotSent });
+            return;
+        }
+        let life = life.number;
+        if let Some(at) = host.work.there.pass(now).arrives {
             self.push(at, What::WorkArrives { life, request, sent, statement });
         }
     }
@@ -112,6 +149,13 @@ impl<D: Driver> Lab<'_, D> {
         let host = &mut self.hosts[number as usize];
         if host.errors_until > now {
             if let Some(at) = host.work.back.pass(now).arrives {
+                self.push(at, What::Failed { life, request });
+            }
+            return;
+        }
+        if self.is_deadlocked(number) {
+            let host = &mut self.hosts[number as usize];
+            if let Some(at) = host.work.back.pass(now + DEADLOCK).arrives {
                 self.push(at, What::Failed { life, request });
             }
             return;
@@ -166,6 +210,17 @@ impl<D: Driver> Lab<'_, D> {
         self.push(at, What::WorkAnswered { life, answer, claimed });
     }
 
+    /// Whether a statement of this node on the jobs is one that the database undoes.
+    fn is_deadlocked(&mut self, number: u32) -> bool {
+        let deadlocked = std::mem::take(&mut self.hosts[number as usize].next.deadlock);
+        if deadlocked {
+            let fault = Fault::Deadlock { node: number };
+            self.disturbed(self.now + DEADLOCK, Disturbance::Fault(fault));
+            self.oracle.marks.reach(Mark::StatementUndone);
+        }
+        deadlocked
+    }
+
     pub(super) fn work_answered(
         &mut self,
         number: u32,
@@ -210,8 +265,10 @@ impl<D: Driver> Lab<'_, D> {
             jobs.runs(now, *job, id, violations);
             self.trace([4 + u64::from(id) * 8, *job, token.0 as u64]);
             let load = self.scenario.load;
-            let fails = self.runs.below(1_000_000) < u64::from(load.fails_ppm);
-            let length = (-(load.runs.0 as f64) * self.runs.ln_uniform()) as u64;
+            let attempt = self.database.attempt(*job);
+            let mut random = Stream::new(self.scenario.seed, &format!("job {job} {attempt}"));
+            let fails = random.below(1_000_000) < u64::from(load.fails_ppm);
+            let length = (-(load.runs.0 as f64) * random.ln_uniform()) as u64;
             let ending = match (down, fails) {
                 (true, _) => Ending::Back,
                 (false, true) => Ending::Failed,
@@ -271,6 +328,9 @@ impl<D: Driver> Lab<'_, D> {
         let number = self.lives[life as usize];
         let host = &mut self.hosts[number as usize];
         if self.out_until > now || host.errors_until > now {
+            return;
+        }
+        if self.is_deadlocked(number) {
             return;
         }
         let done = self.database.end(id_of(life), token, job, ending, self.server.stamp(now));

@@ -90,6 +90,7 @@ marks! {
     DroppedEffect = "an effect was dropped since it would have been too late",
     StatementDoubled = "a road gave a statement to the database twice",
     StatementLost = "a road lost a statement or its answer, by chance",
+    StatementUndone = "the database undid a statement on the jobs",
     StatementHeldUp = "a road held up a statement or its answer, by chance",
     JudgedAlone = "an event was judged alone by its row of the table of bounds",
     JudgedJoin = "a join was judged alone, without jobs",

@@ -63,6 +63,8 @@ impl Disturbance {
             | Fault::LoseAnswer { .. }
             | Fault::LoseChange { .. }
             | Fault::LoseWork { .. }
+            | Fault::Deadlock { .. }
+            | Fault::StallWork { .. }
             | Fault::Reset { .. }
             | Fault::HoldChange { .. }
             | Fault::Stall { .. } => None,

@@ -6,7 +6,7 @@
 //! | crash; `k` at once | 1; `k` | 0 |
 //! | answer lost | 0 (one node alone: 1) | 0 |
 //! | request lost, or a slot late | 1 (one node alone: 2) | 1 |
-//! | broken connection, another route, target away, answer about jobs lost | 0 | 0 |
+//! | broken connection, another route, target away; a statement on the jobs late, undone, or its answer lost | 0 | 0 |
 //! | outage | the outage, then 2; of eight slots and longer, 3 | 0 |
 //! | server's clock forward by `k` slots | 0 (one node alone: 1) | `k`, at most one of each node |
 //! | back by one slot, two slots | 1, 2 | one of each node |
@@ -202,7 +202,9 @@ fn single(what: Disturbance, course: &Course<'_>, period: u64) -> Option<(Row, A
             Fault::Reset { .. }
             | Fault::Route { .. }
             | Fault::TargetDown { .. }
-            | Fault::LoseWork { .. } => costs(Row::Nothing, 0, 0),
+            | Fault::LoseWork { .. }
+            | Fault::Deadlock { .. }
+            | Fault::StallWork { .. } => costs(Row::Nothing, 0, 0),
             Fault::LoseAnswer { .. } => {
                 // Of several a node has one turn in that time, and then it is removed.
                 let own_turns = (behind / course.living.max(1) as u64).min(1);

@@ -274,6 +274,18 @@ pub enum Fault {
         /// Whose.
         node: u32,
     },
+    /// The next statement on the jobs waits for a lock for a second, and then the database undoes it.
+    Deadlock {
+        /// Whose.
+        node: u32,
+    },
+    /// The next statement on the jobs leaves so much after it was decided.
+    StallWork {
+        /// Whose.
+        node: u32,
+        /// How much later.
+        lasts: Span,
+    },
     /// The connection breaks: the next statement on the turn row fails at once, unexecuted.
     Reset {
         /// Whose.
@@ -398,6 +410,8 @@ impl Fault {
             Self::LoseRequest { .. } => "lose_request",
             Self::LoseAnswer { .. } => "lose_answer",
             Self::LoseWork { .. } => "lose_work",
+            Self::Deadlock { .. } => "deadlock",
+            Self::StallWork { .. } => "stall_work",
             Self::Reset { .. } => "reset",
             Self::Errors { .. } => "errors",
             Self::CutThere { .. } => "cut_there",
@@ -431,6 +445,8 @@ impl Fault {
             | Self::LoseRequest { node }
             | Self::LoseAnswer { node }
             | Self::LoseWork { node }
+            | Self::Deadlock { node }
+            | Self::StallWork { node, .. }
             | Self::Reset { node }
             | Self::Errors { node, .. }
             | Self::CutThere { node, .. }
@@ -457,6 +473,7 @@ impl Fault {
             | Self::Pause { lasts, .. }
             | Self::Freeze { lasts, .. }
             | Self::Stall { lasts, .. }
+            | Self::StallWork { lasts, .. }
             | Self::HoldChange { lasts, .. }
             | Self::Errors { lasts, .. }
             | Self::CutThere { lasts, .. }

@@ -34,6 +34,7 @@ pub fn swarm(seed: u64) -> Scenario {
         _ => 8 + random.below(12),
     } as u32;
     let mut scenario = drawn(seed, random, period, count, Course { calm: 40, faulty: 60 });
+    hindered_work(&mut scenario);
     one_after_the_other(&mut scenario);
     let unheard = unheard_before_drains(seed, u64::from(period) * 1_000_000, &scenario.faults);
     scenario.faults.extend(unheard);
@@ -120,6 +121,7 @@ pub fn swarm_of_processes(seed: u64) -> Scenario {
     if scenario.load.every > Span::ZERO {
         scenario.orders = orders(seed);
     }
+    hindered_work(&mut scenario);
     // What is running when a node dies, drains or is declared lost is what there is to lose.
     if random.below(2) == 0 {
         scenario.load.runs = Span::from_millis(1_000 + random.below(3_000));
@@ -231,6 +233,28 @@ fn orders(seed: u64) -> Orders {
         slow_down,
         rate,
     }
+}
+
+/// In an eighth of the runs with jobs the database undoes some statements on them, or they leave late.
+fn hindered_work(scenario: &mut Scenario) {
+    // A stream of its own: what other seeds draw stays as it is.
+    let mut random = Stream::new(scenario.seed, "swarm hindered work");
+    if random.below(8) > 0 || scenario.load.every == Span::ZERO {
+        return;
+    }
+    let unit = scenario.period.as_nanos() as u64;
+    let (count, until) = (scenario.nodes.len() as u64, scenario.load.until.0);
+    for _ in 0..1 + random.below(4) {
+        let node = random.below(count) as u32;
+        let at = Span((20 * unit + random.below(30 * unit)).min(until));
+        let lasts = Span(random.below(2 * unit));
+        let fault = match random.below(2) {
+            0 => Fault::Deadlock { node },
+            _ => Fault::StallWork { node, lasts },
+        };
+        scenario.faults.push(Planned { at, fault });
+    }
+    scenario.faults.sort_by_key(|planned| planned.at);
 }
 
 /// In a quarter of the runs a claim brings one to four jobs at most.
@@ -528,8 +552,8 @@ mod tests {
             .flat_map(|seed| swarm(seed).faults)
             .map(|planned| planned.fault.name())
             .collect();
-        // A deploy and a change of the period are not drawn among the others.
-        assert_eq!(drawn.len() as u64, KINDS + 2);
+        // A deploy, a change of the period and what hinders statements on the jobs are not drawn among the others.
+        assert_eq!(drawn.len() as u64, KINDS + 4);
     }
 
     #[test]
