@@ -139,7 +139,7 @@ impl<D: Driver> Lab<'_, D> {
         let (capacity, paused) = (host.plan.capacity, host.is_paused(now));
         let Some(life) = &mut host.life else { return };
         let waits = life.turn_awaited.is_some() || life.work_awaited.is_some() || paused;
-        let retries = life.work_given_up.is_some_and(|given_up| now <= given_up + RETRIED_WITHIN);
+        let retries = life.may_wait_to_retry(now);
         let able = life.holds() < capacity
             && life.target_told
             && !life.draining

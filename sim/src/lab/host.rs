@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use turnwise_engine::{LocalInstant, NodeId, RequestId, Slot, Token, WorkStatement};
 
-use super::asks::{Asking, Told};
+use super::asks::{Asking, RETRIED_WITHIN, Told};
 use crate::random::Stream;
 use crate::scenario;
 use crate::world::{Local, Mishaps, Roads};
@@ -45,6 +45,8 @@ pub(super) struct Life<D> {
     pub(super) turn_awaited: Option<RequestId>,
     pub(super) turn_is_read: bool,
     pub(super) work_awaited: Option<RequestId>,
+    /// The history of the server whose answer about turns it heard last.
+    pub(super) heard_timeline: i64,
     /// When it last gave up a statement on the jobs.
     pub(super) work_given_up: Option<u64>,
     /// What the machine was told of its target.
@@ -95,6 +97,7 @@ impl<D> Life<D> {
             turn_awaited: None,
             turn_is_read: false,
             work_awaited: None,
+            heard_timeline: timeline,
             work_given_up: None,
             target_told: true,
             running: BTreeSet::new(),
@@ -114,6 +117,11 @@ impl<D> Life<D> {
             removed: false,
             idle_work: 0,
         }
+    }
+
+    /// Whether it gave up a statement on the jobs so lately that it may not have tried again yet.
+    pub(super) fn may_wait_to_retry(&self, now: u64) -> bool {
+        self.work_given_up.is_some_and(|given_up| now <= given_up + RETRIED_WITHIN)
     }
 
     /// A statement has failed, or was given up.

@@ -364,6 +364,7 @@ impl<D: Driver> Lab<'_, D> {
             return;
         }
         life.turn_awaited = None;
+        life.heard_timeline = answer.identity.timeline;
         life.beat_error = error;
         // The server says which turns have passed: a number that only the node's own clock had reached may yet come.
         life.skipped = life.skipped.min(answer.now);

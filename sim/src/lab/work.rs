@@ -5,7 +5,6 @@ use turnwise_engine::{
     Claim, Fate, Input, LocalInstant, RequestId, Token, WorkAnswer, WorkStatement,
 };
 
-use super::asks::RETRIED_WITHIN;
 use super::database::{Done, Ending};
 use super::events::What;
 use super::host::{Life, id_of, life_of};
@@ -390,8 +389,12 @@ impl<D: Driver> Lab<'_, D> {
         for node in &noticed.lapsed {
             let life = life_of(*node);
             let host = &self.hosts[self.lives[life as usize] as usize];
-            let alive = host.life.as_ref().is_some_and(|here| here.number == life);
-            let excused = !alive || host.excused_until > now || !D::PROMISES;
+            // What a server that took over lacks, it may take to be held still by a node that has not heard of it, and that
+            // renews nothing for what it has ended.
+            let timeline = self.database.identity.timeline;
+            let here = host.life.as_ref().filter(|here| here.number == life);
+            let unaware = here.is_none_or(|here| here.heard_timeline != timeline);
+            let excused = unaware || host.excused_until > now || !D::PROMISES;
             jobs.lapsed(now, life, excused, marks, violations);
         }
         if !noticed.lapsed.is_empty() {
@@ -454,8 +457,7 @@ impl<D: Driver> Lab<'_, D> {
         let Some(life) = &self.hosts[number as usize].life else { return };
         let (id, holds, counted) = (life.number, life.holds(), life.machine.held());
         // However calm the farm, one statement on the jobs may be held up on the road until it is given up.
-        let retries =
-            life.work_given_up.is_some_and(|given_up| self.now <= given_up + RETRIED_WITHIN);
+        let retries = life.may_wait_to_retry(self.now);
         let waits = life.turn_awaited.is_some() || life.work_awaited.is_some() || life.draining;
         let waits = waits || retries;
         if D::PROMISES && !waits && self.oracle.ring.is_calm(self.now) {
@@ -500,8 +502,11 @@ impl<D: Driver> Lab<'_, D> {
             let life = life_of(node);
             let host = &self.hosts[self.lives[life as usize] as usize];
             host.life.as_ref().is_some_and(|here| {
+                // A claim whose answer was lost is recovered by the next try, and the machine knows that one is missing.
+                let recovers = here.may_wait_to_retry(now) && here.machine.held().is_none();
                 here.number == life
-                    && (here.running.contains(&(job, token))
+                    && (recovers
+                        || here.running.contains(&(job, token))
                         || here.ending.contains(&(job, token))
                         || here.turn_awaited.is_some()
                         || here.work_awaited.is_some())

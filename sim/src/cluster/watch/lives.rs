@@ -128,6 +128,10 @@ impl World {
             Input::TurnAnswer(answer) => {
                 self.hosts[host as usize].clock_known.get_or_insert(self.now);
                 let known = answer.identity == self.server.look().1;
+                // The server says which turns have passed: a number that only the node's own clock had reached may yet come.
+                let life = self.life(number);
+                life.skipped = life.skipped.min(answer.now);
+                life.last_beat = life.last_beat.min(answer.now);
                 Some(Answered { expected, now: answer.now, known })
             }
             _ => None,

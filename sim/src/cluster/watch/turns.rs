@@ -199,10 +199,7 @@ impl World {
 
     /// The answer to a statement on the turn row was told to an engine.
     pub(super) fn turn_answered(&mut self, number: u32, answer: &Answered) {
-        let life = self.life(number);
-        // The server says which turns have passed: a number that only the node's own clock had reached may yet come.
-        life.skipped = life.skipped.min(answer.now);
-        life.last_beat = life.last_beat.min(answer.now);
+        let life = &self.lives[number as usize];
         let last = life.last_beat.max(life.skipped);
         if let Some(expected) = answer.expected
             && expected < answer.now
