@@ -53,7 +53,7 @@ fn print_table(verdicts: &[Verdict]) {
     }
 }
 
-/// The median of each estimator, in units of the channel's noise, from trace to trace.
+/// The median of each estimator, in units of the oracle's, from trace to trace, kind by kind.
 fn plot(verdicts: &[Verdict], path: &Path) -> Result<(), Box<dyn Error>> {
     const COLOURS: [RGBColor; 6] = [
         RGBColor(0xd0, 0x20, 0x20),
@@ -63,33 +63,39 @@ fn plot(verdicts: &[Verdict], path: &Path) -> Result<(), Box<dyn Error>> {
         RGBColor(0x80, 0x40, 0xb0),
         RGBColor(0x10, 0x10, 0x10),
     ];
+    let mut verdicts: Vec<&Verdict> = verdicts.iter().collect();
+    verdicts.sort_by_key(|verdict| KINDS.iter().position(|kind| *kind == verdict.case.kind));
+    let median = |verdict: &Verdict, place: usize| {
+        verdict.scores.get(place).map_or(f64::NAN, |score| score.arrival.p50)
+    };
     let ratio = |verdict: &Verdict, place: usize| {
-        verdict.scores.get(place).map_or(f64::NAN, |score| score.arrival.p50 / verdict.floor)
+        median(verdict, place) / median(verdict, verdict.scores.len() - 1)
     };
     let places = verdicts.first().map_or(0, |verdict| verdict.scores.len());
     let most = (0..places)
         .flat_map(|place| verdicts.iter().map(move |verdict| ratio(verdict, place)))
         .fold(2.0, f64::max);
-    let root = SVGBackend::new(path, (1_200, 640)).into_drawing_area();
+    let root = SVGBackend::new(path, (1_400, 640)).into_drawing_area();
     root.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&root)
-        .caption("median arrival error, in units of the channel's noise", ("sans-serif", 20))
+        .caption("median arrival error, in units of the oracle's", ("sans-serif", 20))
         .margin(16)
-        .x_label_area_size(40)
+        .x_label_area_size(30)
         .y_label_area_size(60)
         .build_cartesian_2d(0.0..verdicts.len() as f64, (0.5..most * 1.2).log_scale())?;
     let name = |x: &f64| {
-        verdicts.get(*x as usize).map_or_else(String::new, |verdict| {
+        // Once for each trace, in its middle.
+        let named = verdicts.get(*x as usize).filter(|_| x.fract() > 0.25);
+        named.map_or_else(String::new, |verdict| {
             let spec = &verdict.case.spec;
-            format!("{} {:?}/{:?}", verdict.case.kind, spec.rtt, spec.interval)
+            format!("{:?}/{:?}", spec.rtt, spec.interval)
         })
     };
     chart
         .configure_mesh()
         .disable_x_mesh()
-        .x_labels(verdicts.len())
-        .x_label_style(("sans-serif", 9))
-        .x_label_offset(30)
+        .x_labels(2 * verdicts.len() + 1)
+        .x_label_style(("sans-serif", 10))
         .x_label_formatter(&name)
         .draw()?;
     for (place, colour) in (0..places).zip(COLOURS) {
@@ -104,6 +110,12 @@ fn plot(verdicts: &[Verdict], path: &Path) -> Result<(), Box<dyn Error>> {
             .label(name)
             .legend(move |(x, y)| Rectangle::new([(x, y - 4), (x + 12, y + 4)], colour.filled()));
         chart.draw_series(points.map(|point| Circle::new(point, 3, colour.filled())))?;
+    }
+    for kind in KINDS {
+        let first = verdicts.iter().position(|verdict| verdict.case.kind == kind).unwrap_or(0);
+        let place = (first as f64 + 0.1, 0.62);
+        let name = Text::new(format!("{kind}:"), place, ("sans-serif", 14));
+        chart.draw_series(std::iter::once(name))?;
     }
     chart.configure_series_labels().background_style(WHITE).border_style(BLACK).draw()?;
     root.present()?;
