@@ -14,13 +14,13 @@ use crate::units::{LocalInstant, NodeId, Period, ServerInstant, Slot, nanos};
 
 /// A statement is given up after this share of a period, so that a read can follow in the next slot ...
 const PATIENCE_OF_PERIOD: (i64, i64) = (3, 4);
-/// ... but not before this many of the smallest round trips, unless the read could then not precede the node's next turn ...
+/// ... but not before this many of the smallest round trips ...
 const PATIENCE_ROUND_TRIPS: i64 = 8;
-/// ... or this many of the longest of the last ones ...
-const PATIENCE_LONGEST: i64 = 2;
-/// ... nor earlier than this ...
+/// ... nor earlier than this, unless the read could then not precede the node's next turn ...
 const PATIENCE_MIN: Duration = Duration::from_millis(100);
-/// ... and after every so many failures in a row one statement is given that much more time again, in case the
+/// ... and in no case before this many of the longest of the last ones ...
+const PATIENCE_LONGEST: i64 = 2;
+/// ... and after every so many failures in a row one statement is given that much more of the period again, in case the
 /// database has become slow: answers that were given up teach nothing ...
 const PATIENCE_GROWS_AFTER: u32 = 4;
 /// ... but no more than this, or so many periods: an outage that ends in the middle lasts so much longer for it ...
@@ -226,11 +226,10 @@ impl<S: Sabotage> Turns<S> {
             None => period.as_duration().max(Duration::from_secs(1)),
             Some((shortest, longest)) => {
                 let (part, whole) = PATIENCE_OF_PERIOD;
-                let many = shortest.saturating_mul(PATIENCE_ROUND_TRIPS);
+                let many = shortest.saturating_mul(PATIENCE_ROUND_TRIPS).max(nanos(PATIENCE_MIN));
                 let nanos = (period.as_nanos() * part / whole)
                     .max(self.in_time(now, kind, clock).map_or(many, |in_time| many.min(in_time)))
-                    .max(longest.saturating_mul(PATIENCE_LONGEST))
-                    .max(nanos(PATIENCE_MIN));
+                    .max(longest.saturating_mul(PATIENCE_LONGEST));
                 Duration::from_nanos(nanos.unsigned_abs())
             }
         };
@@ -266,12 +265,16 @@ impl<S: Sabotage> Turns<S> {
         if failures == 0 || !failures.is_multiple_of(PATIENCE_GROWS_AFTER) {
             return usual;
         }
-        let grown = usual.saturating_mul(1 + failures.min(1_000) / PATIENCE_GROWS_AFTER);
+        let times = 1 + failures.min(1_000) / PATIENCE_GROWS_AFTER;
         if !known || failures.is_multiple_of(PATIENCE_IS_FULL_AFTER) {
-            return grown;
+            return usual.saturating_mul(times);
         }
+        // It is the period's share that grows, and not the round trips: two periods are reached after eight failures on
+        // every road.
+        let (part, whole) = PATIENCE_OF_PERIOD;
+        let share = (period * part as u32 / whole as u32).max(PATIENCE_MIN);
         let most = (period * PATIENCE_GROWN_PERIODS).max(PATIENCE_GROWN);
-        grown.min(most.max(usual))
+        share.saturating_mul(times).min(most).max(usual)
     }
 
     pub(crate) fn is_in_flight(&self, request: RequestId) -> bool {

@@ -239,26 +239,53 @@ fn a_beat_whose_connection_breaks_is_sent_again_once() {
     assert_calm(&mut farm);
 }
 
+/// A settled ring of so many, each as far from the server.
+fn far_away(nodes: usize, period: Period, way: u64) -> Farm {
+    let mut farm = Farm::empty(period);
+    for _ in 0..nodes {
+        let node = farm.start();
+        farm.nodes[node].way = way;
+        farm.run(0.13);
+    }
+    farm.run(40.0);
+    farm
+}
+
 #[test]
 fn a_lost_answer_costs_nothing_on_a_long_road_either() {
-    for nodes in 1..=4 {
-        for way in [3, 40, 80, 120, 160, 200] {
-            let mut farm = Farm::empty(Period::DEFAULT);
-            for _ in 0..nodes {
-                let node = farm.start();
-                farm.nodes[node].way = way * 1_000_000;
-                farm.run(0.13);
-            }
-            farm.run(40.0);
-            farm.run_to_turn_of(0, 300_000_000);
+    for (nodes, millis) in [(1, 1_000), (2, 1_000), (3, 1_000), (4, 1_000), (2, 66)] {
+        let period = Period::from_millis(millis).unwrap();
+        let slot = period.as_duration().as_nanos() as u64;
+        for percent in [1, 4, 8, 12, 16, 20] {
+            let mut farm = far_away(nodes, period, slot * percent / 100);
+            farm.run_to_turn_of(0, slot * 3 / 10);
             farm.forget();
             farm.nodes[0].unheard = 1;
             farm.run(20.0);
             let allowed = i64::from(nodes == 1);
-            assert!(farm.missed() <= allowed, "{nodes}, {way} ms: {} missed", farm.missed());
-            assert_eq!(farm.refused(), 0, "{nodes}, {way} ms");
+            assert!(farm.missed() <= allowed, "{nodes}, {percent}: {} missed", farm.missed());
+            assert_eq!(farm.refused(), 0, "{nodes}, {percent}");
             let skipped = farm.notes.iter().filter(|(_, n)| matches!(n, Note::TurnSkipped { .. }));
-            assert_eq!(skipped.count(), 0, "{nodes}, {way} ms: the beat was sent, and accepted");
+            assert_eq!(skipped.count(), 0, "{nodes}, {percent}: the beat was sent, and accepted");
+            assert_calm(&mut farm);
+        }
+    }
+}
+
+#[test]
+fn a_short_outage_costs_two_slots_more_on_a_long_road_too() {
+    for way in [3, 45, 76] {
+        for tenth in 30..75 {
+            let mut farm = far_away(2, Period::DEFAULT, way * 1_000_000);
+            farm.forget();
+            farm.run(2.37);
+            farm.silent = true;
+            let seconds = 0.1 * f64::from(tenth);
+            farm.run(seconds);
+            farm.silent = false;
+            farm.run(20.0);
+            let allowed = seconds.ceil() as i64 + 2;
+            assert!(farm.missed() <= allowed, "{way}, {seconds}: {} missed", farm.missed());
             assert_calm(&mut farm);
         }
     }

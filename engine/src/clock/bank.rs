@@ -300,11 +300,17 @@ impl Bank {
             let spread = &spreads[leg];
             if spread.centre > 4.0 * spread.width + 3.0 * deviations[leg] + grain {
                 // Most samples have been late for long: the way is longer, by little.
-                let by = spread.centre - 2.0 * spread.width;
-                self.replace(name, by, 2.0 * spread.width + grain / 2.0);
+                let (by, deviation) = (spread.centre - 2.0 * spread.width, 2.0 * spread.width);
                 for guess in &mut self.guesses {
-                    guess.spread[leg].centre -= by;
+                    // All lines are put where the lead's goes: a guess's middle moves by as much as its own line does.
+                    let own = &guess.beliefs[guess.best];
+                    let apart = match name {
+                        Leg::There => lead.u - own.u,
+                        Leg::Back => own.d - lead.d,
+                    };
+                    guess.spread[leg].centre -= by + apart;
                 }
+                self.replace(name, by, deviation + grain / 2.0);
                 continue;
             }
             if late[leg] > spread.late() + 2.0 * deviations[leg] {

@@ -61,8 +61,10 @@ pub(crate) struct Farm {
     pub(crate) now: u64,
     /// Server time less true time.
     pub(crate) server: i64,
-    /// The database is away.
+    /// The database is away: every statement fails.
     pub(crate) down: bool,
+    /// The database is away, and says nothing at all.
+    pub(crate) silent: bool,
     pub(crate) beats: Vec<Beat>,
     pub(crate) sent: Vec<Sent>,
     pub(crate) notes: Vec<(usize, Note)>,
@@ -97,6 +99,7 @@ impl Farm {
             now: SECOND,
             server: EPOCH,
             down: false,
+            silent: false,
             beats: Vec::new(),
             sent: Vec::new(),
             notes: Vec::new(),
@@ -264,6 +267,9 @@ impl Farm {
                 }
             }
             Event::Arrive { node, request, statement, sent } => {
+                if self.silent {
+                    return;
+                }
                 let way = self.nodes[node].way;
                 let input = match self.down {
                     true => Input::Failed { request, fate: Fate::Unknown },
