@@ -54,7 +54,8 @@ pub fn swarm(seed: u64) -> Scenario {
 }
 
 /// One run of twelve has two misfortunes of which the second makes the first worse, and nothing else: whoever stands in for
-/// the dead dies, or leaves; whoever removed a living node dies; all die, and one comes back.
+/// the dead dies, or leaves; whoever removed a living node dies; all die, and one comes back; the removal of one that died, or
+/// that only stood still, is long on its way.
 fn one_after_the_other(scenario: &mut Scenario) {
     // A stream of its own: what other seeds draw stays as it is.
     let mut random = Stream::new(scenario.seed, "swarm pairs");
@@ -62,7 +63,7 @@ fn one_after_the_other(scenario: &mut Scenario) {
         return;
     }
     let unit = scenario.period.as_nanos() as u64;
-    let kind = random.below(5);
+    let kind = random.below(7);
     if kind == 3 {
         scenario.nodes.truncate(2);
     }
@@ -74,28 +75,47 @@ fn one_after_the_other(scenario: &mut Scenario) {
     let other = if one == other { (one + 1) % count } else { other };
     let (one, other) = (one as u32, other as u32);
     let at = Span(40 * unit + random.below(20 * unit));
-    let (first, soon) = match kind {
-        0 => (Fault::Kill { node: one }, count + 4),
-        1 => (Fault::Drain { node: one }, 4),
-        2 => (Fault::Kill { node: one }, 4),
+    let soon = |periods: u64, random: &mut Stream| Span(at.0 + random.below(periods * unit));
+    let standstill = |random: &mut Stream| Span(unit / 2 + random.below(3 * unit));
+    let rest = (0..count as u32).filter(|node| *node != one);
+    let faults: Vec<_> = match kind {
+        0 => [
+            (at, Fault::Kill { node: one }),
+            (soon(count + 4, &mut random), Fault::Kill { node: other }),
+        ]
+        .to_vec(),
+        1 => {
+            [(at, Fault::Drain { node: one }), (soon(4, &mut random), Fault::Kill { node: other })]
+                .to_vec()
+        }
+        2 => {
+            [(at, Fault::Kill { node: one }), (soon(4, &mut random), Fault::Drain { node: other })]
+                .to_vec()
+        }
         3 => {
-            let lasts = Span(unit / 2 + random.below(3 * unit));
-            (Fault::Pause { node: one, lasts }, 8)
+            let lasts = standstill(&mut random);
+            let remover_dies = (soon(8, &mut random), Fault::Kill { node: other });
+            [(at, Fault::Pause { node: one, lasts }), remover_dies].to_vec()
+        }
+        4 => {
+            let after = Span(random.below((2 * count + 4) * unit));
+            let returns = (at, Fault::Restart { node: one, after });
+            rest.map(|node| (at, Fault::Kill { node })).chain([returns]).collect()
         }
         _ => {
-            let after = Span(random.below((2 * count + 4) * unit));
-            (Fault::Restart { node: one, after }, 0)
+            let lasts = standstill(&mut random);
+            let removed = match kind {
+                5 => Fault::Kill { node: one },
+                _ => Fault::Pause { node: one, lasts },
+            };
+            // Whoever finds it missing.
+            let held = rest.map(|node| {
+                let lasts = Span(random.below(6 * unit));
+                (at, Fault::HoldChange { node, lasts })
+            });
+            held.chain([(at, removed)]).collect()
         }
     };
-    let mut faults = vec![(at, first)];
-    if soon == 0 {
-        let rest = (0..count as u32).filter(|node| *node != one);
-        faults.extend(rest.map(|node| (at, Fault::Kill { node })));
-    } else {
-        let second =
-            if kind == 2 { Fault::Drain { node: other } } else { Fault::Kill { node: other } };
-        faults.push((Span(at.0 + random.below(soon * unit)), second));
-    }
     scenario.faults = faults.into_iter().map(|(at, fault)| Planned { at, fault }).collect();
 }
 
