@@ -124,7 +124,8 @@ impl<D: Driver> Lab<'_, D> {
         let Some(life) = &host.life else { return };
         let late = LATE_WAKES * host.plan.clock.late_wake.0;
         let Some(waited) = life.told.could_have_asked_for(now, local) else { return };
-        if waited > ASKS_WITHIN + late && self.oracle.ring.is_calm(now) && D::PROMISES {
+        let promised = D::PROMISES && life.machine.promises(Invariant::Drains);
+        if waited > ASKS_WITHIN + late && self.oracle.ring.is_calm(now) && promised {
             let (id, waited) = (life.number, waited / 1_000_000);
             self.violated(Invariant::Drains, || {
                 format!("life {id}, told of more jobs and with places free, has not asked for {waited} ms")

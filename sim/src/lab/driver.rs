@@ -6,6 +6,8 @@ use turnwise_engine::{
     Config, Engine, Input, LocalInstant, NodeId, Output, Reason, Sabotage, Slot, Sound, Status,
 };
 
+use crate::oracle::Invariant;
+
 /// A machine that takes turns, without IO.
 pub trait Driver: Sized {
     /// The bugs that are planted in the database's rules when this kind of machine runs.
@@ -31,6 +33,12 @@ pub trait Driver: Sized {
     fn next_turn(&self) -> Option<Slot>;
     /// Whether the invariants of the turn protocol are promised at all.
     const PROMISES: bool;
+    /// Whether this one machine promises what concerns nobody but itself, where others of its farm do: that it asks for jobs
+    /// when it can ([`Invariant::Drains`]), notes the turns that it skips ([`Invariant::Accounting`]), aims well
+    /// ([`Invariant::Accuracy`]).
+    fn promises(&self, _: Invariant) -> bool {
+        true
+    }
     /// Whether a journal is kept of its lives: another one, told what it says, asks for the same.
     const KEEPS_JOURNAL: bool = false;
 

@@ -315,7 +315,9 @@ impl<D: Driver> Lab<'_, D> {
         } else {
             self.oracle.ring.count_only(arrival);
         }
-        if calm && accepted {
+        let here = self.hosts[number as usize].life.as_ref();
+        let aims = here.is_none_or(|here| here.machine.promises(Invariant::Accuracy));
+        if calm && accepted && aims {
             let noise = self.aim_noise(number, living as u64);
             self.oracle.clock.aimed(number, error, noise);
         }
@@ -406,6 +408,7 @@ impl<D: Driver> Lab<'_, D> {
     fn check_skipped(&mut self, number: u32, id: u32, expected: Slot, now: Slot) {
         let Some(life) = &self.hosts[number as usize].life else { return };
         if life.number == id
+            && life.machine.promises(Invariant::Accounting)
             && expected < now
             && life.last_beat < expected
             && life.skipped < expected
