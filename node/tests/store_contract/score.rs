@@ -139,6 +139,7 @@ pub(crate) async fn contract<W: World>(score: &mut Score) {
         retention::a_store_apart_is_the_same_database,
         unique_keys::a_unique_key_is_held_until_the_job_has_ended,
         unique_keys::a_unique_key_is_held_through_its_window,
+        unique_keys::a_clock_that_is_set_back_lengthens_windows_and_nothing_else,
         unique_keys::a_job_that_has_lost_its_key_may_run_again,
         unique_keys::an_enqueue_with_a_key_can_be_repeated,
         unique_keys::many_jobs_with_and_without_keys_have_their_ids_in_order,

@@ -67,6 +67,28 @@ pub(crate) async fn a_unique_key_is_held_through_its_window<W: World>(w: W) {
     assert_eq!(enqueue(&a.store, &third).await, third.id);
 }
 
+pub(crate) async fn a_clock_that_is_set_back_lengthens_windows_and_nothing_else<W: World>(w: W) {
+    let a = Member::register(&w, 1).await;
+    let (plain, hourly) = (unique("plain", None), unique("hourly", Some(3_600)));
+    for new in [&plain, &hourly] {
+        enqueue(&a.store, new).await;
+        assert_eq!(a.store.cancel(new.id).await.unwrap(), Some(true));
+    }
+    w.set_clock(NOON - 60 * SECOND).await;
+    // The job lies in the future, and has ended: its key is free.
+    let second = unique("plain", None);
+    assert_eq!(enqueue(&a.store, &second).await, second.id);
+    assert_eq!(enqueue(&a.store, &unique("hourly", None)).await, hourly.id);
+    w.set_clock(NOON + 3_600 * SECOND).await;
+    let third = unique("hourly", None);
+    assert_eq!(enqueue(&a.store, &third).await, third.id);
+    assert_eq!(a.store.cancel(third.id).await.unwrap(), Some(true));
+    // Whoever has lost its key does not get it back with the time.
+    w.set_clock(NOON).await;
+    let fourth = unique("hourly", None);
+    assert_eq!(enqueue(&a.store, &fourth).await, fourth.id);
+}
+
 pub(crate) async fn a_job_that_has_lost_its_key_may_run_again<W: World>(w: W) {
     let a = Member::register(&w, 1).await;
     let (first, second) = (unique("k", None), unique("k", None));

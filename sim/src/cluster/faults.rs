@@ -10,6 +10,7 @@ use super::farm::{Farm, World};
 use super::mail::DATABASE;
 use super::orders::SECOND_QUEUE;
 use super::target::{MACHINES, machine};
+use super::watch::Holders;
 use super::{Cluster, What, node};
 use crate::oracle::Disturbance;
 use crate::report::Seen;
@@ -262,9 +263,11 @@ impl Cluster<'_> {
     /// Another server takes over, with the state of a while ago and a clock of its own.
     pub(super) fn promote(&mut self, number: usize) {
         let Fault::Failover { clock, .. } = self.scenario.faults[number].fault else { return };
-        if let Some(older) = self.snapshots[number].take() {
+        if let Some((older, holders)) = self.snapshots[number].take() {
             lose_what_came_after(&self.farm, &older);
-            self.farm.look().store = Some(older);
+            let mut world = self.farm.look();
+            world.store = Some(older);
+            world.keys_are_as_they_were(holders);
         }
         let store = self.farm.look().store.clone();
         let paused = store.and_then(|store| at_once(store.paused()).ok()).unwrap_or_default();
@@ -415,10 +418,14 @@ fn lose_what_came_after(farm: &Farm, older: &Database) {
     }
 }
 
+/// An older state of the database, and who held which key.
+pub(super) type Older = (Database, Holders);
+
 /// The state that a later failover goes back to.
-pub(super) fn snapshot(farm: &Farm) -> Option<Database> {
+pub(super) fn snapshot(farm: &Farm) -> Option<Older> {
     let store = farm.look().store.clone()?;
-    at_once(store.copy()).ok()
+    let copy = at_once(store.copy()).ok()?;
+    Some((copy, farm.look().key_holders()))
 }
 
 /// The network of a run.

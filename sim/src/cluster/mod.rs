@@ -51,7 +51,7 @@ use self::caller::SimCaller;
 use self::clock::NodeClock;
 use self::database::{Database, at_once};
 use self::farm::{Farm, set_true_now};
-use self::faults::{Network, snapshot};
+use self::faults::{Network, Older, snapshot};
 use self::mail::DATABASE;
 use self::stage::Process;
 use self::store::RemoteStore;
@@ -156,7 +156,7 @@ struct Cluster<'a> {
     sim: Network<'a>,
     plans: BinaryHeap<Plan>,
     planned: u64,
-    snapshots: Vec<Option<Database>>,
+    snapshots: Vec<Option<Older>>,
 }
 
 /// What is to happen, and when.

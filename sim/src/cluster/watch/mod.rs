@@ -21,7 +21,7 @@ mod work;
 pub(super) use batches::{Known as KnownBatch, batch_id};
 pub(super) use elsewhere::Said;
 pub(super) use lives::Answered;
-pub(super) use orders::Ordered;
+pub(super) use orders::{Holders, Ordered};
 
 use super::farm::World;
 

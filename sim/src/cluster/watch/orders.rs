@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use turnwise_node::job::{JobId, JobState, JobView, Unique, UniqueKey};
+use turnwise_node::job::{JobId, JobState, JobView, Unique};
 use turnwise_node::schedule::Cron;
 use turnwise_node::store::Fire;
 
@@ -21,11 +21,16 @@ use crate::world::job_of;
 /// ways there and back are long.
 const DROPPED_WITHIN: u64 = 3_000_000_000;
 
+/// Who got each unique key last.
+pub(in crate::cluster) type Holders = BTreeMap<String, u64>;
+
 /// What was ordered.
 #[derive(Default)]
 pub(in crate::cluster) struct Ordered {
-    /// The jobs that got a unique key, and how long they hold it at least, in microseconds from their enqueue.
-    keyed: BTreeMap<u64, (UniqueKey, i64)>,
+    /// How long jobs that got a unique key hold it at least, in microseconds from their enqueue; none: until they have ended.
+    windows: BTreeMap<u64, Option<i64>>,
+    /// Who got each key last: whoever had it before has lost it for good, whatever the clock shows later.
+    holders: Holders,
     /// The jobs that were cancelled while they waited.
     cancelled: BTreeMap<u64, u64>,
     /// Those that were cancelled while they ran, and when.
@@ -63,19 +68,19 @@ impl World {
         jobs: &[JobView],
     ) {
         let server_now = self.server.look().0.stamp(self.now);
-        let keyed = &self.orders.told.keyed;
-        // Those that had the key before, the last of them last.
-        let mut before: Vec<&JobView> = jobs
-            .iter()
-            .filter(|job| keyed.get(&job_of(job.id)).is_some_and(|(key, _)| *key == unique.key))
-            .collect();
-        before.sort_by_key(|job| job_of(job.id));
-        let last = before.last().map(|job| {
-            let window = keyed.get(&job_of(job.id)).map_or(0, |(_, window)| *window);
-            let until = job.created_at.offset(window.saturating_mul(1_000));
-            (job_of(job.id), !has_ended(job) || until > server_now)
-        });
         let key = unique.key.as_str().to_owned();
+        let told = &self.orders.told;
+        // Who had the key last, unless it is gone: then nobody has it.
+        let last = told.holders.get(&key).and_then(|last| {
+            let job = jobs.iter().find(|job| job_of(job.id) == *last)?;
+            let window = told.windows.get(last).copied().flatten();
+            // Without a window it is free as soon as the job has ended, though its enqueue may lie in the future where the
+            // clock was set back.
+            let lasts = window.is_some_and(|window| {
+                job.created_at.offset(window.saturating_mul(1_000)) > server_now
+            });
+            Some((*last, !has_ended(job) || lasts))
+        });
         match (holder.map(job_of), last) {
             (None, Some((other, true))) => self.violated(Invariant::UniqueKeys, || {
                 format!("job {number} got {key:?}, which job {other} holds")
@@ -89,15 +94,26 @@ impl World {
             (None, other) => sometimes!(self.oracle.marks, Mark::KeyFreed, other.is_some()),
         }
         if holder.is_none() {
-            let window = unique.window.map_or(0, |window| window.as_micros() as i64);
-            self.orders.told.keyed.insert(number, (unique.key.clone(), window));
+            let window = unique.window.map(|window| window.as_micros() as i64);
+            self.orders.told.windows.insert(number, window);
+            self.orders.told.holders.insert(unique.key.as_str().to_owned(), number);
         }
     }
 
     /// How much longer a job is kept for its key's sake, in nanoseconds.
     pub(super) fn kept_for_key(&self, job: u64) -> u64 {
-        let window = self.orders.told.keyed.get(&job).map_or(0, |(_, window)| *window);
+        let window = self.orders.told.windows.get(&job).copied().flatten().unwrap_or(0);
         window.unsigned_abs() * 1_000
+    }
+
+    /// Who holds which key, to be kept with a copy of the database.
+    pub(in crate::cluster) fn key_holders(&self) -> Holders {
+        self.orders.told.holders.clone()
+    }
+
+    /// Another server took over with an older state: the keys are whose they were then.
+    pub(in crate::cluster) fn keys_are_as_they_were(&mut self, holders: Holders) {
+        self.orders.told.holders = holders;
     }
 
     /// Somebody cancelled a job, which is in this state since.
