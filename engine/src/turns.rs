@@ -326,6 +326,9 @@ impl<S: Sabotage> Turns<S> {
             // A connection that died while it was idle shows it only now. The same beat again, on another: the
             // fence lets one of them in, and the licence is for this slot as before.
             self.sent_again = Some(slot);
+            if fate == Fate::Unknown {
+                self.accounted = Some(slot);
+            }
             self.plan = Plan::Beat { slot, at: now, not_after };
             return;
         }
@@ -386,7 +389,15 @@ impl<S: Sabotage> Turns<S> {
             notes.push(Note::ClockStep);
         }
         let slot = answer.now;
-        let skipped = self.outlook().and_then(|(_, turn)| turn).filter(|turn| *turn < slot);
+        let turn = self.outlook().and_then(|(_, turn)| turn);
+        // Of the one that is accounted for all is said: the one behind it may have passed too.
+        let turn = match (turn, self.row()) {
+            (Some(turn), Some(row)) if self.accounted == Some(turn) => {
+                row.roster.next_turn(self.id, turn)
+            }
+            (turn, _) => turn,
+        };
+        let skipped = turn.filter(|turn| *turn < slot);
         if let Some(turn) = skipped
             && in_flight.kind != Sent::Beat(turn)
             && !other_server
@@ -671,8 +682,7 @@ impl<S: Sabotage> Turns<S> {
     }
 
     fn note_skipped(&mut self, slot: Slot, notes: &mut Vec<Note>) {
-        // A beat whose connection broke was sent, even if it could not be sent again.
-        let is_new = self.accounted.replace(slot) != Some(slot) && self.sent_again != Some(slot);
+        let is_new = self.accounted.replace(slot) != Some(slot);
         if is_new && !S::plants(Bug::SkippedTurnsAreNotNoted) {
             notes.push(Note::TurnSkipped { slot });
         }
@@ -741,15 +751,15 @@ mod tests {
         assert_eq!(skipped(&notes), [Slot(5)]);
         send(&mut turns, Sent::Read);
         answer(&mut turns, &mut notes);
-        assert_eq!(skipped(&notes), [Slot(5)]);
+        assert_eq!(skipped(&notes), [Slot(5), Slot(6)], "the one behind it has passed too");
         // The node slept past the next one.
         turns.missed(NOW, Slot(8), &clock, &mut notes);
-        assert_eq!(skipped(&notes), [Slot(5), Slot(8)]);
+        assert_eq!(skipped(&notes), [Slot(5), Slot(6), Slot(8)]);
         // It slept past it, and reads.
         let (mut turns, mut notes) = (sending(Sent::Read), Vec::new());
         turns.missed(NOW, Slot(5), &clock, &mut notes);
         answer(&mut turns, &mut notes);
-        assert_eq!(skipped(&notes), [Slot(5)]);
+        assert_eq!(skipped(&notes), [Slot(5), Slot(6)]);
         // Only the read shows it.
         let (mut turns, mut notes) = (sending(Sent::Read), Vec::new());
         answer(&mut turns, &mut notes);
@@ -760,17 +770,22 @@ mod tests {
     #[test]
     fn a_turn_whose_beat_was_sent_is_not_noted_as_skipped() {
         let clock = Clock::default();
-        // Nothing is heard of it, and the read behind that shows that the turn has passed.
+        // Nothing is heard of it, and the read behind that shows that the turn has passed, and the next one.
         let (mut turns, mut notes) = (sending(Sent::Beat(Slot(5))), Vec::new());
         turns.failed(NOW, Fate::Unknown, &clock, &mut Random::new(1), &mut notes);
         send(&mut turns, Sent::Read);
         answer(&mut turns, &mut notes);
-        assert_eq!(skipped(&notes), []);
+        assert_eq!(skipped(&notes), [Slot(6)]);
         // Its connection broke, and then it was too late to send it again.
+        let (mut turns, mut notes) = (sending(Sent::Beat(Slot(5))), Vec::new());
+        (turns.sent_again, turns.accounted) = (Some(Slot(5)), Some(Slot(5)));
+        turns.failed(NOW, Fate::NotSent, &clock, &mut Random::new(1), &mut notes);
+        assert_eq!(skipped(&notes), []);
+        // The first try of it had not been sent either.
         let (mut turns, mut notes) = (sending(Sent::Beat(Slot(5))), Vec::new());
         turns.sent_again = Some(Slot(5));
         turns.failed(NOW, Fate::NotSent, &clock, &mut Random::new(1), &mut notes);
-        assert_eq!(skipped(&notes), []);
+        assert_eq!(skipped(&notes), [Slot(5)]);
         // A turn of that number under other numbers is another turn.
         send(&mut turns, Sent::Read);
         answer(&mut turns, &mut notes);

@@ -83,7 +83,7 @@ bugs! {
     /// Of the jobs that a beat claimed only the first is run.
     OnlyFirstJobRuns = "only-first-job-runs",
     /// A failed call is recorded as a success.
-    FailureIsSuccess = "failure-is-success",
+    FailureIsSuccess = "failed-call-is-success",
     /// An end that could not be recorded is forgotten.
     EndIsTriedOnce = "end-is-tried-once",
     /// Of several ends only the first is recorded.

@@ -273,7 +273,10 @@ impl Bank {
             let more = late[other] + late[leg];
             early[leg]
                 && more >= -3.0 * scale - 6.0 * deviations[other]
-                && more <= MORE * spreads[other].late() + 6.0 * (deviations[0] + deviations[1])
+                && more
+                    <= MORE * spreads[other].late().max(0.0)
+                        + grain
+                        + 6.0 * (deviations[0] + deviations[1])
         };
         if core::mem::take(&mut self.stepped) || alike(0) || alike(1) {
             let by = (late[0] - late[1]) / 2.0;
@@ -302,13 +305,7 @@ impl Bank {
                 // Most samples have been late for long: the way is longer, by little.
                 let (by, deviation) = (spread.centre - 2.0 * spread.width, 2.0 * spread.width);
                 for guess in &mut self.guesses {
-                    // All lines are put where the lead's goes: a guess's middle moves by as much as its own line does.
-                    let own = &guess.beliefs[guess.best];
-                    let apart = match name {
-                        Leg::There => lead.u - own.u,
-                        Leg::Back => own.d - lead.d,
-                    };
-                    guess.spread[leg].centre -= by + apart;
+                    guess.spread[leg].centre -= by;
                 }
                 self.replace(name, by, deviation + grain / 2.0);
                 continue;
@@ -333,8 +330,17 @@ impl Bank {
             Leg::There => lead.u + longer,
             Leg::Back => lead.d - longer,
         };
-        for belief in self.guesses.iter_mut().flat_map(|guess| &mut guess.beliefs) {
-            belief.replace(leg, value, deviation);
+        for guess in &mut self.guesses {
+            // All lines are put where the lead's goes: a guess's middle moves by as much as its own line does.
+            let own = &guess.beliefs[guess.best];
+            let (index, apart) = match leg {
+                Leg::There => (0, lead.u - own.u),
+                Leg::Back => (1, own.d - lead.d),
+            };
+            guess.spread[index].centre -= apart;
+            for belief in &mut guess.beliefs {
+                belief.replace(leg, value, deviation);
+            }
         }
     }
 

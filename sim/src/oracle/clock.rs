@@ -145,8 +145,8 @@ impl ClockJudge {
                 node.after_step = None;
                 node.excused = begun < node.rate_broken_until;
             } else if step.by <= spread.saturating_add(widened) {
-                // It hides in what the silence added: like one that is too small.
-                node.after_step = None;
+                // It hides in what the silence added: nothing is demanded until what is claimed holds again.
+                step.by = 0;
             } else if step.exchanges >= EXCHANGES_TO_RECOVER {
                 node.after_step = None;
                 let off = guess - truth;

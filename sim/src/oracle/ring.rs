@@ -137,6 +137,8 @@ struct Episode {
     emptied: bool,
     /// Somebody came where nobody was left.
     came: Option<Came>,
+    /// A node that lives was removed.
+    removed: bool,
     largest: usize,
     slowest: u64,
     missed: u64,
@@ -168,6 +170,7 @@ impl Episode {
             largest: self.largest,
             silence: self.came.map(|came| came.silence),
             slowest: self.slowest,
+            removed: self.removed,
         }
     }
 }
@@ -263,6 +266,7 @@ impl RingJudge {
                     living: self.living,
                     emptied: self.living == 0 && last.is_some(),
                     came,
+                    removed: false,
                     largest: last.map_or(0, |last| last.ring),
                     slowest: self.slowest,
                     missed: 0,
@@ -400,6 +404,9 @@ impl RingJudge {
 
     /// A node that lives was removed.
     pub fn removed_alive(&mut self, now: u64, life: u32, violations: &mut Violations) {
+        if let Some(episode) = &mut self.episode {
+            episode.removed = true;
+        }
         let why = match &self.episode {
             None if now >= self.calm_from => "in calm",
             // Nobody is suspected after a silence of a whole round.

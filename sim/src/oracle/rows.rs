@@ -63,6 +63,8 @@ pub(super) struct Course<'a> {
     pub(super) silence: Option<u64>,
     /// How long the slowest of the last eight answers of each node had taken before it, in nanoseconds.
     pub(super) slowest: u64,
+    /// A node that lives was removed.
+    pub(super) removed: bool,
 }
 
 /// What an event may cost.
@@ -173,7 +175,9 @@ fn several(first: Done, course: &Course<'_>, period: u64) -> Option<(Row, Allowe
         {
             costs(Row::CrashAndLeave, 2, 0)
         }
-        Disturbance::Fault(Fault::Pause { .. }) if course.living == 2 && crash(second) => {
+        Disturbance::Fault(Fault::Pause { .. })
+            if course.living == 2 && course.removed && crash(second) =>
+        {
             let standstill = first.until.saturating_sub(first.at).div_ceil(period);
             costs(Row::RemoverDies, 6 + standstill, 1)
         }
@@ -183,10 +187,11 @@ fn several(first: Done, course: &Course<'_>, period: u64) -> Option<(Row, Allowe
 
 fn single(what: Disturbance, course: &Course<'_>, period: u64) -> Option<(Row, Allowed)> {
     let alone = course.living == 1;
-    // A statement is waited for for 100 ms at least, which is a slot more where periods are shorter.
+    // A read is waited for for 100 ms at least, which is a slot more where periods are shorter.
     let short = u64::from(period < 200_000_000);
     let behind = behind(course.slowest, period);
-    let lost = if alone { behind.max(1 + short) } else { 0 };
+    // A beat is given up in time for its read, whatever the period.
+    let lost = if alone { behind.max(1) } else { 0 };
     // What nobody needs to read the row for, but the one that it is about.
     let quiet = |row, missed| {
         let gap = missed + 1;
@@ -287,6 +292,7 @@ mod tests {
             largest: living,
             silence: None,
             slowest: 0,
+            removed: true,
         };
         let (row, allowed) = row(&course, SECOND).unwrap();
         (row, allowed.missed, allowed.doubled)
@@ -328,7 +334,15 @@ mod tests {
         let lost = |fault, living, slowest| {
             let done = [Done { what: Disturbance::Fault(fault), at: 0, until: 0 }];
             let (before, largest) = (living, living);
-            let course = Course { done: &done, before, living, largest, silence: None, slowest };
+            let course = Course {
+                done: &done,
+                before,
+                living,
+                largest,
+                silence: None,
+                slowest,
+                removed: false,
+            };
             row(&course, SECOND).unwrap().1.missed
         };
         let (request, answer) = (Fault::LoseRequest { node: 0 }, Fault::LoseAnswer { node: 0 });
@@ -361,8 +375,15 @@ mod tests {
             until: 0,
         });
         let silent = |silence| {
-            let course =
-                Course { done: &done, before: 2, living: 2, largest: 8, silence, slowest: 0 };
+            let course = Course {
+                done: &done,
+                before: 2,
+                living: 2,
+                largest: 8,
+                silence,
+                slowest: 0,
+                removed: false,
+            };
             let (row, allowed) = row(&course, SECOND)?;
             assert_eq!(row, Row::Return);
             allowed.silent

@@ -274,12 +274,12 @@ pub enum Fault {
         /// Whose.
         node: u32,
     },
-    /// The next statement on the jobs waits for a lock for a second, and then the database undoes it.
+    /// The next statement on the jobs waits for a lock for a second, and then the database undoes it; in the cluster, at once.
     Deadlock {
         /// Whose.
         node: u32,
     },
-    /// The next statement on the jobs leaves so much after it was decided.
+    /// The next statement on the jobs leaves so much after it was decided; in the cluster it is so much longer on its way.
     StallWork {
         /// Whose.
         node: u32,

@@ -35,9 +35,9 @@ pub fn swarm(seed: u64) -> Scenario {
     } as u32;
     let mut scenario = drawn(seed, random, period, count, Course { calm: 40, faulty: 60 });
     hindered_work(&mut scenario);
-    one_after_the_other(&mut scenario);
     let unheard = unheard_before_drains(seed, u64::from(period) * 1_000_000, &scenario.faults);
     scenario.faults.extend(unheard);
+    one_after_the_other(&mut scenario);
     scenario.faults.sort_by_key(|planned| planned.at);
     let longer = longer_outages(seed, &mut scenario.faults);
     scenario.duration.0 += longer;
@@ -63,7 +63,7 @@ fn one_after_the_other(scenario: &mut Scenario) {
         return;
     }
     let unit = scenario.period.as_nanos() as u64;
-    let kind = random.below(7);
+    let kind = if scenario.nodes.len() < 2 { 4 } else { random.below(7) };
     if kind == 3 {
         scenario.nodes.truncate(2);
     }
@@ -93,8 +93,10 @@ fn one_after_the_other(scenario: &mut Scenario) {
                 .to_vec()
         }
         3 => {
-            let lasts = standstill(&mut random);
-            let remover_dies = (soon(8, &mut random), Fault::Kill { node: other });
+            // Long enough to miss a turn, and the remover dies when it may have removed the other.
+            let lasts = Span(standstill(&mut random).0 + unit);
+            let dies = Span(soon(6, &mut random).0 + unit);
+            let remover_dies = (dies, Fault::Kill { node: other });
             [(at, Fault::Pause { node: one, lasts }), remover_dies].to_vec()
         }
         4 => {
