@@ -39,7 +39,7 @@ pub(super) struct Arguments {
     #[arg(long, group = "what")]
     judge: bool,
 
-    /// Judge on the traces that cross everything that may befall a road with every road (a quarter of an hour)
+    /// Judge on the traces that cross everything that may befall a road with every road (minutes)
     #[arg(long, requires = "judge")]
     crossed: bool,
 
