@@ -445,13 +445,13 @@ impl RingJudge {
             slots += episode.largest as u64 + 6;
         }
         // At short periods it is the statements' patience that counts: the longest, and half a second until the next read.
-        let waited =
+        let waits =
             waited(episode.until - episode.since, self.period).max(patience(episode.slowest));
-        let patience = match self.period < 1_000_000_000 {
-            true => (waited + 500_000_000).max(3_500_000_000),
+        let longer = match self.period < 1_000_000_000 {
+            true => (waits + 500_000_000).max(3_500_000_000),
             false => 0,
         };
-        episode.until + slots * self.longest + patience
+        episode.until + slots * self.longest + longer
     }
 
     fn close_if_settled(&mut self, now: u64, marks: &mut Marks, violations: &mut Violations) {
