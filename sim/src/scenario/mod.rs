@@ -2,7 +2,7 @@
 //!
 //! - `span`: how lengths of time are written;
 //! - `options`: the scenario that a user's options describe (`--skew 900ms --latency 1ms..80ms`);
-//! - `swarm`: the scenario of a seed, with a random choice of the kinds of faults;
+//! - `swarm`: the scenario of a seed, with a random choice of the kinds of faults; `pairs`: or with two that make each other worse;
 //! - `file`: the scenario that stands in a text; `check`: the range of each number; `place`: where in the text it stands.
 //!
 //! A scenario is kept as JSON. It names its version; another version is refused, since the same text would
@@ -12,6 +12,7 @@
 mod check;
 mod file;
 mod options;
+mod pairs;
 mod place;
 mod span;
 mod swarm;

@@ -3,6 +3,7 @@
 
 use turnwise_engine::Period;
 
+use super::pairs::one_after_the_other;
 use super::{
     Database, Fault, Load, LocalClock, Node, Orders, Planned, Retention, Road, Scenario, Shift,
     Span, VERSION,
@@ -51,74 +52,6 @@ pub fn swarm(seed: u64) -> Scenario {
         scenario.orders = limits(seed);
     }
     scenario
-}
-
-/// One run of twelve has two misfortunes of which the second makes the first worse, and nothing else: whoever stands in for
-/// the dead dies, or leaves; whoever removed a living node dies; all die, and one comes back; the removal of one that died, or
-/// that only stood still, is long on its way.
-fn one_after_the_other(scenario: &mut Scenario) {
-    // A stream of its own: what other seeds draw stays as it is.
-    let mut random = Stream::new(scenario.seed, "swarm pairs");
-    if random.below(12) > 0 {
-        return;
-    }
-    let unit = scenario.period.as_nanos() as u64;
-    let kind = if scenario.nodes.len() < 2 { 4 } else { random.below(7) };
-    if kind == 3 {
-        scenario.nodes.truncate(2);
-    }
-    let count = scenario.nodes.len() as u64;
-    for node in &mut scenario.nodes {
-        node.start.0 %= 2 * unit;
-    }
-    let (one, other) = (random.below(count), random.below(count));
-    let other = if one == other { (one + 1) % count } else { other };
-    let (one, other) = (one as u32, other as u32);
-    let at = Span(40 * unit + random.below(20 * unit));
-    let soon = |periods: u64, random: &mut Stream| Span(at.0 + random.below(periods * unit));
-    let standstill = |random: &mut Stream| Span(unit / 2 + random.below(3 * unit));
-    let rest = (0..count as u32).filter(|node| *node != one);
-    let faults: Vec<_> = match kind {
-        0 => [
-            (at, Fault::Kill { node: one }),
-            (soon(count + 4, &mut random), Fault::Kill { node: other }),
-        ]
-        .to_vec(),
-        1 => {
-            [(at, Fault::Drain { node: one }), (soon(4, &mut random), Fault::Kill { node: other })]
-                .to_vec()
-        }
-        2 => {
-            [(at, Fault::Kill { node: one }), (soon(4, &mut random), Fault::Drain { node: other })]
-                .to_vec()
-        }
-        3 => {
-            // Long enough to miss a turn, and the remover dies when it may have removed the other.
-            let lasts = Span(standstill(&mut random).0 + unit);
-            let dies = Span(soon(6, &mut random).0 + unit);
-            let remover_dies = (dies, Fault::Kill { node: other });
-            [(at, Fault::Pause { node: one, lasts }), remover_dies].to_vec()
-        }
-        4 => {
-            let after = Span(random.below((2 * count + 4) * unit));
-            let returns = (at, Fault::Restart { node: one, after });
-            rest.map(|node| (at, Fault::Kill { node })).chain([returns]).collect()
-        }
-        _ => {
-            let lasts = standstill(&mut random);
-            let removed = match kind {
-                5 => Fault::Kill { node: one },
-                _ => Fault::Pause { node: one, lasts },
-            };
-            // Whoever finds it missing.
-            let held = rest.map(|node| {
-                let lasts = Span(random.below(6 * unit));
-                (at, Fault::HoldChange { node, lasts })
-            });
-            held.chain([(at, removed)]).collect()
-        }
-    };
-    scenario.faults = faults.into_iter().map(|(at, fault)| Planned { at, fault }).collect();
 }
 
 /// The scenario of a seed for whole processes, which take longer to simulate than engines: fewer of them, for
